@@ -91,7 +91,7 @@ def make_hits(
         candidates: The candidates, best first.
         context: Records and null scores of these candidates, and possibly of others.
         text_terms: Text terms of the query; empty to leave out the matched texts.
-        calibration: Calibration of the encoder; None to leave out the visual confidence.
+        calibration: Calibration of the encoder; None to leave out the confidence.
     """
     confidences = _confidences(candidates, context, calibration)
     texts: list[MatchedText | None] = [None] * len(candidates.ids)
@@ -187,6 +187,8 @@ def to_band(confidence: float) -> Band:
 def _confidences(
     candidates: Candidates, context: HitContext, calibration: Calibration | None
 ) -> list[float]:
+    if calibration is None:
+        return [0.0] * len(candidates.ids)
     visual_confidences = np.full(len(candidates.ids), TEXT_PRIOR)
     margins = None
     visual, background, all_null_scores = (
@@ -194,7 +196,7 @@ def _confidences(
         candidates.background,
         context.null_scores,
     )
-    if not (visual is None or background is None or all_null_scores is None or calibration is None):
+    if not (visual is None or background is None or all_null_scores is None):
         null_scores = all_null_scores[np.searchsorted(context.ids, candidates.ids)]
         visual_confidences = visual_confidence(visual, null_scores, background, calibration)
         margins = (visual.astype(np.float64) - background.mean) / background.std
