@@ -47,6 +47,7 @@ from mmsearch.catalog.rows import (
     subtree_condition,
 )
 from mmsearch.catalog.schema import check_readable
+from mmsearch.catalog.vocabulary import Vocabulary
 from mmsearch.core.files import create_file
 from mmsearch.core.filters import Filters
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
@@ -176,6 +177,11 @@ class SqliteSnapshot:
         return FullText(self._db, full_text_sources(sources), self.pictures, self.deleted_ids)
 
     @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        sources = self.identity.texts if self.identity else ()
+        return Vocabulary(self._db, full_text_sources(sources))
+
+    @cached_property
     def has_texts(self) -> bool:
         """True if there is any searchable text other than file names."""
         sources = self.identity.texts if self.identity else ()
@@ -198,6 +204,14 @@ class SqliteSnapshot:
     ) -> list[MatchedText | None]:
         """Return, for each picture, the text that holds most of the words; None if none match."""
         return self._full_text.matched_texts(ids, terms)
+
+    def has_word(self, word: str) -> bool:
+        """Return True if a text holds the word or a form of it with the same stem."""
+        return self._vocabulary.has_word(word)
+
+    def closest_word(self, word: str) -> str | None:
+        """Return the word of a text that a misspelt word is closest to; None without any."""
+        return self._vocabulary.closest_word(word)
 
     def find_segments(self, ids: Sequence[int]) -> dict[int, Segment]:
         """Return, for each live picture, the segment that holds its vectors."""

@@ -91,6 +91,12 @@ class Snapshot(Protocol):
     ) -> list[MatchedText | None]:
         """Return each picture's text that contains the most words; None without any match."""
 
+    def has_word(self, word: str) -> bool:
+        """Return True if a text contains the word or a form of it with the same stem."""
+
+    def closest_word(self, word: str) -> str | None:
+        """Return the word of the texts that a misspelt word is closest to; None without any."""
+
 
 class CatalogReader(Protocol):
     """Reading part of the metadata store of an index; any number may work beside a writer."""

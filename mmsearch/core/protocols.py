@@ -52,7 +52,11 @@ class ImagePreprocessor(Protocol):
 
 
 class Encoder(Protocol):
-    """Encoder of pictures and texts as unit vectors in a shared space; not thread-safe."""
+    """Encoder of pictures and texts as unit vectors in a shared space; not thread-safe.
+
+    It may also have ``languages``, a tuple of the codes of the languages that it reads, such as
+    ``("en",)``. Without them it is taken to read every language.
+    """
 
     @property
     def spec(self) -> EncoderSpec: ...

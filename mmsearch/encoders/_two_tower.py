@@ -44,6 +44,7 @@ class TwoTowerEncoder:
         image_preprocessor: Prepares pictures for the image tower.
         prompts: Prompt templates whose vectors are averaged for a query.
         calibration: Parameters that convert similarities to a probability.
+        languages: Codes of the languages that it reads; empty if it reads many.
     """
 
     def __init__(self, model_source: ModelSource, options: EncoderOptions) -> None:
@@ -55,6 +56,7 @@ class TwoTowerEncoder:
         self.image_preprocessor = self._model.manifest.preparation
         self.prompts = model_source.prompts
         self.calibration = model_source.calibration
+        self.languages = model_source.languages
 
     @property
     def batch_preprocessor(self) -> ImagePreprocessor:

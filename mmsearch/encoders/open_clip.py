@@ -38,6 +38,9 @@ CODE_VERSION: Final = 1
 HUB_TIMEOUT_S: Final = 3.0
 """Timeout, in seconds, for checking that the model hub is reachable."""
 
+# Parts of the names of architectures and weights that were trained on texts of many languages.
+_MULTILINGUAL: Final = re.compile("xlm|nllb|siglip2|mt5|i18n|worldwide", re.IGNORECASE)
+
 _WEIGHTS_FILENAMES: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -98,6 +101,7 @@ def build(options: EncoderOptions) -> Encoder:
             sources=name.local_files,
             code_version=CODE_VERSION,
             load=partial(_load_model, name, options),
+            languages=() if _MULTILINGUAL.search(name.variant) else ("en",),
         ),
         options,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -15,11 +15,12 @@ import numpy as np
 from mmsearch.core.errors import EncoderMismatchError, MMSearchError
 from mmsearch.core.filters import Filters
 from mmsearch.core.query import AllOf, Condition, EncodedQuery, IsMissing, SearchRequest, Term
-from mmsearch.core.results import Hit, SearchResult
+from mmsearch.core.results import Hit, Notice, SearchResult
 from mmsearch.core.sorting import sort_hits
 from mmsearch.core.types import InputKind, Vectors
 from mmsearch.search.hits import HitContext, make_hits
 from mmsearch.search.index_reader import IndexReader, IndexReaderCache, open_latest_snapshot
+from mmsearch.search.notices import find_notices
 from mmsearch.search.query_encoder import QueryEncoder
 from mmsearch.search.query_parser import check_request, format_query, reject_urls
 from mmsearch.search.retrieval import (
@@ -287,7 +288,13 @@ class SearchEngine:
             timings_s={"encode": encoded.seconds, **timings},
             dropped_tokens=encoded.dropped_tokens,
             devices={**encoded.devices, "vector_index": scope.reader.device},
+            notices=self._find_notices(request, plan) if request.explain else (),
         )
+
+    def _find_notices(self, request: SearchRequest, plan: QueryPlan) -> tuple[Notice, ...]:
+        encoder, snapshot = self._encoder, plan.scope.snapshot
+        languages: Collection[str] = getattr(encoder, "languages", ())
+        return find_notices(request.query.terms, plan.mode, encoder.spec.name, languages, snapshot)
 
 
 def _count_undated(snapshot: Snapshot, filters: Filters) -> int:

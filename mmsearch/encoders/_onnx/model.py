@@ -62,6 +62,7 @@ class ModelSource:
         load: Function that loads the model in torch.
         prompts: See `Encoder.prompts`.
         calibration: See `Encoder.calibration`.
+        languages: Codes of the languages that it reads; empty if it reads many.
     """
 
     name: str
@@ -71,6 +72,7 @@ class ModelSource:
     load: Callable[[], LoadedModel]
     prompts: tuple[str, ...] = ("{}",)
     calibration: Calibration = field(default_factory=Calibration)
+    languages: tuple[str, ...] = ()
 
 
 class CompiledModel:

@@ -46,7 +46,14 @@ def build(options: EncoderOptions) -> Encoder:
     if options.variant:
         raise UnknownNameError(f"The starter model has no variant {options.variant!r}.")
     model_source = ModelSource(
-        "starter", _slug(), (), CODE_VERSION, _load_model, prompts=PROMPTS, calibration=CALIBRATION
+        "starter",
+        _slug(),
+        (),
+        CODE_VERSION,
+        _load_model,
+        prompts=PROMPTS,
+        calibration=CALIBRATION,
+        languages=("en",),
     )
     return TwoTowerEncoder(model_source, options)
 

@@ -1,0 +1,82 @@
+"""The words of all texts of an index, to tell and correct misspelt words of a query.
+
+The full-text index knows stems, which FTS5 lists without reading the texts
+(https://www.sqlite.org/fts5.html#the_fts5vocab_virtual_table_module). The whole word is then read
+from one of the texts that hold the stem.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from mmsearch.catalog.connection import ReadConnection
+from mmsearch.core.spelling import difference, edit_distance, max_distance, may_start
+from mmsearch.core.types import TextSource
+
+MAX_STEMS = 8
+"""Number of the most similar stems whose words are compared."""
+
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+class Vocabulary:
+    """The words of the texts in one snapshot.
+
+    Args:
+        db: A connection in a transaction.
+        sources: Sources of the texts.
+    """
+
+    def __init__(self, db: ReadConnection, sources: frozenset[TextSource]) -> None:
+        self._db = db
+        self._sources = json.dumps(sorted(sources))
+
+    def has_word(self, word: str) -> bool:
+        """Return True if a text holds the word or a form of it with the same stem."""
+        rows = self._db.query(
+            "SELECT EXISTS (SELECT 1 FROM words JOIN texts ON texts.id = words.rowid"
+            " WHERE words MATCH :query"
+            " AND +source IN (SELECT value FROM json_each(:sources)))",
+            {"query": '"' + word.replace('"', '""') + '"', "sources": self._sources},
+        )
+        return bool(rows[0][0])
+
+    def closest_word(self, word: str) -> str | None:
+        """Return the word of a text that a misspelt word is closest to; None without any."""
+        limit = max_distance(word)
+        if not limit:
+            return None
+        for kind in ("row", "instance"):
+            self._db.query(
+                f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary_{kind}"
+                f" USING fts5vocab(main, words, {kind})"
+            )
+        stems = []
+        for first in may_start(word):
+            rows = self._db.query(
+                "SELECT term, doc FROM temp.vocabulary_row WHERE term >= ? AND term < ?"
+                " AND length(term) <= ?",
+                [first, chr(ord(first) + 1), len(word) + limit + 1],
+            )
+            for stem, texts in rows:
+                distance = edit_distance(word, stem, prefixes=True)
+                if distance <= limit + 1:
+                    stems.append((distance, -texts, stem))
+        candidates = [
+            (*apart, negative_texts, other)
+            for _, negative_texts, stem in sorted(stems)[:MAX_STEMS]
+            for other in self._words_with(stem)
+            if (apart := difference(word, other)) is not None
+        ]
+        return min(candidates)[-1] if candidates else None
+
+    def _words_with(self, stem: str) -> set[str]:
+        """Return the words of a text that holds a stem."""
+        rows = self._db.query(
+            "SELECT text FROM texts WHERE id ="
+            " (SELECT doc FROM temp.vocabulary_instance WHERE term = :stem LIMIT 1)"
+            " AND source IN (SELECT value FROM json_each(:sources))",
+            {"stem": stem, "sources": self._sources},
+        )
+        return {word.lower() for (text,) in rows for word in _WORD.findall(text)}
