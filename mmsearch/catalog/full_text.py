@@ -152,8 +152,8 @@ class FullText:
         self._sources = json.dumps(sorted(sources))
         self._num_pictures = num_pictures
         self._deleted_ids = deleted_ids
-        # Words that some text has in this form, so that no accents and no other words count.
-        self._exact_words: set[str] = set()
+        # By phrase: its words that some text has as they are, so that no other forms count.
+        self._exact_words: dict[str, set[str]] = {}
 
     def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
         """Return a bool mask (n,) of the pictures that have a text other than file names."""
@@ -191,7 +191,9 @@ class FullText:
         self, ids: Sequence[int], terms: Sequence[TextTerm]
     ) -> list[MatchedText | None]:
         """Return, for each picture, the text that holds most of the words; see `Snapshot`."""
-        phrases = [parse_words(term.text) for term in terms if term.weight > 0]
+        texts = [term.text for term in terms if term.weight > 0]
+        phrases = [parse_words(text) for text in texts]
+        exact_words = set[str]().union(*(self._exact_words.get(text, ()) for text in texts))
         tokens = list(dict.fromkeys(token for phrase in phrases for token in phrase.tokens))
         literals = [phrase.literal for phrase in phrases if phrase.literal]
         best: dict[int, tuple[tuple[float, int], MatchedText]] = {}
@@ -202,7 +204,7 @@ class FullText:
             ids=json.dumps([int(image_id) for image_id in ids]),
         )
         for text_id, image_id, kind, language, text in rows:
-            weight, spans = self._find_spans(text, tokens, literals)
+            weight, spans = self._find_spans(text, tokens, literals, exact_words)
             if spans:
                 rank = (weight * KIND_EVIDENCE.get(kind, OTHER_EVIDENCE), -text_id)
                 if image_id not in best or rank > best[image_id][0]:
@@ -215,12 +217,13 @@ class FullText:
         """Return the pictures with the words of a phrase, or with the phrase itself."""
         words = parse_words(text)
         tokens = words.tokens
+        exact_words = self._exact_words[text] = set()
         if not tokens:
             return self._match_literal(words.literal, limit, allowed)
         postings = [self._find_postings(token, allowed) for token in tokens]
         num_pictures = self._num_pictures if allowed is None else len(allowed)
         depth = max(limit, MAX_MATCHED_PICTURES)
-        found = self._score_best(tokens, postings, num_pictures, depth)
+        found = self._score_best(tokens, postings, num_pictures, depth, exact_words)
         if found.next_bound > 0 and (
             len(found.ids) < limit or np.sort(found.reached)[-limit] < INFLECTED * found.next_bound
         ):
@@ -229,7 +232,7 @@ class FullText:
                 self._with_levels(token, posting) if is_vague else posting
                 for token, posting, is_vague in zip(tokens, postings, found.vague, strict=True)
             ]
-            found = self._score_best(tokens, postings, num_pictures, depth)
+            found = self._score_best(tokens, postings, num_pictures, depth, exact_words)
         return found
 
     def _score_best(
@@ -238,12 +241,13 @@ class FullText:
         postings: Sequence[_Postings],
         num_pictures: int,
         depth: int,
+        exact_words: set[str],
     ) -> _PhraseMatches:
         """Return the scores of the ``depth`` pictures that may match best."""
         frequencies = [_count_pictures(found) for found in postings]
         weights = [_idf(count, num_pictures) for count in frequencies]
         ids, lengths, next_bound = _best_pictures(postings, weights, depth)
-        matches = self._classify(tokens, postings, ids)
+        matches = self._classify(tokens, postings, ids, exact_words)
         if not next_bound:
             # All matches are known.
             frequencies = _count_matches(matches.values(), frequencies)
@@ -344,9 +348,16 @@ class FullText:
         return _Postings(text_ids, image_ids, bounds, codes // 16, np.full(len(codes), 2))
 
     def _classify(
-        self, tokens: Sequence[Token], postings: Sequence[_Postings], ids: Ids
+        self,
+        tokens: Sequence[Token],
+        postings: Sequence[_Postings],
+        ids: Ids,
+        exact_words: set[str],
     ) -> dict[int, list[_Match]]:
-        """Return, by picture, the best match of each token in its texts."""
+        """Return, by picture, the best match of each token in its texts.
+
+        Tokens that some text has as they are, or inflected, are added to ``exact_words``.
+        """
         tokens_by_text: dict[int, list[int]] = {}
         for number, found in enumerate(postings):
             for text_id in found.text_ids[np.isin(found.image_ids, ids)].tolist():
@@ -365,10 +376,10 @@ class FullText:
                 nats = KIND_EVIDENCE.get("folder" if is_folder else kind, OTHER_EVIDENCE)
                 results.append((image_id, number, exactness, nats))
                 if exactness >= INFLECTED and token.table == "words":
-                    self._exact_words.add(token.value)
+                    exact_words.add(token.value)
         matches: dict[int, list[_Match]] = {}
         for image_id, number, exactness, nats in results:
-            if exactness < INFLECTED and tokens[number].value in self._exact_words:
+            if exactness < INFLECTED and tokens[number].value in exact_words:
                 continue
             found_tokens = matches.setdefault(image_id, [_Match() for _ in tokens])
             found_tokens[number].update(exactness, nats)
@@ -387,7 +398,11 @@ class FullText:
     # --- highlighting ---
 
     def _find_spans(
-        self, text: str, tokens: Sequence[Token], literals: Sequence[Sequence[str]]
+        self,
+        text: str,
+        tokens: Sequence[Token],
+        literals: Sequence[Sequence[str]],
+        exact_words: set[str],
     ) -> tuple[float, tuple[tuple[int, int], ...]]:
         """Return how much the words of a text count together, and the spans of those that count."""
         found = [(word.span(), fold_case(word[0])) for word in WORD.finditer(text)]
@@ -405,7 +420,7 @@ class FullText:
             best = 0.0
             for span, word in found:
                 exactness = compare_words(token.value, word)
-                if exactness < INFLECTED and token.value in self._exact_words:
+                if exactness < INFLECTED and token.value in exact_words:
                     continue
                 if not exactness and shares_stem(token.value, word):
                     exactness = DERIVED

@@ -8,12 +8,13 @@ pronoun or a preposition in another language: *hat*, *war* and *man* in German, 
 from __future__ import annotations
 
 _ENGLISH = """
-    a about after all also am an and any are as at be because been before being both but by can
-    could did do does each every few for from had has have having he her here hers him his how i
-    if in into is it its itself just me more most my near next no nor not now of off on onto or
-    other our ours out over own per she should so some such than that the their theirs them then
-    there these they this those through to too under until up upon us very was we were what when
-    where which while who whom whose why with within without would you your yours
+    a about anything everything something one find show after all also am an and any are as at
+    be because been before being both but by can could did do does each every few for from had
+    has have having he her here hers him his how i if in into is it its itself just me more most
+    my near next no nor not now of off on onto or other our ours out over own per she should so
+    some such than that the their theirs them then there these they this those through to too
+    under until up upon us very was we were what when where which while who whom whose why with
+    within without would you your yours
 """
 
 _GERMAN = """

@@ -80,6 +80,9 @@ class Snapshot(Protocol):
     def match(self, terms: Sequence[TextTerm], limit: int, allowed: Ids | None) -> TextMatches:
         """Return the pictures whose texts contain the largest share of the words.
 
+        Words that say nothing are left out, unless there are no others: then texts must contain
+        them as a phrase.
+
         Args:
             terms: The text terms of a query.
             limit: Maximum number of pictures.

@@ -271,7 +271,8 @@ class HybridCandidates:
         ids: int64 (c,), ascending.
         visual_scores: float32 (c,), cosine similarity.
         visual_ranks: int64 (c,), rank among all candidates, from 1.
-        text_scores: float32 (c,), in [0, 1], as `TextMatches.scores`; 0 without a match.
+        text_scores: float32 (c,), in [0, 1], how strong the evidence of the texts is; 0 without a
+            match, or if it is no evidence.
         text_ranks: int64 (c,), from 1; 0 without a match.
         has_text: bool (c,), True if the picture has any text.
         visual_baseline: Cosine similarity of a picture that is unrelated to the query.

@@ -237,7 +237,8 @@ class Hit(Item):
         score: Score that determines the order, higher is better: the cosine similarity in vector
             mode, the text score in text mode, the blended score in hybrid mode.
         visual: Cosine similarity in [-1, 1] of the (fused) vector; None in text mode.
-        text: Share of the query's words found in the texts, in [0, 1]; 0 without a text search.
+        text: Text score in [0, 1]: in text mode the weighted share of the query's words found in
+            the texts, in hybrid mode how strong their evidence is; 0 without a text search.
         matched: The text that contains most of these words.
         confidence: Probability that the picture matches the query.
         band: Verbal level of the confidence: likely, possible or unlikely.

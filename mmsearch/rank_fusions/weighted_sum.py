@@ -1,9 +1,10 @@
 """Convex combination of the visual score and the text score of a picture.
 
 The visual score is the cosine similarity, scaled so that an unrelated picture has 0 and the most
-similar one has 1. The text score is the share of the query's words that the texts contain. A text
-without any of the words does not lower the score, and neither does a missing text: such pictures
-keep the order of the visual list, and only a picture with a matching text can move ahead of them.
+similar one has 1. The text score is the evidence of the texts: 1 for a rare word in a
+caption. A text without any of the words does not lower the score, and neither does a missing text:
+such pictures keep the order of the visual list, and only a picture with a matching text can move
+ahead of them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Words of queries: what is left out, and which words of texts match."""
 
+from pathlib import Path
+
 import pytest
 
 from mmsearch.catalog.query_words import (
@@ -41,6 +43,13 @@ def words_of(text):
 def test_parse_words_leaves_out_words_that_say_nothing(text, words):
     assert words_of(text) == words
     assert parse_words(text).literal == ()
+
+
+def test_parse_words_every_query_of_stop_words_says_nothing():
+    table = Path(__file__).parents[3] / "benchmarks/quality/sets/stop_word_queries.csv"
+    queries = table.read_text(encoding="utf-8").splitlines()[1:]
+    assert len(queries) > 30
+    assert [query for query in queries if parse_words(query).tokens] == []
 
 
 @pytest.mark.parametrize(
