@@ -118,7 +118,7 @@ class _PhraseMatches:
         evidence: float64 (n,), in nats.
         lengths: float64 (n,), characters of the shortest matching text.
         reached: float64 (n,), the scores if the words in names of folders were in those of files.
-        next_bound: The most that any other picture can reach; 0 if there is none.
+        next_bound: The most that any other picture can reach; 0 without one.
         vague: Tokens of which most of these pictures only have the stem, bool (tokens,).
     """
 
