@@ -18,6 +18,7 @@ import open_clip
 import torch
 from huggingface_hub import constants as hub
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH
 from open_clip.transformer import VisionTransformer, text_global_pool
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -27,11 +28,19 @@ from mmsearch.core.types import EncoderSpec
 from mmsearch.encoders._onnx.model import LoadedModel
 from mmsearch.encoders._preprocess import PixelPreprocessor
 from mmsearch.encoders._tokenizer import TextTokenizer, TokenizerConfig, build_clip_tokenizer_json
+from mmsearch.encoders._tokenizer_files import (
+    TOKENIZER_CONFIG_FILE,
+    TOKENIZER_FILE,
+    is_plain_tokenizer,
+    read_tokenizer,
+)
 from mmsearch.encoders.open_clip import weights_unavailable_error
 from mmsearch.storage.atomic import file_sha256
 
 TEXT_TOWER_TOLERANCE = 1e-5
 """Largest absolute difference allowed between `CausalTextTower` and the model's own output."""
+
+_PREPROCESSING_KEYS: Final = ("mean", "std", "interpolation", "resize_mode")
 
 _TOKENIZER_CHECK_TEXTS: Final = (
     "a photo of a dog",
@@ -55,6 +64,7 @@ def load_pretrained(
     *,
     hub_problem: str | None,
     on_message: Callable[[str], None],
+    file: Path | None = None,
 ) -> LoadedModel:
     """Load a model with the weights of a tag.
 
@@ -65,6 +75,7 @@ def load_pretrained(
         code_version: Version of the loading code; part of the model's fingerprint.
         hub_problem: Why nothing can be downloaded, as a clause; None if it can.
         on_message: Called with progress messages for the user.
+        file: The weights, if they are not to be taken from the hub or its cache.
 
     Raises:
         UnknownNameError: The architecture has no such tag.
@@ -79,7 +90,8 @@ def load_pretrained(
             if tags
             else "Use a local checkpoint: open_clip:ARCH@FILE.",
         )
-    file = _find_weights(variant, pretrained_cfg, hub_problem, on_message)
+    if file is None:
+        file = _find_weights(variant, pretrained_cfg, hub_problem, on_message)
     with _safe_loading(hub_problem is not None):
         return _load_model(variant, architecture, file, pretrained_cfg, code_version)
 
@@ -101,10 +113,13 @@ def load_checkpoint(
         ModelUnavailableError: The file cannot be read safely, or does not fit the architecture.
         UnknownNameError: The architecture's JSON file cannot be read or is incomplete.
     """
+    pretrained_cfg: Mapping[str, Any] = {}
     if architecture.endswith(".json"):
         architecture = _register_architecture(Path(architecture))
+    else:
+        pretrained_cfg = _common_preprocessing(architecture)
     with _safe_loading(offline):
-        return _load_model(variant, architecture, file, {}, code_version)
+        return _load_model(variant, architecture, file, pretrained_cfg, code_version)
 
 
 def list_tags(repositories: Collection[str]) -> list[str]:
@@ -114,6 +129,20 @@ def list_tags(repositories: Collection[str]) -> list[str]:
         for architecture, tag in open_clip.list_pretrained()
         if os.path.split(get_pretrained_cfg(architecture, tag).get("hf_hub", ""))[0] in repositories
     ]
+
+
+def _common_preprocessing(architecture: str) -> dict[str, Any]:
+    """Return the preprocessing of pictures in which all weights of an architecture agree.
+
+    A checkpoint does not say how its pictures were normalised: SigLIP's were not as CLIP's are.
+    """
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    configs = [get_pretrained_cfg(architecture, tag) for tag in tags]
+    return {
+        key: configs[0][key]
+        for key in (_PREPROCESSING_KEYS if configs else ())
+        if key in configs[0] and all(c.get(key) == configs[0][key] for c in configs)
+    }
 
 
 def _register_architecture(config: Path) -> str:
@@ -182,8 +211,7 @@ def _load_model(
     model = _create_model(variant, architecture, file, pretrained_cfg)
     preprocess_cfg = open_clip.get_model_preprocess_cfg(model)
     preprocessor = _make_preprocessor(variant, preprocess_cfg)
-    tokenizer, facts, tokenizer_json = _load_tokenizer(variant, architecture)
-    _check_tokenizer(variant, tokenizer, facts, tokenizer_json)
+    facts, tokenizer_json = _load_tokenizer(variant, architecture, file.parent)
     image_tower = make_image_tower(model, preprocess_cfg["mean"], preprocess_cfg["std"])
     with torch.inference_mode():
         edge_px = preprocessor.size_px
@@ -201,7 +229,9 @@ def _load_model(
         code_version=code_version,
         context_length=facts.context_length,
     )
-    text_module = make_text_tower(model, tokenizer(list(_TOKENIZER_CHECK_TEXTS)))
+    tokenizer = TextTokenizer(facts, tokenizer_json)
+    ids = tokenizer.pad_batch([tokenizer.prepare(text) for text in _TOKENIZER_CHECK_TEXTS])[0]
+    text_module = make_text_tower(model, torch.from_numpy(ids))
     facts = replace(facts, pads_to_longest=isinstance(text_module, CausalTextTower))
     return LoadedModel(spec, preprocessor, facts, tokenizer_json, image_tower, text_module)
 
@@ -209,7 +239,6 @@ def _load_model(
 def _create_model(
     variant: str, architecture: str, file: Path, pretrained_cfg: Mapping[str, Any]
 ) -> Any:
-    override_keys = ("mean", "std", "interpolation", "resize_mode")
     try:
         return open_clip.create_model(
             architecture,
@@ -218,7 +247,7 @@ def _create_model(
             weights_only=True,
             force_quick_gelu=bool(pretrained_cfg.get("quick_gelu", False)),
             force_preprocess_cfg={
-                key: pretrained_cfg[key] for key in override_keys if key in pretrained_cfg
+                key: pretrained_cfg[key] for key in _PREPROCESSING_KEYS if key in pretrained_cfg
             },
         ).eval()
     except pickle.UnpicklingError as error:
@@ -274,7 +303,69 @@ def _safe_loading(offline: bool) -> Iterator[None]:
             os.environ[variable] = previous
 
 
-def _load_tokenizer(variant: str, architecture: str) -> tuple[Any, TokenizerConfig, str]:
+def _load_tokenizer(variant: str, architecture: str, folder: Path) -> tuple[TokenizerConfig, str]:
+    """Return the settings and the definition of an architecture's tokenizer.
+
+    Args:
+        variant: The model's name, as the user typed it.
+        architecture: Name of an open_clip architecture.
+        folder: Folder of the checkpoint, which may also contain the files of the tokenizer.
+    """
+    text_config = (open_clip.get_model_config(architecture) or {}).get("text_cfg", {})
+    if is_plain_tokenizer(text_config):
+        tokenizer_folder = _find_tokenizer(variant, text_config["hf_tokenizer_name"], folder)
+        try:
+            files = read_tokenizer(tokenizer_folder)
+        except (OSError, ValueError) as error:
+            raise ModelUnavailableError(
+                f"The tokenizer of open_clip:{variant} cannot be read: {error}"
+            ) from error
+        kwargs = text_config.get("tokenizer_kwargs", {})
+        return TokenizerConfig(
+            context_length=int(text_config.get("context_length", DEFAULT_CONTEXT_LENGTH)),
+            clean=kwargs.get("clean", "whitespace"),
+            pad_id=files.pad_id,
+            end_id=files.end_id,
+            pads_to_longest=False,
+            takes_mask=False,
+            stripped_id=files.separator_id if kwargs.get("strip_sep_token") else None,
+        ), files.json
+    tokenizer, config, tokenizer_json = _load_own_tokenizer(variant, architecture)
+    _check_tokenizer(variant, tokenizer, config, tokenizer_json)
+    return config, tokenizer_json
+
+
+def _find_tokenizer(variant: str, name: str, folder: Path) -> Path:
+    """Return the folder that contains a tokenizer, downloading it if the hub's cache lacks it."""
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - not needed for local files
+
+    names = (TOKENIZER_FILE, TOKENIZER_CONFIG_FILE)
+    for candidate in (folder, Path(name)):
+        if all((candidate / file).is_file() for file in names):
+            return candidate
+    try:
+        files = [Path(hf_hub_download(name, file)) for file in names]
+    # The hub's client raises errors of several HTTP libraries.
+    except Exception as error:
+        raise _tokenizer_unavailable_error(variant) from error
+    return files[0].parent
+
+
+def _tokenizer_unavailable_error(variant: str) -> ModelUnavailableError:
+    return ModelUnavailableError(
+        f"The tokenizer of open_clip:{variant} is not on this machine and could not be downloaded.",
+        Hint(
+            f"Connect to the internet once, copy {TOKENIZER_FILE} and {TOKENIZER_CONFIG_FILE} into "
+            "the folder of the checkpoint, or use the built-in model with {}.",
+            "model='starter'",
+            "--model starter",
+        ),
+        model=variant,
+    )
+
+
+def _load_own_tokenizer(variant: str, architecture: str) -> tuple[Any, TokenizerConfig, str]:
+    """Return open_clip's tokenizer, and the settings and definition that reproduce it."""
     try:
         tokenizer = open_clip.get_tokenizer(architecture)
     except ImportError as error:
@@ -286,16 +377,7 @@ def _load_tokenizer(variant: str, architecture: str) -> tuple[Any, TokenizerConf
         ) from error
     # transformers raises many kinds of errors when the hub is forbidden or unreachable.
     except Exception as error:
-        raise ModelUnavailableError(
-            f"The tokenizer of open_clip:{variant} is not on this machine and "
-            "could not be downloaded.",
-            Hint(
-                "Connect to the internet once, or use the built-in model with {}.",
-                "model='starter'",
-                "--model starter",
-            ),
-            model=variant,
-        ) from error
+        raise _tokenizer_unavailable_error(variant) from error
     clean_mode = tokenizer.clean_fn.__name__.removeprefix("_clean_")
     if hasattr(tokenizer, "bpe_ranks"):
         start, end = (

@@ -36,8 +36,11 @@ class TokenizerConfig:
         end_id: Id of the token that replaces the last one of a truncated text; None if truncated
             texts need no end token.
         pads_to_longest: True if padding does not change the tower's vectors, so that a batch is
-            padded only to its longest text.
+            padded only to its longest text. False for SigLIP: its tower attends to the padding and
+            returns the vector of the last position, so every text is padded to the context length,
+            as in training. Without it the vectors are wrong and no error says so.
         takes_mask: True if the tower takes an attention mask, 1 for real tokens, as second input.
+        stripped_id: Id of a token that is replaced by 0; None for tokenizers that keep all.
     """
 
     context_length: int
@@ -46,6 +49,7 @@ class TokenizerConfig:
     end_id: int | None
     pads_to_longest: bool
     takes_mask: bool
+    stripped_id: int | None = None
 
 
 class TextTokenizer:
@@ -72,7 +76,10 @@ class TextTokenizer:
             ids = ids[: config.context_length]
             if config.end_id is not None:
                 ids[-1] = config.end_id
-        return np.array(ids, dtype=np.int64)
+        prepared = np.array(ids, dtype=np.int64)
+        if config.stripped_id is not None:
+            prepared[prepared == config.stripped_id] = 0
+        return prepared
 
     def dropped_tokens(self, text: str) -> int:
         """Return the number of tokens beyond the context length."""

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -25,10 +25,16 @@ from mmsearch.core.errors import (
 )
 from mmsearch.core.files import expand_user
 from mmsearch.core.protocols import Encoder
-from mmsearch.core.types import EncoderOptions, ModelInfo
-from mmsearch.encoders._onnx.cache import ModelCache, model_cache
-from mmsearch.encoders._onnx.model import LoadedModel, ModelSource
+from mmsearch.core.types import EncoderOptions, EncoderSpec, ModelInfo
+from mmsearch.encoders._onnx.cache import ModelCache, TowerName, model_cache
+from mmsearch.encoders._onnx.model import CompiledModel, LoadedModel, ModelSource
+from mmsearch.encoders._tokenizer_files import (
+    TOKENIZER_CONFIG_FILE,
+    TOKENIZER_FILE,
+    is_plain_tokenizer,
+)
 from mmsearch.encoders._two_tower import TwoTowerEncoder
+from mmsearch.storage.atomic import file_sha256
 
 RECOMMENDED_VARIANT: Final = "ViT-B-32-256/datacomp_s34b_b86k"
 
@@ -94,17 +100,49 @@ def build(options: EncoderOptions) -> Encoder:
     if name.file is not None and not name.file.is_file() and not _is_compiled(name, options):
         raise ModelUnavailableError(f"There is no checkpoint file {name.file}.")
     _check_suggested_model(name, options)
-    return TwoTowerEncoder(
-        ModelSource(
-            name=f"open_clip:{name.variant}",
-            slug=_slug(name),
-            sources=name.local_files,
-            code_version=CODE_VERSION,
-            load=partial(_load_model, name, options),
-            languages=() if _MULTILINGUAL.search(name.variant) else ("en",),
-        ),
-        options,
+    return TwoTowerEncoder(_model_source(name, options), options)
+
+
+def _model_source(
+    name: ParsedVariant, options: EncoderOptions, weights: Path | None = None
+) -> ModelSource:
+    return ModelSource(
+        name=f"open_clip:{name.variant}",
+        slug=_slug(name),
+        sources=name.local_files,
+        code_version=CODE_VERSION,
+        load=partial(_load_model, name, options, weights),
+        languages=() if _MULTILINGUAL.search(name.variant) else ("en",),
     )
+
+
+def compile_weights(variant: str, file: Path, options: EncoderOptions) -> EncoderSpec:
+    """Compile the text and image towers of ``ARCH/TAG`` from a local file of its weights.
+
+    Afterwards the model opens from the cache without the file, the hub and torch. Only a GPU, and
+    vectors of patches and tokens, still need the weights. Towers that are compiled from the same
+    weights already are kept.
+
+    Args:
+        variant: The model, ``ARCH/TAG``.
+        file: Its weights. An architecture whose tokenizer is a file of the hub also needs
+            tokenizer.json and tokenizer_config.json in the same folder, else they are downloaded.
+        options: Options of the encoder; ``variant`` and ``device`` are ignored.
+
+    Returns:
+        The specification that the encoder ``open_clip:ARCH/TAG`` has from now on.
+
+    Raises:
+        UnknownNameError: The architecture or tag does not exist.
+        ModelUnavailableError: The file is no checkpoint of the architecture.
+        OSError: The cache cannot be written.
+    """
+    name = _parse_variant(variant)
+    if name.tag is None:
+        raise UnknownNameError(f"{variant!r} names no weights of open_clip: ARCH/TAG is required.")
+    source = replace(_model_source(name, options, file), weights_sha256=file_sha256(file))
+    model = CompiledModel(source, replace(options, device="cpu"))
+    return model.compile_missing((TowerName.TEXT, TowerName.IMAGE)).spec
 
 
 def models(options: EncoderOptions) -> list[ModelInfo]:
@@ -180,9 +218,12 @@ class ParsedVariant:
 
     @property
     def local_files(self) -> tuple[Path, ...]:
-        """The local files that the model is built from: checkpoint and architecture."""
+        """The local files that the model is built from: checkpoint, architecture, tokenizer."""
+        if self.file is None:
+            return ()
         config = [Path(self.architecture)] if self.architecture.endswith(".json") else []
-        return (*([self.file] if self.file else []), *config)
+        beside = [self.file.parent / name for name in (TOKENIZER_FILE, TOKENIZER_CONFIG_FILE)]
+        return (self.file, *config, *(path for path in beside if path.is_file()))
 
 
 def _parse_variant(variant: str) -> ParsedVariant:
@@ -220,6 +261,7 @@ def _check_tokenizer_package(name: ParsedVariant) -> None:
     try:
         text_config = json.loads(config.read_bytes())["text_cfg"]
         is_needed = bool(text_config.get("hf_tokenizer_name") or text_config.get("hf_model_name"))
+        is_needed = is_needed and not is_plain_tokenizer(text_config)
     # The loader reports a file that cannot be used.
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return
@@ -231,7 +273,10 @@ def _check_tokenizer_package(name: ParsedVariant) -> None:
         )
 
 
-def _load_model(name: ParsedVariant, options: EncoderOptions) -> LoadedModel:
+def _load_model(
+    name: ParsedVariant, options: EncoderOptions, weights: Path | None = None
+) -> LoadedModel:
+    """Load a model in torch, from ``weights`` in place of the hub's cache if they are given."""
     _check_tokenizer_package(name)
     from mmsearch.encoders import _open_clip_loader  # noqa: PLC0415 - imports torch
 
@@ -249,8 +294,9 @@ def _load_model(name: ParsedVariant, options: EncoderOptions) -> LoadedModel:
         name.architecture,
         name.tag or "",
         CODE_VERSION,
-        hub_problem=_find_hub_problem(options),
+        hub_problem=None if weights else _find_hub_problem(options),
         on_message=options.on_message,
+        file=weights,
     )
 
 

@@ -63,6 +63,7 @@ class ModelSource:
         prompts: See `Encoder.prompts`.
         calibration: See `Encoder.calibration`.
         languages: Codes of the languages that it reads; empty if it reads many.
+        weights_sha256: Digest that the weights must have; towers of other weights are not used.
     """
 
     name: str
@@ -73,6 +74,7 @@ class ModelSource:
     prompts: tuple[str, ...] = ("{}",)
     calibration: Calibration = field(default_factory=Calibration)
     languages: tuple[str, ...] = ()
+    weights_sha256: str | None = None
 
 
 class CompiledModel:
@@ -93,7 +95,7 @@ class CompiledModel:
         self._loaded: LoadedModel | None = None
         self._sources: tuple[SourceFile, ...] = ()
         self._fingerprint: str | None = None
-        self.manifest = self._read_current_manifest() or self._compile_missing(
+        self.manifest = self._read_current_manifest() or self.compile_missing(
             self._default_towers()
         )
         self._fingerprint = self.manifest.spec.fingerprint
@@ -114,7 +116,7 @@ class CompiledModel:
     def load_tokenizer(self) -> TextTokenizer:
         """Return the tokenizer of the text tower."""
         if not self._cache.verify([self.manifest.tokenizer_file]):
-            self.manifest = self._compile_missing((TowerName.TEXT,))
+            self.manifest = self.compile_missing((TowerName.TEXT,))
         path = self._cache.folder / self.manifest.tokenizer_file.name
         return TextTokenizer.from_file(self.manifest.tokenizer, path)
 
@@ -127,7 +129,7 @@ class CompiledModel:
         cached_tower = self.manifest.towers.get(name)
         identities_before = self._cache.file_identities(cached_tower.files) if cached_tower else []
         if not self._is_cached(self.manifest, name):
-            self.manifest = self._compile_missing((name,))
+            self.manifest = self.compile_missing((name,))
             identities_before = self._cache.file_identities(self.manifest.towers[name].files)
         tower = self.manifest.towers[name]
         compiled = CompiledTower(
@@ -178,6 +180,8 @@ class CompiledModel:
         manifest = self._cache.read()
         if manifest is None or manifest.spec.code_version != self._model_source.code_version:
             return None
+        if self._model_source.weights_sha256 not in (None, manifest.spec.weights_sha256):
+            return None
         now = [source.refresh() for source in manifest.sources]
         sources = tuple(source for source in now if source is not None)
         if len(sources) < len(now):
@@ -189,7 +193,7 @@ class CompiledModel:
                     self._cache.write(replace(manifest, sources=sources))
         return manifest
 
-    def _compile_missing(self, names: tuple[TowerName, ...]) -> Manifest:
+    def compile_missing(self, names: tuple[TowerName, ...]) -> Manifest:
         """Compile the towers that the cache lacks, in one process at a time."""
         with self._cache.lock():
             manifest = self._read_current_manifest()
