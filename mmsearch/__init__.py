@@ -20,12 +20,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mmsearch.api import (
         Index,
+        export_model,
+        import_model,
         list_indexes,
         list_models,
         open_index,
         open_model,
         parse_filters,
         parse_query,
+        plan_pull,
+        pull_model,
         restore_index,
         use_model,
     )
@@ -52,12 +56,16 @@ __version__ = "0.1.0"
 _HOMES = {
     "mmsearch.api": (
         "Index",
+        "export_model",
+        "import_model",
         "list_indexes",
         "list_models",
         "open_index",
         "open_model",
         "parse_filters",
         "parse_query",
+        "plan_pull",
+        "pull_model",
         "restore_index",
         "use_model",
     ),
@@ -108,6 +116,8 @@ __all__ = [
     "UsageError",
     "Verdict",
     "__version__",
+    "export_model",
+    "import_model",
     "list_indexes",
     "list_models",
     "load_settings",
@@ -115,6 +125,8 @@ __all__ = [
     "open_model",
     "parse_filters",
     "parse_query",
+    "plan_pull",
+    "pull_model",
     "restore_index",
     "use_model",
 ]

@@ -8,19 +8,40 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mmsearch.api.index import Index
-    from mmsearch.api.models import list_models, open_model, use_model
+    from mmsearch.api.models import (
+        export_model,
+        find_pullable_model,
+        import_model,
+        list_models,
+        open_model,
+        plan_pull,
+        pull_model,
+        use_model,
+    )
     from mmsearch.api.open import list_indexes, open_image_loader, open_index, restore_index
     from mmsearch.api.parsing import parse_filters, parse_query
 
 _EXPORTS = {
     "index": ("Index",),
-    "models": ("list_models", "open_model", "use_model"),
+    "models": (
+        "export_model",
+        "find_pullable_model",
+        "import_model",
+        "list_models",
+        "open_model",
+        "plan_pull",
+        "pull_model",
+        "use_model",
+    ),
     "open": ("list_indexes", "open_index", "open_image_loader", "restore_index"),
     "parsing": ("parse_filters", "parse_query"),
 }
 
 __all__ = [
     "Index",
+    "export_model",
+    "find_pullable_model",
+    "import_model",
     "list_indexes",
     "list_models",
     "open_image_loader",
@@ -28,6 +49,8 @@ __all__ = [
     "open_model",
     "parse_filters",
     "parse_query",
+    "plan_pull",
+    "pull_model",
     "restore_index",
     "use_model",
 ]

@@ -1,16 +1,23 @@
-"""Functions that list and open encoders, and set the default for new indexes."""
+"""Functions that list, open, pull, export and import encoders, and set the default one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mmsearch.api.progress import ProgressOption, open_progress
 from mmsearch.core.arguments import check_arguments
 from mmsearch.core.errors import translate_os_errors
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.settings import Settings, load_settings, save_setting
 from mmsearch.core.types import ModelInfo
+from mmsearch.factories import models as model_factory
 from mmsearch.factories.plugins import list_available_models, make_encoder
+
+if TYPE_CHECKING:
+    from mmsearch.encoders._archive import ModelArchive
+    from mmsearch.encoders._pull import ModelPull, PulledModel
 
 
 @translate_os_errors()
@@ -64,3 +71,135 @@ def use_model(name: str, *, on_message: Callable[[str], None] | None = None) -> 
     if name != "auto":
         name = open_model(name, on_message=on_message).spec.name
     return save_setting("model", name)
+
+
+@translate_os_errors()
+@check_arguments()
+def find_pullable_model(
+    name: str = "recommended", *, settings: Settings | None = None
+) -> ModelInfo:
+    """Return what is known about a model of open_clip without asking a hub.
+
+    Args:
+        name: ``recommended``, ``small``, ``best`` or ``open_clip:ARCH/TAG``.
+        settings: Settings to use in place of the settings file and the environment.
+
+    Raises:
+        UnknownNameError: The name does not say architecture and tag.
+        UsageError: The model is not one of open_clip.
+    """
+    return model_factory.find_pullable_model(name, settings or load_settings())
+
+
+@translate_os_errors()
+@check_arguments()
+def plan_pull(
+    name: str = "recommended",
+    *,
+    sha256: str | None = None,
+    settings: Settings | None = None,
+    on_message: Callable[[str], None] | None = None,
+) -> ModelPull:
+    """Ask the model hub about a model, without downloading it.
+
+    The hub is ``$HF_ENDPOINT``, or else https://huggingface.co.
+
+    Args:
+        name: ``recommended``, ``small``, ``best`` or ``open_clip:ARCH/TAG``.
+        sha256: Checksum that the weights must have, 64 hexadecimal digits, in place of the one
+            that mmsearch knows or has recorded.
+        settings: Settings to use in place of the settings file and the environment.
+        on_message: Called with a message before a request is repeated.
+
+    Returns:
+        The licence, the size and the checksum of the model; its method ``run`` pulls it.
+
+    Raises:
+        UnknownNameError: There is no such model.
+        UsageError: The model is not one of a hub, or the checksum is not one.
+        ModelUnavailableError: The hub does not answer, refuses, or does not have the model.
+        ChecksumError: The hub has other weights than mmsearch knows or has recorded.
+    """
+    return model_factory.plan_pull(
+        name, settings or load_settings(), on_message or (lambda line: None), sha256=sha256
+    )
+
+
+@translate_os_errors()
+@check_arguments()
+def pull_model(
+    name: str = "recommended",
+    *,
+    sha256: str | None = None,
+    settings: Settings | None = None,
+    progress: ProgressOption = False,
+    on_message: Callable[[str], None] | None = None,
+) -> PulledModel:
+    """Download a model of open_clip, verify it, compile it, and keep only the compiled copy.
+
+    If it is interrupted, the next call continues. New indexes use the model after `use_model`, an
+    existing one after ``index.reindex(model=name)``.
+
+    Args:
+        name: See `plan_pull`.
+        sha256: See `plan_pull`.
+        settings: Settings to use in place of the settings file and the environment.
+        progress: True shows a progress bar; a callable gets a `Progress` with the phases
+            ``download``, in bytes, and ``compile``.
+        on_message: Called with a message before slow one-time work.
+
+    Raises:
+        DownloadError: The connection was lost again and again; what has arrived is kept.
+        ChecksumError: The weights are others than those expected; they are deleted.
+        DiskFullError: There is too little space; what has arrived is kept.
+        ModelUnavailableError: See `plan_pull`.
+    """
+    plan = plan_pull(name, sha256=sha256, settings=settings, on_message=on_message)
+    with open_progress(progress) as report_progress:
+        return plan.run(report_progress)
+
+
+@translate_os_errors()
+@check_arguments()
+def export_model(
+    path: Path,
+    name: str | None = None,
+    *,
+    settings: Settings | None = None,
+    on_message: Callable[[str], None] | None = None,
+) -> ModelArchive:
+    """Write a compiled model into one file, for a machine without internet.
+
+    Args:
+        path: The file; it must not exist.
+        name: Name of the model, see `open_model`; None for the one that a new index would use.
+        settings: Settings to use in place of the settings file and the environment.
+        on_message: Called with a message before slow one-time work.
+
+    Raises:
+        SourceError: The file exists, or its folder does not.
+        ModelUnavailableError: The model is not on this machine.
+        DiskFullError: There is too little space.
+    """
+    resolved_settings = settings or load_settings()
+    return model_factory.export_model(
+        path, name, resolved_settings, on_message or (lambda line: None)
+    )
+
+
+@translate_os_errors()
+@check_arguments()
+def import_model(path: Path, *, settings: Settings | None = None) -> ModelArchive:
+    """Verify the model in a file of `export_model`, and install it.
+
+    Args:
+        path: The file.
+        settings: Settings to use in place of the settings file and the environment.
+
+    Raises:
+        SourceError: The file is no exported model.
+        ChecksumError: It is incomplete or was changed.
+        ModelUnavailableError: It is of another version, or does not run on this machine.
+        DiskFullError: There is too little space.
+    """
+    return model_factory.import_model(path, settings or load_settings())

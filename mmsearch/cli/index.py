@@ -24,6 +24,7 @@ from mmsearch.cli.options import (
 from mmsearch.cli.output import (
     count_changes,
     format_counts,
+    human_bytes,
     print_json,
     print_line,
     warn,
@@ -38,6 +39,7 @@ from mmsearch.core.settings import load_settings
 
 if TYPE_CHECKING:
     from mmsearch.core.reports import IndexReport
+    from mmsearch.core.results import IndexStatus
 
 
 def index(
@@ -166,16 +168,14 @@ def index(
     else:
         print_line(_format_summary(report, folder, target.name, status.pictures))
         _print_skipped(report)
+        _suggest_better_model(report, status)
         if verify:
             print_line(
                 f"All files were read: {report.unnoticed:,} had changed unnoticed, with the same"
                 " size and time."
             )
-    if verbose and status.identity is not None:
-        warn(
-            f"Encoder {status.identity.encoder.name}, fingerprint "
-            f"{status.identity.encoder.fingerprint}; generation {status.generation}."
-        )
+    if verbose:
+        _print_encoder(status)
     if report.captions is not None:
         is_useless = report.captions.rows and not report.captions.matched
         for sentence in report.captions.describe():
@@ -186,6 +186,31 @@ def index(
     _warn_failures(report)
     if report.failed or report.unreadable_folders or report.unreadable_texts:
         raise typer.Exit(EXIT_SKIPPED)
+
+
+def _print_encoder(status: IndexStatus) -> None:
+    if status.identity is not None:
+        encoder = status.identity.encoder
+        warn(
+            f"Encoder {encoder.name}, fingerprint {encoder.fingerprint}; generation "
+            f"{status.generation}."
+        )
+
+
+def _suggest_better_model(report: IndexReport, status: IndexStatus) -> None:
+    """Name the command that gets or uses a better model, if `starter` encoded pictures."""
+    if not report.encoded or status.identity is None or status.identity.encoder.name != "starter":
+        return
+    better = api.find_pullable_model()
+    if better.compiled:
+        options = "" if status.name == "default" else f" --index {status.name}"
+        warn(f"Much better search: mmsearch reindex --model {better.name}{options}")
+    else:
+        size = human_bytes(better.download_bytes or 0)
+        warn(
+            "Much better search, also in other languages: mmsearch models pull "
+            f"({size}, {better.licence})"
+        )
 
 
 def _check_fusion_unchanged(

@@ -1,19 +1,21 @@
-"""``mmsearch models``: list encoders, prepare them, and choose the one for new indexes."""
+"""``mmsearch models``: list, pull, prepare and move encoders, and choose that of new indexes."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mmsearch import api
-from mmsearch.cli import output
+from mmsearch.cli import output, pull
 from mmsearch.cli.options import AsJson, Device, Group, check_device
-from mmsearch.cli.output import warn
+from mmsearch.cli.output import human_bytes, warn
+from mmsearch.core.display import display_path
 from mmsearch.core.settings import load_settings
 
-app = typer.Typer(cls=Group, help="Show, choose and prepare models.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Show, pull, choose and move models.", no_args_is_help=True)
 
 Model = Annotated[
     str,
@@ -23,7 +25,7 @@ Model = Annotated[
 
 @app.command("list")
 def list_all(as_json: AsJson = False) -> None:
-    """List models, whether their weights are on this machine, and which one new indexes use.
+    """List models: which are ready on this machine, their licences, languages and sizes.
 
     Example: mmsearch models list
     """
@@ -35,15 +37,20 @@ def list_all(as_json: AsJson = False) -> None:
     rows = [
         (
             ("* " if model.name == default_model else "") + model.name,
-            model.dim or "",
-            "yes" if model.local else "no",
-            "yes" if model.compiled else "no",
+            "ready" if model.compiled else "here" if model.local else "",
+            human_bytes(model.download_bytes) if model.download_bytes else "",
+            model.licence or "",
+            model.languages or "",
             model.summary,
         )
         for model in models
     ]
-    output.print_table("", ["model", "dim>", "here", "compiled", "about"], rows)
-    warn(f"New indexes use: {default_model}. Change it with: mmsearch models use MODEL")
+    columns = ["model", "state", "download>", "licence", "languages", "about"]
+    output.print_table("", columns, rows)
+    warn(f"New indexes use: {default_model}. Get a model with: mmsearch models pull MODEL")
+
+
+app.command("pull")(pull.pull)
 
 
 @app.command("info")
@@ -77,7 +84,7 @@ def info(model: Model, device: Device = None, as_json: AsJson = False) -> None:
 def use_model(model: Model) -> None:
     """Use a model for new indexes, after checking that it is available.
 
-    Example: mmsearch models use open_clip:ViT-B-32-256/datacomp_s34b_b86k
+    Example: mmsearch models use open_clip:ViT-B-32-SigLIP2-256/webli
     """
     path = api.use_model(model, on_message=warn)
     warn(f"New indexes use {model!r} (saved in {path}). Existing indexes keep their model.")
@@ -102,4 +109,51 @@ def compile_model(model: Model, device: Device = None) -> None:
     warn(
         f"{encoder.spec.name} is ready after {time.monotonic() - started_s:.1f} s; text on "
         f"{encoder.device(InputKind.TEXT)}, images on {encoder.device(InputKind.IMAGE)}."
+    )
+
+
+@app.command("export")
+def export_model(
+    file: Annotated[Path, typer.Argument(help="File to write.", show_default=False)],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Model to export.", metavar="NAME", show_default="the one for new indexes"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a compiled model into one file, for a machine without internet.
+
+    Example: mmsearch models export model.tar
+    """
+    archive = api.export_model(file, model, on_message=warn)
+    if as_json:
+        output.print_json(archive)
+        return
+    warn(
+        f"{archive.name} is in {display_path(archive.path)} ({human_bytes(archive.bytes)}). On the "
+        f"other machine: mmsearch models import {display_path(archive.path.name)}"
+    )
+
+
+@app.command("import")
+def import_model(
+    file: Annotated[
+        Path, typer.Argument(help="File of 'mmsearch models export'.", show_default=False)
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Install the model in a file, after its checksums are verified and it has run once.
+
+    Example: mmsearch models import model.tar
+    """
+    archive = api.import_model(file)
+    if as_json:
+        output.print_json(archive)
+        return
+    warn(
+        f"{archive.name} is ready ({human_bytes(archive.bytes)}). Use it for new indexes with "
+        f"'mmsearch models use {archive.name}', and in an existing one with "
+        f"'mmsearch reindex --model {archive.name}'."
     )

@@ -1,4 +1,4 @@
-"""Progress bar on stderr for long-running commands."""
+"""Progress bars on stderr for long-running commands."""
 
 from __future__ import annotations
 
@@ -55,5 +55,48 @@ def show_progress() -> Iterator[Callable[[Progress], None]]:
                 total=progress.total,
                 speed=f"{speed:.1f} pictures/s" if progress.encoded else "",
             )
+
+        yield update_bar
+
+
+@contextmanager
+def show_download() -> Iterator[Callable[[Progress], None]]:
+    """Show the progress of a download in bytes on stderr if it is a terminal.
+
+    Yields:
+        The callback that updates the bar; it does nothing if there is no terminal.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda progress: None
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as RichProgress
+
+    with RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("downloading", total=None)
+
+        def update_bar(progress: Progress) -> None:
+            if progress.phase == "compile":
+                # Its own messages follow.
+                bar.stop()
+                return
+            bar.update(task, completed=progress.done, total=progress.total)
 
         yield update_bar

@@ -18,6 +18,8 @@
     │   └── StorageError               the operating system refuses to read, write or allocate
     │       └── DiskFullError          the disk or a quota is full
     ├── ModelUnavailableError    1     weights are not on this machine and cannot be fetched
+    │   ├── DownloadError              a download stopped; what has arrived is kept
+    │   └── ChecksumError              a file is not the one that was announced or exported
     ├── MissingExtraError        1     an optional library is not installed
     ├── VectorError              1     an array is not valid for the protocol
     │   ├── DimensionError             wrong number of columns
@@ -184,6 +186,17 @@ class ModelUnavailableError(MMSearchError):
     """The weights of a model are not on this machine and cannot be fetched."""
 
     http_status = 503
+
+
+class DownloadError(ModelUnavailableError):
+    """A download stopped before its end; the next one continues from what has arrived.
+
+    The detail ``kept_bytes`` is the size of what has arrived.
+    """
+
+
+class ChecksumError(ModelUnavailableError):
+    """A file is not the one that was announced, pinned or exported; it is not used."""
 
 
 class MissingExtraError(MMSearchError):

@@ -205,6 +205,10 @@ class ModelInfo:
         dim: Dimension of its vectors, if known without loading it.
         local: True if its weights are on this machine.
         compiled: True if the cache has its compiled towers.
+        licence: Licence of its weights, if known.
+        languages: Languages that it reads, if known.
+        download_bytes: Size of its download; None if unknown.
+        research_only: True if its licence allows only research.
     """
 
     name: str
@@ -212,6 +216,10 @@ class ModelInfo:
     dim: int | None
     local: bool
     compiled: bool
+    licence: str | None = None
+    languages: str | None = None
+    download_bytes: int | None = None
+    research_only: bool = False
 
 
 class TextSource(StrEnum):

@@ -81,15 +81,7 @@ def load_pretrained(
         UnknownNameError: The architecture has no such tag.
         ModelUnavailableError: The weights are not on this machine and cannot be downloaded.
     """
-    pretrained_cfg = get_pretrained_cfg(architecture, tag)
-    if not pretrained_cfg:
-        tags = open_clip.list_pretrained_tags_by_model(architecture)
-        raise UnknownNameError(
-            f"open_clip has no weights {tag!r} for {architecture}.",
-            f"Known tags: {', '.join(tags)}."
-            if tags
-            else "Use a local checkpoint: open_clip:ARCH@FILE.",
-        )
+    pretrained_cfg = _find_pretrained(architecture, tag)
     if file is None:
         file = _find_weights(variant, pretrained_cfg, hub_problem, on_message)
     with _safe_loading(hub_problem is not None):
@@ -129,6 +121,47 @@ def list_tags(repositories: Collection[str]) -> list[str]:
         for architecture, tag in open_clip.list_pretrained()
         if os.path.split(get_pretrained_cfg(architecture, tag).get("hf_hub", ""))[0] in repositories
     ]
+
+
+def find_repository(architecture: str, tag: str) -> tuple[str, tuple[str, ...]]:
+    """Return the hub repository of a tag's weights, and the names that the file may have.
+
+    Raises:
+        UnknownNameError: The architecture has no such tag, or its weights are not on the hub.
+    """
+    repository, filenames = _hub_files(_find_pretrained(architecture, tag))
+    if not repository:
+        raise UnknownNameError(
+            f"The weights {tag!r} of {architecture} are not on the model hub.",
+            "Download them yourself and use open_clip:ARCH@FILE.",
+        )
+    return repository, tuple(filenames)
+
+
+def _find_pretrained(architecture: str, tag: str) -> Mapping[str, Any]:
+    """Return what open_clip knows about a tag.
+
+    Raises:
+        UnknownNameError: The architecture has no such tag.
+    """
+    pretrained_cfg: Mapping[str, Any] = get_pretrained_cfg(architecture, tag)
+    if not pretrained_cfg:
+        tags = open_clip.list_pretrained_tags_by_model(architecture)
+        raise UnknownNameError(
+            f"open_clip has no weights {tag!r} for {architecture}.",
+            f"Known tags: {', '.join(tags)}."
+            if tags
+            else "Use a local checkpoint: open_clip:ARCH@FILE.",
+        )
+    return pretrained_cfg
+
+
+def _hub_files(pretrained_cfg: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return the hub repository of weights and the names that the file may have, best first."""
+    repository, name = os.path.split(pretrained_cfg.get("hf_hub", ""))
+    names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    candidates = [n for name in names for n in (str(Path(name).with_suffix(".safetensors")), name)]
+    return repository, list(dict.fromkeys(candidates))
 
 
 def _common_preprocessing(architecture: str) -> dict[str, Any]:
@@ -182,9 +215,7 @@ def _find_weights(
     """Return the path of the weights file, downloading it if the hub's cache lacks it."""
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - not needed for local files
 
-    repository, name = os.path.split(pretrained_cfg.get("hf_hub", ""))
-    names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
-    names = [n for name in names for n in (str(Path(name).with_suffix(".safetensors")), name)]
+    repository, names = _hub_files(pretrained_cfg)
     for candidate in names if repository else []:
         cached = try_to_load_from_cache(repository, candidate)
         if isinstance(cached, str):

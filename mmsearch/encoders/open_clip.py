@@ -26,6 +26,7 @@ from mmsearch.core.errors import (
 from mmsearch.core.files import expand_user
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.types import EncoderOptions, EncoderSpec, ModelInfo
+from mmsearch.encoders._known_models import KNOWN_MODELS, RECOMMENDED, find_known_model
 from mmsearch.encoders._onnx.cache import ModelCache, TowerName, model_cache
 from mmsearch.encoders._onnx.model import CompiledModel, LoadedModel, ModelSource
 from mmsearch.encoders._tokenizer_files import (
@@ -36,7 +37,7 @@ from mmsearch.encoders._tokenizer_files import (
 from mmsearch.encoders._two_tower import TwoTowerEncoder
 from mmsearch.storage.atomic import file_sha256
 
-RECOMMENDED_VARIANT: Final = "ViT-B-32-256/datacomp_s34b_b86k"
+RECOMMENDED_VARIANT: Final = RECOMMENDED.variant
 
 CODE_VERSION: Final = 1
 """Version of this code; increased when a change alters the vectors of unchanged weights."""
@@ -50,45 +51,6 @@ _MULTILINGUAL: Final = re.compile("xlm|nllb|siglip2|mt5|i18n|worldwide", re.IGNO
 _WEIGHTS_FILENAMES: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
-@dataclass(frozen=True)
-class _SuggestedModel:
-    """A suggested model. ``repository`` is the hub repository that contains its weights."""
-
-    variant: str
-    dim: int
-    repository: str
-    summary: str
-
-
-# Dimensions and repositories are copied from open_clip's own lists.
-_SUGGESTED_MODELS: Final = (
-    _SuggestedModel(
-        RECOMMENDED_VARIANT,
-        512,
-        "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K",
-        "recommended: good results, fast enough for a laptop's CPU",
-    ),
-    _SuggestedModel(
-        "ViT-B-32/laion2b_s34b_b79k",
-        512,
-        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
-        "the fastest of the common models; somewhat less accurate",
-    ),
-    _SuggestedModel(
-        "ViT-B-16/datacomp_xl_s13b_b90k",
-        512,
-        "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K",
-        "finer detail; about four times the compute of ViT-B-32",
-    ),
-    _SuggestedModel(
-        "ViT-L-14/datacomp_xl_s13b_b90k",
-        768,
-        "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K",
-        "high accuracy; a GPU is recommended",
-    ),
-)
-
-
 def build(options: EncoderOptions) -> Encoder:
     """Return the encoder for ``options.variant``.
 
@@ -96,7 +58,7 @@ def build(options: EncoderOptions) -> Encoder:
         UnknownNameError: The architecture or tag does not exist.
         ModelUnavailableError: The weights are not on this machine and cannot be downloaded.
     """
-    name = _parse_variant(options.variant)
+    name = parse_variant(options.variant)
     if name.file is not None and not name.file.is_file() and not _is_compiled(name, options):
         raise ModelUnavailableError(f"There is no checkpoint file {name.file}.")
     _check_suggested_model(name, options)
@@ -108,11 +70,12 @@ def _model_source(
 ) -> ModelSource:
     return ModelSource(
         name=f"open_clip:{name.variant}",
-        slug=_slug(name),
+        slug=make_slug(name),
         sources=name.local_files,
         code_version=CODE_VERSION,
         load=partial(_load_model, name, options, weights),
         languages=() if _MULTILINGUAL.search(name.variant) else ("en",),
+        has_weights=partial(has_weights, name, options),
     )
 
 
@@ -137,7 +100,7 @@ def compile_weights(variant: str, file: Path, options: EncoderOptions) -> Encode
         ModelUnavailableError: The file is no checkpoint of the architecture.
         OSError: The cache cannot be written.
     """
-    name = _parse_variant(variant)
+    name = parse_variant(variant)
     if name.tag is None:
         raise UnknownNameError(f"{variant!r} names no weights of open_clip: ARCH/TAG is required.")
     source = replace(_model_source(name, options, file), weights_sha256=file_sha256(file))
@@ -150,18 +113,83 @@ def models(options: EncoderOptions) -> list[ModelInfo]:
 
     Any other ``ARCH/TAG`` of open_clip works as well.
     """
-    infos = [
-        ModelInfo(
-            name=f"open_clip:{model.variant}",
-            summary=model.summary,
-            dim=model.dim,
-            local=_is_in_hub_cache(model.repository),
-            compiled=_is_compiled(_parse_variant(model.variant), options),
-        )
-        for model in _SUGGESTED_MODELS
-    ]
+    infos = [find_model(replace(options, variant=model.variant)) for model in KNOWN_MODELS]
     infos += _list_compiled(options, {model.name for model in infos})
     return infos + list(_list_downloaded({model.name for model in infos}))
+
+
+def find_model(options: EncoderOptions) -> ModelInfo:
+    """Return what is known about the model of ``options.variant`` without opening it.
+
+    Raises:
+        UnknownNameError: The variant names no weights.
+    """
+    name = parse_variant(options.variant)
+    known, compiled = find_known_model(name.variant), _is_compiled(name, options)
+    if known is None:
+        return ModelInfo(f"open_clip:{name.variant}", "", None, local=False, compiled=compiled)
+    return ModelInfo(
+        known.name,
+        known.summary,
+        known.dim,
+        local=_is_in_hub_cache(known.repository),
+        compiled=compiled,
+        licence=known.licence,
+        languages=known.languages,
+        download_bytes=known.download_bytes,
+        research_only=known.research_only,
+    )
+
+
+def is_ready(options: EncoderOptions) -> bool:
+    """Return True if ``options.variant`` is compiled and undamaged."""
+    cache = compiled_cache(options)
+    manifest = cache.read()
+    if manifest is None or manifest.spec.code_version != CODE_VERSION:
+        return False
+    towers = [manifest.towers.get(name) for name in (TowerName.TEXT, TowerName.IMAGE)]
+    return all(
+        tower is not None and cache.verify([manifest.tokenizer_file, *tower.files])
+        for tower in towers
+    )
+
+
+def compiled_cache(options: EncoderOptions) -> ModelCache:
+    """Return the cache of the compiled towers of ``options.variant``."""
+    return model_cache(make_slug(parse_variant(options.variant)), options)
+
+
+def find_repository(name: ParsedVariant) -> tuple[str, tuple[str, ...]]:
+    """Return the hub repository of a variant's weights, and the names that the file may have.
+
+    Raises:
+        UnknownNameError: open_clip has no such weights, or they are not on the hub.
+    """
+    known = find_known_model(name.variant)
+    if known is not None:
+        return known.repository, (known.file,)
+    check_architecture(name.architecture)
+    from mmsearch.encoders import _open_clip_loader  # noqa: PLC0415 - imports torch
+
+    return _open_clip_loader.find_repository(name.architecture, name.tag or "")
+
+
+def tokenizer_repository(name: ParsedVariant) -> str | None:
+    """Return the hub repository with the files of a tokenizer; None if open_clip contains it."""
+    try:
+        config = json.loads((_config_folder() / f"{name.architecture}.json").read_bytes())
+        text_config = config["text_cfg"]
+        return text_config["hf_tokenizer_name"] if is_plain_tokenizer(text_config) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def check_architecture(architecture: str) -> None:
+    """Raise UnknownNameError if open_clip has no architecture of that name."""
+    if architecture not in list_architectures():
+        raise UnknownNameError(
+            f"open_clip has no architecture {architecture!r}.", _suggest_names(architecture)
+        )
 
 
 def _list_compiled(options: EncoderOptions, listed_names: Collection[str]) -> Iterator[ModelInfo]:
@@ -185,7 +213,7 @@ def _list_downloaded(listed_names: Collection[str]) -> Iterator[ModelInfo]:
         for name in _WEIGHTS_FILENAMES
         for file in Path(constants.HF_HUB_CACHE).glob(f"models--*/snapshots/*/{name}")
     }
-    repositories = cached - {model.repository for model in _SUGGESTED_MODELS}
+    repositories = cached - {model.repository for model in KNOWN_MODELS}
     if not repositories:
         return
     # Only open_clip's own list maps a repository to its model.
@@ -198,13 +226,10 @@ def _list_downloaded(listed_names: Collection[str]) -> Iterator[ModelInfo]:
 
 
 def is_available(options: EncoderOptions) -> bool:
-    """Return True if the recommended model is on this machine or the hub responds quickly."""
-    recommended = _SUGGESTED_MODELS[0]
-    if _is_compiled(_parse_variant(recommended.variant), options) or _is_in_hub_cache(
-        recommended.repository
-    ):
-        return True
-    return not _is_offline(options) and _is_hub_reachable()
+    """Return True if the recommended model is on this machine."""
+    return _is_compiled(parse_variant(RECOMMENDED.variant), options) or _is_in_hub_cache(
+        RECOMMENDED.repository
+    )
 
 
 @dataclass(frozen=True)
@@ -226,7 +251,12 @@ class ParsedVariant:
         return (self.file, *config, *(path for path in beside if path.is_file()))
 
 
-def _parse_variant(variant: str) -> ParsedVariant:
+def parse_variant(variant: str) -> ParsedVariant:
+    """Return the parts of a variant; empty is the recommended model.
+
+    Raises:
+        UnknownNameError: It names no weights.
+    """
     if not variant:
         variant = RECOMMENDED_VARIANT
     if "@" in variant:
@@ -238,7 +268,7 @@ def _parse_variant(variant: str) -> ParsedVariant:
     architecture, slash, tag = variant.partition("/")
     if not slash or not tag:
         matching = [
-            model.variant for model in _SUGGESTED_MODELS if model.variant.startswith(f"{variant}/")
+            model.variant for model in KNOWN_MODELS if model.variant.startswith(f"{variant}/")
         ]
         hint = f"Try open_clip:{matching[0]}." if matching else _suggest_names(architecture)
         raise UnknownNameError(
@@ -247,7 +277,7 @@ def _parse_variant(variant: str) -> ParsedVariant:
     return ParsedVariant(variant, architecture, tag, None)
 
 
-def _check_tokenizer_package(name: ParsedVariant) -> None:
+def check_tokenizer_package(name: ParsedVariant) -> None:
     """Report a missing tokenizer library before the weights are downloaded.
 
     Raises:
@@ -277,14 +307,12 @@ def _load_model(
     name: ParsedVariant, options: EncoderOptions, weights: Path | None = None
 ) -> LoadedModel:
     """Load a model in torch, from ``weights`` in place of the hub's cache if they are given."""
-    _check_tokenizer_package(name)
+    weights = weights or find_kept_weights(name, options)
+    check_tokenizer_package(name)
     from mmsearch.encoders import _open_clip_loader  # noqa: PLC0415 - imports torch
 
-    if not name.architecture.endswith(".json") and name.architecture not in list_architectures():
-        raise UnknownNameError(
-            f"open_clip has no architecture {name.architecture!r}.",
-            _suggest_names(name.architecture),
-        )
+    if not name.architecture.endswith(".json"):
+        check_architecture(name.architecture)
     if name.file is not None:
         return _open_clip_loader.load_checkpoint(
             name.variant, name.architecture, name.file, CODE_VERSION, offline=_is_offline(options)
@@ -300,6 +328,26 @@ def _load_model(
     )
 
 
+def kept_weights_folder(name: ParsedVariant, options: EncoderOptions) -> Path:
+    """Return the folder where a pull keeps the weights that a GPU needs."""
+    return model_cache(make_slug(name), options).folder / "weights"
+
+
+def find_kept_weights(name: ParsedVariant, options: EncoderOptions) -> Path | None:
+    """Return the weights that a pull has kept, or None."""
+    folder = kept_weights_folder(name, options)
+    files = [*folder.glob("*.safetensors"), *folder.glob("*.bin")]
+    return files[0] if name.tag and files else None
+
+
+def has_weights(name: ParsedVariant, options: EncoderOptions) -> bool:
+    """Return True if the weights of a model are on this machine, or are not looked for."""
+    known = find_known_model(name.variant)
+    if known is None or find_kept_weights(name, options) is not None:
+        return True
+    return _is_in_hub_cache(known.repository)
+
+
 def _check_suggested_model(name: ParsedVariant, options: EncoderOptions) -> None:
     """Report missing weights that cannot be downloaded, before torch is imported.
 
@@ -307,7 +355,7 @@ def _check_suggested_model(name: ParsedVariant, options: EncoderOptions) -> None
         ModelUnavailableError: The weights are not on this machine and cannot be downloaded.
     """
     repository = next(
-        (model.repository for model in _SUGGESTED_MODELS if model.variant == name.variant), None
+        (model.repository for model in KNOWN_MODELS if model.variant == name.variant), None
     )
     if repository is None or _is_compiled(name, options) or _is_in_hub_cache(repository):
         return
@@ -327,9 +375,10 @@ def weights_unavailable_error(variant: str, reason: str) -> ModelUnavailableErro
     return ModelUnavailableError(
         f"The weights of open_clip:{variant} are not on this machine, and {reason}.",
         Hint(
-            f"Connect to the internet once, give a local checkpoint with "
-            f"open_clip:{architecture}@FILE, or use the built-in model with {{}}.",
-            "model='starter'",
+            f"Connect to the internet once and use {{}}, or give a local checkpoint with "
+            f"open_clip:{architecture}@FILE.",
+            f"pull_model('open_clip:{variant}'), or use the built-in model with model='starter'",
+            f"'mmsearch models pull open_clip:{variant}', or use the built-in model with "
             "--model starter",
         ),
         model=variant,
@@ -373,7 +422,7 @@ def _suggest_names(name: str) -> str:
     return Hint("See {}.", "mmsearch.list_models()", "'mmsearch models list'")
 
 
-def _slug(name: ParsedVariant) -> str:
+def make_slug(name: ParsedVariant) -> str:
     """Return a readable folder name that is unique to the variant."""
     readable_name = re.sub(r"[^A-Za-z0-9.-]+", "_", name.variant)[-80:]
     digest = hashlib.sha256(os.fsencode(name.variant)).hexdigest()[:8]
@@ -381,7 +430,7 @@ def _slug(name: ParsedVariant) -> str:
 
 
 def _is_compiled(name: ParsedVariant, options: EncoderOptions) -> bool:
-    manifest = model_cache(_slug(name), options).read()
+    manifest = model_cache(make_slug(name), options).read()
     return manifest is not None and manifest.spec.code_version == CODE_VERSION
 
 

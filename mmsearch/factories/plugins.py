@@ -130,11 +130,7 @@ def choose_model(settings: Settings, on_message: OnMessage) -> str:
 
     if open_clip.is_available(make_encoder_options("", settings, on_message)):
         return f"open_clip:{open_clip.RECOMMENDED_VARIANT}"
-    on_message(
-        "Using the built-in model 'starter', because the recommended model "
-        f"open_clip:{open_clip.RECOMMENDED_VARIANT} is not on this machine and the model hub does "
-        "not answer. The recommended model finds more; see 'mmsearch models list'."
-    )
+    on_message("Using the built-in model 'starter'; 'mmsearch models list' shows better ones.")
     return "starter"
 
 

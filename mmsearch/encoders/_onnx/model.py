@@ -63,6 +63,8 @@ class ModelSource:
         prompts: See `Encoder.prompts`.
         calibration: See `Encoder.calibration`.
         languages: Codes of the languages that it reads; empty if it reads many.
+        has_weights: Function that returns False if the weights are not on this machine. Without
+            them, pictures are encoded on the CPU.
         weights_sha256: Digest that the weights must have; towers of other weights are not used.
     """
 
@@ -75,6 +77,7 @@ class ModelSource:
     calibration: Calibration = field(default_factory=Calibration)
     languages: tuple[str, ...] = ()
     weights_sha256: str | None = None
+    has_weights: Callable[[], bool] = lambda: True
 
 
 class CompiledModel:
@@ -108,6 +111,10 @@ class CompiledModel:
         requested_device = self._options.device
         has_accelerator = has_nvidia_gpu() or sys.platform == "darwin"
         if requested_device == "cpu" or (requested_device == "auto" and not has_accelerator):
+            return "cpu"
+        manifest = self._cache.read()
+        is_compiled = manifest is not None and TowerName.IMAGE in manifest.towers
+        if requested_device == "auto" and is_compiled and not self._model_source.has_weights():
             return "cpu"
         from mmsearch.encoders._torch import choose_device  # noqa: PLC0415 - imports torch
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
 from mmsearch.core.types import Calibration, EncoderOptions, EncoderSpec, ModelInfo
-from mmsearch.encoders._onnx.cache import model_cache
+from mmsearch.encoders._onnx.cache import ModelCache, model_cache
 from mmsearch.encoders._onnx.model import LoadedModel, ModelSource
 from mmsearch.encoders._preprocess import PixelPreprocessor
 from mmsearch.encoders._tokenizer import TokenizerConfig
@@ -70,6 +70,11 @@ def models(options: EncoderOptions) -> list[ModelInfo]:
             compiled=manifest is not None,
         )
     ]
+
+
+def compiled_cache(options: EncoderOptions) -> ModelCache:
+    """Return the cache of the compiled towers."""
+    return model_cache(_slug(), options)
 
 
 def _slug() -> str:

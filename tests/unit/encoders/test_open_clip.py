@@ -45,8 +45,16 @@ def test_open_clip_offline_option_prevents_request(tmp_path, monkeypatch, reques
 def test_open_clip_invalid_http_answer_means_unavailable(tmp_path, monkeypatch, requested_urls):
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(plugin, "HUB_TIMEOUT_S", 0.2)
-    assert not plugin.is_available(options(tmp_path))
+    assert plugin._find_hub_problem(options(tmp_path)) == "the model hub does not answer"
     assert len(requested_urls) == 1
+
+
+def test_new_index_never_downloads_the_recommended_model_by_itself(
+    tmp_path, monkeypatch, requested_urls
+):
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert not plugin.is_available(options(tmp_path))
+    assert requested_urls == []
 
 
 @pytest.mark.parametrize(
@@ -75,34 +83,35 @@ def test_build_missing_weights_without_hub_is_one_sentence_before_torch(
 def test_load_model_without_tokenizer_package_fails_before_the_download(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     monkeypatch.setattr(plugin, "_find_hub_problem", lambda options: pytest.fail("asked"))
-    variant = plugin._parse_variant("xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k")
+    variant = plugin.parse_variant("xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k")
     with pytest.raises(MissingExtraError, match="pip install transformers"):
         plugin._load_model(variant, options(tmp_path))
-    plugin._check_tokenizer_package(plugin._parse_variant("ViT-B-32/openai"))
-    plugin._check_tokenizer_package(plugin._parse_variant("no-such-architecture/openai"))
+    plugin.check_tokenizer_package(plugin.parse_variant("ViT-B-32/openai"))
+    plugin.check_tokenizer_package(plugin.parse_variant("no-such-architecture/openai"))
 
 
 def test_parse_variant_splits_architecture_tag_and_local_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    tag = plugin._parse_variant("ViT-B-32/openai")
+    tag = plugin.parse_variant("ViT-B-32/openai")
     assert (tag.architecture, tag.tag, tag.file, tag.local_files) == (
         "ViT-B-32",
         "openai",
         None,
         (),
     )
-    local = plugin._parse_variant("ViT-B-32@w.safetensors")
+    local = plugin.parse_variant("ViT-B-32@w.safetensors")
     assert local.variant == f"ViT-B-32@{tmp_path}/w.safetensors"
     assert local.local_files == (tmp_path / "w.safetensors",)
-    own = plugin._parse_variant("my@odd/tiny.json@w.pt")
+    own = plugin.parse_variant("my@odd/tiny.json@w.pt")
     assert own.architecture == str(tmp_path / "my@odd/tiny.json")
     assert own.local_files == (tmp_path / "w.pt", tmp_path / "my@odd/tiny.json")
-    assert plugin._parse_variant("").variant == plugin.RECOMMENDED_VARIANT
+    assert plugin.parse_variant("").variant == plugin.RECOMMENDED_VARIANT
 
 
 def test_slug_is_short_and_distinct_for_each_variant():
     variants = ["A/b", "A_b@/c", "A@/b", "a/b", "A@/" + "x" * 200 + "1", "A@/" + "x" * 200 + "2"]
-    slugs = {plugin._slug(plugin.ParsedVariant(variant, "", None, None)) for variant in variants}
+    names = [plugin.ParsedVariant(variant, "", None, None) for variant in variants]
+    slugs = {plugin.make_slug(name) for name in names}
     assert len(slugs) == len(variants)
     assert all(len(slug) < 120 and "/" not in slug for slug in slugs)
 
