@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from platformdirs import user_cache_path
 
 from benchmarks.gpu import calib, decode_gpu, encode_gpu, flat_gpu
-from benchmarks.quality import confidence, fusion, queries, starter
+from benchmarks.quality import captions, confidence, fusion, queries, starter
 from benchmarks.speed import (
     ann,
     build,
@@ -36,7 +36,13 @@ from benchmarks.speed import (
 )
 
 ROOT = Path(__file__).resolve().parent
-QUALITY = {"starter": starter, "fusion": fusion, "confidence": confidence, "queries": queries}
+QUALITY: dict[str, Any] = {
+    "starter": starter,
+    "captions": captions,
+    "fusion": fusion,
+    "confidence": confidence,
+    "queries": queries,
+}
 SPEED: dict[str, Any] = {
     "decode": decode,
     "encode_cpu": encode_cpu,
@@ -78,7 +84,7 @@ Written by `scripts/bench`, which measures all of it again; `scripts/bench --onl
 """
 
 
-def measure(part: str, photos: Path, stamps: Path, cache: Path) -> Any:
+def measure(part: str, photos: Path, stamps: Path, wallpapers: Path, cache: Path) -> Any:
     """Run one part and return its results as JSON values."""
     if part in LARGE:
         return LARGE[part].measure(photos, cache, rows=ROWS[part])
@@ -86,10 +92,13 @@ def measure(part: str, photos: Path, stamps: Path, cache: Path) -> Any:
         return PARTS[part].measure(photos, cache)
     # Float sums depend on the number of threads.
     torch.set_num_threads(2)
-    if part == "fusion":
-        return fusion.measure(photos)
-    if part == "queries":
-        return queries.measure(photos, stamps)
+    measured_alone: dict[str, Callable[[], Any]] = {
+        "fusion": lambda: fusion.measure(photos),
+        "captions": lambda: captions.measure(photos, wallpapers),
+        "queries": lambda: queries.measure(photos, stamps),
+    }
+    if part in measured_alone:
+        return measured_alone[part]()
     trials = [*starter.photo_trials(photos), *starter.stamp_trials(stamps)]
     if part == "starter":
         return starter.measure([*trials, starter.clip_art_trial(cache)])
@@ -100,12 +109,12 @@ def measure(part: str, photos: Path, stamps: Path, cache: Path) -> Any:
     )
 
 
-def fetch_stamps(folder: Path) -> None:
-    """Fetch the captioned set if it does not exist yet."""
+def fetch_set(name: str, folder: Path, column: str) -> None:
+    """Fetch a captioned set if its manifest does not exist yet or lacks a column."""
     manifest = folder / "manifest.csv"
-    if not manifest.is_file() or "caption_de" not in manifest.read_text(encoding="utf-8"):
+    if not manifest.is_file() or column not in manifest.read_text(encoding="utf-8"):
         script = ROOT.parent / "scripts/fetch_eval_sets.py"
-        subprocess.run([sys.executable, script, folder], check=True)
+        subprocess.run([sys.executable, script, folder, "--set", name], check=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--stamps", type=Path, default=Path(tempfile.gettempdir()) / "mmsearch-stamps"
     )
+    parser.add_argument("--wallpapers", type=Path, default=captions.WALLPAPERS)
     parser.add_argument("--cache", type=Path, default=user_cache_path("mmsearch") / "starter-build")
     parser.add_argument(
         "--only",
@@ -138,14 +148,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(error, file=sys.stderr)
             return 1
     if selected & {"starter", "confidence", "queries"}:
-        fetch_stamps(options.stamps)
+        fetch_set("stamps", options.stamps, "caption_de")
+    if "captions" in selected:
+        fetch_set("wallpapers", options.wallpapers, "package")
     options.cache.mkdir(parents=True, exist_ok=True)
     (ROOT / "results").mkdir(exist_ok=True)
     pages = [PREFACE]
     for part, module in PARTS.items():
         stored = ROOT / f"results/{part}.json"
         if part in selected:
-            results = measure(part, options.photos, options.stamps, options.cache)
+            folders = (options.photos, options.stamps, options.wallpapers, options.cache)
+            results = measure(part, *folders)
             stored.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         if stored.is_file():
             pages.append(module.page(json.loads(stored.read_text(encoding="utf-8"))))
