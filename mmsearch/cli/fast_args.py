@@ -217,7 +217,7 @@ OPTIONS = (
     Option(
         "verbose",
         ("--verbose", "-v"),
-        "Print the scores, the model and the generation, too.",
+        "Print details such as the model and the generation.",
         default=False,
         of_similar=True,
     ),
