@@ -36,7 +36,9 @@ SCREENSHOTS = os.environ.get("MMSEARCH_SCREENSHOTS_TO")
 
 
 def hits(page):
-    return page.eval_on_selector_all("#hits > li", "all => all.map(each => each.dataset.id)")
+    return page.eval_on_selector_all(
+        "#hits > li[data-id]", "all => all.map(each => each.dataset.id)"
+    )
 
 
 def found(page, says=r"\d+ of \d+ pictures"):

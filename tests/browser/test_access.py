@@ -121,7 +121,7 @@ def test_page_without_javascript_searches_by_form(opened, url):
     page.get_by_label("What the picture shows").fill("a windmill")
     page.keyboard.press("Enter")
     page.get_by_text("40 of 212 pictures").wait_for()
-    assert page.locator("#hits li").count() == 40
+    assert page.locator("#hits li[data-id]").count() == 40
     page.get_by_role("link", name="More pictures").click()
     page.wait_for_url("**cursor=*")
-    assert page.locator("#hits li").count() == 40
+    assert page.locator("#hits li[data-id]").count() == 40

@@ -33,7 +33,7 @@ def test_page_typed_query_shows_matching_hits_in_aligned_rows(page, photos):
     assert load_words(photos)[f"photos/{first_caption(page)}"] == "windmill"
     assert page.url.endswith("/?q=a+windmill")
     boxes = page.eval_on_selector_all(
-        "#hits > li",
+        "#hits > li[data-id]",
         """all => all.map(each => {
             const box = each.getBoundingClientRect();
             const image = each.querySelector("img");
@@ -58,9 +58,9 @@ def test_page_layout_stays_fixed_while_pictures_load(page, url):
     page.goto(f"{url}/?q=a+dog")
     found(page)
     places = "all => all.map(each => Math.round(each.getBoundingClientRect().top))"
-    before = page.eval_on_selector_all("#hits > li", places)
+    before = page.eval_on_selector_all("#hits > li[data-id]", places)
     wait_for_pictures(page)
-    assert page.eval_on_selector_all("#hits > li", places) == before
+    assert page.eval_on_selector_all("#hits > li[data-id]", places) == before
 
 
 def test_page_keyboard_opens_steps_through_and_closes_details(page, url):
@@ -81,8 +81,6 @@ def test_page_keyboard_opens_steps_through_and_closes_details(page, url):
     dialog.wait_for()
     assert f"picture={ids[0]}" in page.url
     text = dialog.inner_text()
-    assert re.search(r"(Likely|Possibly) what you asked for", text)
-    assert re.search(r"Confidence\s+\d+ %", text)
     assert "Visual score" in text
     page.keyboard.press("ArrowRight")
     page.wait_for_url(f"**picture={ids[1]}")
@@ -297,7 +295,7 @@ def test_page_dropped_or_pasted_url_is_fetched_by_server(opened, serving, photos
             # The server fetches the picture, not the browser.
             assert {headers["User-Agent"][:8] for _, headers in outside.requests} == {"mmsearch"}
             page.get_by_role("button", name="Remove a b.jpg from the web").click()
-            page.wait_for_function("() => !document.querySelector('#hits > li')")
+            page.wait_for_function("() => !document.querySelector('#hits > li[data-id]')")
             assert "like_url" not in page.url
             for text in (f"{url}/a.jpg", "file:///etc/passwd", "a dog"):
                 assert not page.evaluate(GIVE_URL, ["paste", text, "body"])
@@ -424,10 +422,10 @@ def test_page_scrolling_loads_further_pictures_up_to_all(page, url):
     page.goto(f"{url}/?q=a+tree")
     found(page, "^40 of 212")
     for shown in (80, 120, 160, 200, 212):
-        page.locator("#hits > li").last.scroll_into_view_if_needed()
+        page.locator("#hits > li[data-id]").last.scroll_into_view_if_needed()
         page.mouse.wheel(0, 3000)
         page.wait_for_function(
-            "shown => document.querySelectorAll('#hits > li').length >= shown", arg=shown
+            "shown => document.querySelectorAll('#hits > li[data-id]').length >= shown", arg=shown
         )
     found(page, "^212 of 212")
     assert len(set(hits(page))) == 212
@@ -443,6 +441,8 @@ def test_page_tall_screen_loads_further_pictures_without_scrolling(page, url):
 def test_page_query_without_good_match_shows_closest_results(page, url):
     page.goto(url)
     type_query(page, "the square root of minus one")
-    page.get_by_text("No good matches. Closest results:").wait_for()
-    page.locator("#q").fill("a windmill")
-    page.get_by_text("No good matches. Closest results:").wait_for(state="hidden")
+    nothing = page.locator("#nothing", has_text=re.compile("No good matches|Best guesses"))
+    nothing.wait_for()
+    page.locator("#hits a").first.click()
+    page.get_by_role("button", name="More like this").click()
+    nothing.wait_for(state="hidden")

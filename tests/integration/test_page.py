@@ -12,11 +12,13 @@ import pytest
 from PIL import Image
 
 from mmsearch import api
+from mmsearch.core.display import format_match
 from mmsearch.core.filters import FILTERS
 from mmsearch.core.settings import Settings
 from mmsearch.server import auth
 from mmsearch.server.app import make_app, serve_in_thread, wrap_with_middleware
 from mmsearch.server.config import ServerConfig
+from mmsearch.server.routes.page import _describe_match
 from mmsearch.server.state import ServerState
 
 TOKEN = "open sésame"  # noqa: S105 - only for these tests
@@ -138,8 +140,63 @@ def test_page_invalid_request_shows_error_with_api_status(service, address, stat
 
 def test_page_search_with_unlikely_match_shows_notice(service):
     there = 'id="nothing" class="nothing" hidden'
-    assert there in ask(service, "/?q=a+windmill").text
+    assert there in ask(service, "/?like=1").text
     assert there not in ask(service, "/?q=the+square+root+of+minus+one").text
+
+
+def hit(rank, band="unlikely", confidence=0.01):
+    return {"rank": rank, "band": band, "confidence": confidence}
+
+
+LIKELY, POSSIBLE = hit(1, "likely", 0.834), hit(2, "possible", 0.4)
+GUESSES = {"code": "best_guesses", "text": "Best guesses: ...", "suggestion": None}
+SPELLING = {"code": "spelling", "text": "Did you mean 'a gnu'?", "suggestion": "a gnu"}
+LANGUAGE = {"code": "language", "text": "It reads English.", "suggestion": None}
+
+
+@pytest.mark.parametrize(
+    ("hits", "facts", "fields", "expected"),
+    [
+        ([LIKELY, POSSIBLE, hit(3)], {}, {}, (["likely 83%", "possible 40%", ""], 2, "")),
+        (
+            [LIKELY, POSSIBLE, hit(3)],
+            {},
+            {"sort": "score"},
+            (["likely 83%", "possible 40%", ""], 2, ""),
+        ),
+        ([LIKELY, hit(3)], {}, {"sort": "name"}, (["likely 83%", ""], None, "")),
+        ([LIKELY, hit(2)], {"calibrated": False}, {}, (["", ""], None, "")),
+        ([hit(1)], {"match": "unlikely"}, {}, ([""], None, "No good matches. Closest results:")),
+        ([hit(1)], {"match": "unlikely", "calibrated": False}, {}, ([""], None, "")),
+        ([hit(1)], {"match": "unlikely", "notices": [GUESSES]}, {}, ([""], None, GUESSES["text"])),
+        ([], {"match": "unlikely", "notices": [GUESSES]}, {}, ([], None, "")),
+    ],
+)
+def test_page_labels_and_divides_hits(hits, facts, fields, expected):
+    answer = {"hits": hits, "calibrated": True, "match": "likely", "notices": []} | facts
+    shown = _describe_match(answer, fields)
+    assert (shown["labels"], shown["divider"], shown["nothing"]) == expected
+
+
+def test_page_notices_without_scripts_are_lines_and_links_with_the_same_filters():
+    answer = {"hits": [], "calibrated": True, "match": None}
+    answer["notices"] = [GUESSES, LANGUAGE, SPELLING]
+    shown = _describe_match(answer, {"q": "a gnuu", "camera": "a & b", "index": "default"})
+    assert shown["notices"] == [
+        ("It reads English.", None),
+        ("Did you mean 'a gnu'?", "q=a+gnu&camera=a+%26+b&index=default"),
+    ]
+
+
+def test_page_without_scripts_shows_the_labels_of_the_api(service):
+    page = ask(service, "/?like=1").text
+    answer = ask(service, "/v1/indexes/default/search?like=1&limit=40").json()
+    labels = [
+        format_match(h["band"], h["confidence"], calibrated=answer["calibrated"])
+        for h in answer["hits"]
+    ]
+    assert re.findall(r'<span class="label \w+">([^<]*)</span>', page) == [n for n in labels if n]
+    assert page.count('<li class="divider">') == int("" in labels and any(labels))
 
 
 def test_page_sends_strict_security_headers_and_no_inline_scripts(service):

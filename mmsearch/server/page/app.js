@@ -112,7 +112,8 @@ function show(found, cacheKey) {
   answer = { ...found, hits: [...found.hits] };
   displayedKey = cacheKey;
   cacheResults();
-  grid.show(answer.hits);
+  const ranked = ["", "score"].includes(searchState.sort);
+  grid.show(answer.hits, { calibrated: answer.calibrated ?? false, ranked });
   say();
 }
 
@@ -135,12 +136,37 @@ function say() {
         : `${shown} of ${answer.passed} pictures, ${element("sort").selectedOptions[0]?.label ?? "best match first"}`) +
       (answer.undated ? `; ${answer.undated} without a known date left out` : "");
   element("problem").hidden = true;
-  element("nothing").hidden = !(asking && shown && answer.match === "unlikely" && answer.calibrated);
+  const notices = (asking && answer.notices) || [];
+  const guesses =
+    notices.find((notice) => notice.code === "best_guesses")?.text ??
+    (answer.match === "unlikely" && answer.calibrated ? "No good matches. Closest results:" : "");
+  element("nothing").textContent = guesses;
+  element("nothing").hidden = !(asking && shown && guesses);
+  element("notices").replaceChildren(...notices.filter(({ code }) => code !== "best_guesses").map(createNotice));
   element("more").hidden = !answer.next_cursor;
   // An observer reports only changes; on a tall screen the end may still be visible.
   endObserver.unobserve(element("more"));
   if (answer.next_cursor) endObserver.observe(element("more"));
   element("start").hidden = asking;
+}
+
+function createNotice({ text, suggestion }) {
+  const line = document.createElement("p");
+  if (!suggestion) {
+    line.textContent = text;
+    return line;
+  }
+  const link = document.createElement("a");
+  link.href = formatLocation({ ...searchState, q: suggestion, picture: "" });
+  link.textContent = text;
+  link.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    change({ q: suggestion });
+    element("q").focus();
+  });
+  line.append(link);
+  return line;
 }
 
 function showError(error, again) {
@@ -155,6 +181,7 @@ function showError(error, again) {
     element("count").textContent = "";
     element("start").hidden = true;
     element("nothing").hidden = true;
+    element("notices").replaceChildren();
     grid.show([]);
     answer = null;
     displayedKey = null;

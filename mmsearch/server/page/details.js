@@ -1,11 +1,11 @@
 // Dialog with a large picture, its metadata and why it was found.
 
-import { hitTitle } from "./grid.js";
+import { hitTitle, matchLabel } from "./grid.js";
 
 const BANDS = {
   likely: "Likely what you asked for",
   possible: "Possibly what you asked for",
-  unlikely: "Unlikely to be what you asked for",
+  unlikely: "One of the closest results, but a weak match",
 };
 
 const element = (id) => document.getElementById(id);
@@ -66,10 +66,11 @@ export class Details {
   #explain(hit, calibrated) {
     element("why").hidden = hit.score === undefined;
     if (hit.score === undefined) return;
-    element("band").textContent = BANDS[hit.band] ?? hit.band;
-    const percent = `${Math.round(hit.confidence * 100)} %`;
+    element("band").textContent = calibrated
+      ? BANDS[hit.band]
+      : "One of the closest results; how sure it is is unknown, because the model is not calibrated";
     renderPairs(element("scores"), [
-      ["Confidence", calibrated ? percent : `${percent} (model not calibrated)`],
+      ["Confidence", matchLabel(hit, calibrated).replace(/^\w+ (\d+)%$/, "$1 %")],
       ["Visual score", hit.visual === null ? null : hit.visual.toFixed(3)],
       ["Text score", hit.text ? `${Math.round(hit.text * 100)} %` : null],
       ["Score", `${hit.score.toFixed(3)}, rank ${hit.rank}`],

@@ -9,6 +9,12 @@ export function hitTitle(hit) {
   return text.length > 120 ? `${text.slice(0, 119)}…` : text;
 }
 
+/** Return the label of a hit, such as "likely 83%"; empty if it is neither likely nor possible, or not calibrated. */
+export function matchLabel(hit, calibrated) {
+  if (!calibrated || !["likely", "possible"].includes(hit.band)) return "";
+  return `${hit.band} ${hit.confidence >= 1 ? 100 : Math.min(99, Math.round(hit.confidence * 100))}%`;
+}
+
 /** A list of hits with arrow-key navigation. */
 export class Grid {
   /**
@@ -24,8 +30,15 @@ export class Grid {
     list.addEventListener("focusin", (event) => this.#makeTabbable(event.target));
   }
 
-  /** Replace all hits. */
-  show(hits) {
+  /**
+   * Replace all hits.
+   *
+   * @param {object[]} hits The hits.
+   * @param {{calibrated: boolean, ranked: boolean}} shown If hits get labels, and if they are in the order of their
+   *   ranks, so that a divider can precede weaker matches.
+   */
+  show(hits, shown = { calibrated: false, ranked: false }) {
+    this.shown = shown;
     this.hits = [];
     this.list.replaceChildren();
     this.list.classList.add("fitted");
@@ -34,8 +47,9 @@ export class Grid {
 
   /** Append hits. */
   append(hits) {
-    this.list.append(...hits.map(createItem));
+    this.list.append(...hits.map((hit) => createItem(hit, matchLabel(hit, this.shown.calibrated))));
     this.hits.push(...hits);
+    this.#divide();
     if (!this.list.querySelector('a[tabindex="0"]')) this.#makeTabbable(this.#links()[0]);
   }
 
@@ -51,6 +65,20 @@ export class Grid {
     this.#links()[place]?.focus();
   }
 
+  /** Put the divider below the last hit that has a label, if others follow. */
+  #divide() {
+    this.list.querySelector(".divider")?.remove();
+    const items = [...this.list.children];
+    const weaker = items.findLastIndex((item) => item.querySelector(".label")) + 1;
+    if (!this.shown.ranked || weaker === 0 || weaker === items.length) return;
+    const divider = document.createElement("li");
+    const heading = document.createElement("h2");
+    divider.className = "divider";
+    heading.textContent = document.body.dataset.weaker;
+    divider.append(heading);
+    items[weaker].before(divider);
+  }
+
   #links() {
     return [...this.list.querySelectorAll("a")];
   }
@@ -62,7 +90,7 @@ export class Grid {
   }
 
   #click(event) {
-    const chosen = event.target.closest("li");
+    const chosen = event.target.closest("li[data-id]");
     // With these keys a browser opens the link in a new tab or window.
     if (!chosen || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
@@ -87,7 +115,7 @@ export class Grid {
   }
 }
 
-function createItem(hit) {
+function createItem(hit, text) {
   const entry = document.createElement("li");
   entry.dataset.id = hit.id;
   const ratio = Math.min(MAX_ASPECT_RATIO, Math.max(MIN_ASPECT_RATIO, hit.width / hit.height));
@@ -101,10 +129,13 @@ function createItem(hit) {
   // Without a text, the only title is the file name, which the caption already shows.
   picture.alt = hit.texts.length ? hitTitle(hit) : "";
   picture.src = `${hit.links.thumbnail}?size=medium`;
+  const label = document.createElement("span");
+  label.className = `label ${hit.band}`;
+  label.textContent = text;
   const caption = document.createElement("span");
   caption.className = "caption";
-  caption.textContent = `${hit.path.split("/").at(-1)} · ${hit.band}`;
-  link.append(picture, caption);
+  caption.textContent = hit.path.split("/").at(-1);
+  link.append(picture, ...(text ? [label] : []), caption);
   entry.append(link);
   return entry;
 }

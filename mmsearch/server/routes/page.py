@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from mmsearch.core.display import WEAKER_MATCHES, divider_position, format_match
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.filters import FILTERS
 from mmsearch.core.results import IndexSummary
@@ -104,6 +106,7 @@ async def page(request: Request, server_state: StateDep) -> HTMLResponse:
         "problem": None,
         "index": None,
         "more": None,
+        "weaker": WEAKER_MATCHES,
     }
     status = 200
     try:
@@ -114,7 +117,8 @@ async def page(request: Request, server_state: StateDep) -> HTMLResponse:
             answer = await run_search(server_state, worker, _parse_search_body(fields), root_path)
             non_empty = {field: text for field, text in fields.items() if text.strip()}
             next_page_params = non_empty | {"index": name, "cursor": answer["next_cursor"]}
-            context["answer"] = answer
+            address = {key: text for key, text in next_page_params.items() if key != "cursor"}
+            context |= {"answer": answer, **_describe_match(answer, address)}
             if answer["next_cursor"]:
                 context["more"] = f"{root_path}/?{urlencode(next_page_params)}"
     except MMSearchError as error:
@@ -187,6 +191,31 @@ def _parse_search_body(fields: dict[str, str]) -> SearchBody:
         if field in values:
             values[field] = [values[field]]
     return SearchParams.model_validate(values).to_search_body()
+
+
+def _describe_match(answer: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
+    """Return the label of each hit, the position of the divider, and the lines above the hits.
+
+    Args:
+        answer: A search result as a JSON object.
+        fields: The fields of the form that are not empty except the cursor, and the index.
+    """
+    hits, calibrated = answer["hits"], answer["calibrated"]
+    labels = [format_match(hit["band"], hit["confidence"], calibrated=calibrated) for hit in hits]
+    ranked = fields.get("sort", "score") == "score"
+    guesses = [n["text"] for n in answer["notices"] if n["code"] == "best_guesses"]
+    if not guesses and answer["match"] == "unlikely" and calibrated:
+        guesses = ["No good matches. Closest results:"]
+    return {
+        "labels": labels,
+        "divider": divider_position([hit["rank"] for hit in hits], labels) if ranked else None,
+        "nothing": guesses[0] if hits and guesses else "",
+        "notices": [
+            (n["text"], n["suggestion"] and urlencode({**fields, "q": n["suggestion"]}))
+            for n in answer["notices"]
+            if n["code"] != "best_guesses"
+        ],
+    }
 
 
 def _render_login(
