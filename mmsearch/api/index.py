@@ -106,7 +106,7 @@ class Index(MaintainedIndex):
         result = self._session.search_one(
             SearchRequest(query, k, min_score, min_confidence, sort=sort)
         )
-        return HitList(result.hits, self.thumbnail)
+        return self._list_hits(result)
 
     def similar(
         self,
@@ -136,7 +136,12 @@ class Index(MaintainedIndex):
         """
         with open_terms([image], texts=False) as terms:
             result = self._session.search_one(SearchRequest(Query(terms), k, min_score, sort=sort))
-        return HitList(result.hits, self.thumbnail)
+        return self._list_hits(result)
+
+    def _list_hits(self, result: SearchResult) -> HitList:
+        return HitList(
+            result.hits, self.thumbnail, calibrated=result.calibrated, notices=result.notices
+        )
 
     def query(self, request: SearchRequest) -> SearchResult:
         """Return the result of a request, with timings, devices and the searched generation."""

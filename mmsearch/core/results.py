@@ -9,7 +9,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from mmsearch.core.display import display_path
+from mmsearch.core.display import WEAKER_MATCHES, display_path, divider_position, format_match
 from mmsearch.core.query import Band, MatchedText, Mode
 from mmsearch.core.types import Picture, Text
 
@@ -240,8 +240,9 @@ class Hit(Item):
         text: Text score in [0, 1]: in text mode the weighted share of the query's words found in
             the texts, in hybrid mode how strong their evidence is; 0 without a text search.
         matched: The text that contains most of these words.
-        confidence: Probability that the picture matches the query.
-        band: Verbal level of the confidence: likely, possible or unlikely.
+        confidence: Probability that the picture matches the query; show it to people only if the
+            band is likely or possible, and the result is calibrated.
+        band: Verbal level of the confidence: likely, possible or unlikely (a weak match).
     """
 
     rank: int
@@ -282,25 +283,43 @@ class HitList(list[Hit]):
         hits: The hits.
         load_thumbnail: Returns a JPEG of a hit with a given longest side in pixels; None if the
             picture cannot be read.
+        calibrated: See `SearchResult`.
+        notices: See `SearchResult`.
     """
 
     def __init__(
-        self, hits: Iterable[Hit], load_thumbnail: Callable[[Hit, int], bytes | None]
+        self,
+        hits: Iterable[Hit],
+        load_thumbnail: Callable[[Hit, int], bytes | None],
+        *,
+        calibrated: bool = True,
+        notices: Sequence[Notice] = (),
     ) -> None:
         super().__init__(hits)
         self._load_thumbnail = load_thumbnail
+        self.calibrated = calibrated
+        self.notices = notices
 
     def _repr_html_(self) -> str:
         """Return a contact sheet as HTML, which Jupyter shows in place of the list."""
-        figures = "".join(self._figure(hit) for hit in self[:MAX_SHOWN_HITS])
+        # Only notebooks need this module.
+        from html import escape  # noqa: PLC0415
+
+        shown = self[:MAX_SHOWN_HITS]
+        labels = [format_match(h.band, h.confidence, calibrated=self.calibrated) for h in shown]
+        figures = [self._figure(hit, label) for hit, label in zip(shown, labels, strict=True)]
+        divider = divider_position([hit.rank for hit in shown], labels)
+        if divider is not None:
+            figures.insert(divider, f'<div style="flex:0 0 100%"><b>{WEAKER_MATCHES}</b></div>')
         rest = len(self) - MAX_SHOWN_HITS
         note = f"<p>and {rest:,} more</p>" if rest > 0 else ""
         if not self:
             note = "<p>No hits.</p>"
+        notices = "".join(f"<p>{escape(display_path(each.text))}</p>" for each in self.notices)
         style = "display:flex;flex-wrap:wrap;gap:12px"
-        return f'<div style="{style}">{figures}</div>{note}'
+        return f'{notices}<div style="{style}">{"".join(figures)}</div>{note}'
 
-    def _figure(self, hit: Hit) -> str:
+    def _figure(self, hit: Hit, label: str) -> str:
         # Only notebooks need these modules.
         from base64 import b64encode  # noqa: PLC0415
         from html import escape  # noqa: PLC0415
@@ -312,7 +331,7 @@ class HitList(list[Hit]):
         else:
             url = f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
             picture = f'<img src="{url}" alt="{name}" style="max-width:100%">'
-        caption = f"{hit.rank}. {name}<br>{hit.score:.3f}"
+        caption = f"{hit.rank}. {name}<br>{label}"
         path = escape(display_path(hit.path), quote=True)
         return (
             f'<figure style="margin:0;width:{THUMBNAIL_PX}px;font-size:12px" title="{path}">'
@@ -347,7 +366,8 @@ class SearchResult(_JsonObject):
         hits: Hits, best first.
         match: Band of the best hit found, even if the hit was left out; shows if anything matches
             the query. None if nothing was searched.
-        calibrated: True if confidences are fitted for this encoder; otherwise they are rough.
+        calibrated: True if confidences are fitted for this encoder; otherwise they and the bands
+            mean little.
         generation: Generation of the index that was searched.
         pictures: Number of pictures in that generation.
         passed: Number of pictures that passed the filters.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, create_model
 
-from mmsearch.core.display import display_path
+from mmsearch.core.display import display_path, format_match
 from mmsearch.core.query import Band
 from mmsearch.core.results import Hit, IndexStatus, Item, SearchResult
 from mmsearch.core.types import Text
@@ -136,8 +136,10 @@ class PictureHit(PictureInfo):
 
     rank: int = Field(description="Rank from 1, best first.")
     score: float = Field(description="Score that sorts the hits.")
-    confidence: float = Field(description="Probability that it matches the query.")
-    band: Band = Field(description="Confidence as a word.")
+    confidence: float = Field(
+        description="Probability that it matches the query; below possible, it says little."
+    )
+    band: Band = Field(description="Confidence as a word; unlikely means a weak match.")
 
     @classmethod
     def from_hit(cls, rank: int, hit: Hit) -> Self:
@@ -152,7 +154,9 @@ class SearchOutput(BaseModel):
 
     hits: list[PictureHit]
     match: Band | None = Field(description="Band of the best hit: is there any match?")
-    calibrated: bool = Field(description="True if confidences were fitted for this model.")
+    calibrated: bool = Field(
+        description="True if confidences were fitted for this model; if not, ignore them."
+    )
     pictures: int = Field(description="Pictures in the index.")
     passed: int = Field(description="Pictures that pass the filters.")
     undated: int = Field(description="Pictures left out because their date is unknown.")
@@ -231,10 +235,13 @@ def format_similar_heading(output: SearchOutput, image_id: int) -> str:
     )
 
 
-def format_hit(hit: PictureHit) -> str:
-    """Return the text about a hit."""
-    match_label = f"{hit.band} ({hit.confidence:.0%})"
-    return f"{hit.rank}. {_format_details(hit, f'score {hit.score:.3f}', match_label)}"
+def format_hit(hit: PictureHit, *, calibrated: bool = True) -> str:
+    """Return the text about a hit; ``calibrated`` is that of its `SearchOutput`."""
+    label = format_match(hit.band, hit.confidence, calibrated=calibrated)
+    if calibrated and not label:
+        label = "weak match"
+    extra = [f"score {hit.score:.3f}", *([label] if label else [])]
+    return f"{hit.rank}. {_format_details(hit, *extra)}"
 
 
 def format_picture(picture: PictureInfo) -> str:

@@ -165,7 +165,7 @@ class Tools:
         bytes_left = MAX_IMAGE_BYTES
         for position, hit in enumerate(output.hits):
             preview = previews[position] if position < len(previews) else b""
-            blocks.append(format_hit(hit))
+            blocks.append(format_hit(hit, calibrated=output.calibrated))
             if isinstance(preview, str):
                 blocks.append(preview)
             elif preview and len(preview) <= bytes_left:
@@ -200,7 +200,7 @@ SEARCH_DESCRIPTION = """\
 Find pictures of the user's collection by describing what they show. Use it whenever the user \
 looks for photos or images, or asks whether there are any of something. Returns the best matches, \
 best first, with a small preview of each. Some picture is always nearest: check the previews and \
-the confidence of each match (likely, possible, unlikely) before you call it found.
+the label of each match (likely, possible, weak match) before you call it found.
 The query is a plain description in English ("a red car on a bridge"), or several joined by + and \
 - between spaces ("harbour + sunset", "street - people"); a number and a colon before one set \
 its weight ("2:dog + snow"), and quotation marks make signs literal. Dates, folders, cameras and \

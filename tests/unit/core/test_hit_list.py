@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mmsearch.core.results import MAX_SHOWN_HITS, Hit, HitList
+from mmsearch.core.results import MAX_SHOWN_HITS, Hit, HitList, Notice
 
 HIT = Hit(
     id=1,
@@ -50,6 +50,29 @@ def test_hit_list_html_embeds_a_thumbnail_of_each_hit(jpeg):
     hits = HitList([HIT, replace(HIT, id=2, rank=2)], lambda hit, edge_px: jpeg)
     urls = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', hits._repr_html_())
     assert [b64decode(url) for url in urls] == [jpeg, jpeg]
+
+
+def test_hit_list_html_has_labels_and_divider_and_no_scores(jpeg):
+    hits = [
+        replace(HIT, band="likely", confidence=0.834),
+        replace(HIT, rank=2, confidence=0.4),
+        replace(HIT, rank=3, band="unlikely", confidence=0.02),
+    ]
+    html = HitList(hits, lambda hit, edge_px: jpeg)._repr_html_()
+    assert re.findall(r"<br>([^<]*)<", html) == ["likely 83%", "possible 40%", ""]
+    above, below = html.split("<b>Weaker matches</b>")
+    assert (above.count("<figure"), below.count("<figure")) == (2, 1)
+    assert "0.25" not in html
+    rough = HitList(hits, lambda hit, edge_px: jpeg, calibrated=False)._repr_html_()
+    assert re.findall(r"<br>([^<]*)<", rough) == ["", "", ""]
+    assert "Weaker" not in rough
+
+
+def test_hit_list_keeps_notices_and_shows_them_escaped(jpeg):
+    notice = Notice("spelling", "Did you mean '<gnu>'?", "<gnu>")
+    hits = HitList([HIT], lambda hit, edge_px: jpeg, notices=(notice,))
+    assert hits.notices == (notice,)
+    assert hits._repr_html_().startswith("<p>Did you mean &#x27;&lt;gnu&gt;&#x27;?</p>")
 
 
 def test_hit_list_html_escapes_file_names(jpeg):

@@ -63,11 +63,24 @@ def result(**overrides):
 def test_format_hit_lists_score_size_date_paths_and_texts():
     sample_hit = hit(texts=(Text("title", "An old mill"),), copies=(Path("/pictures/copy.jpg"),))
     assert format_hit(PictureHit.from_hit(1, sample_hit)) == (
-        "1. id 7, score 0.500, likely (93%), 640x480, taken 2019-05-17, Canon EOS\n"
+        "1. id 7, score 0.500, likely 93%, 640x480, taken 2019-05-17, Canon EOS\n"
         "   /pictures/mill.jpg\n"
         "   also at /pictures/copy.jpg\n"
         "   title: An old mill"
     )
+
+
+@pytest.mark.parametrize(
+    ("band", "confidence", "calibrated", "label"),
+    [
+        (Band.POSSIBLE, 0.4, True, "score 0.500, possible 40%, 640x480"),
+        (Band.UNLIKELY, 0.02, True, "score 0.500, weak match, 640x480"),
+        (Band.LIKELY, 0.93, False, "score 0.500, 640x480"),
+    ],
+)
+def test_format_hit_has_percentage_only_beside_a_label(band, confidence, calibrated, label):
+    found = PictureHit.from_hit(1, hit(band=band, confidence=confidence))
+    assert label in format_hit(found, calibrated=calibrated)
 
 
 def test_picture_hit_without_capture_date_uses_file_date():
