@@ -59,6 +59,7 @@ def answering(opened, url):
 def strip_answer(route):
     response = route.fetch()
     body = re.sub(r'(id="answer">).*?(</script>)', r"\1null\2", response.text(), flags=re.DOTALL)
+    body = re.sub(r'(<p id="count"[^>]*>).*?(</p>)', r"\1\2", body, flags=re.DOTALL)
     route.fulfill(response=response, body=body)
 
 
