@@ -40,9 +40,11 @@ def test_page_typed_query_shows_matching_hits_in_aligned_rows(page, photos):
             return [box.top, box.height, box.width / box.height, image.width / image.height];
         })""",
     )
-    first_row = [box for box in boxes if abs(box[0] - boxes[0][0]) < 1]
-    assert len(first_row) > 2
-    assert max(box[1] for box in first_row) - min(box[1] for box in first_row) < 2
+    # The first row may hold one picture, with weaker matches below it.
+    rows = [[box for box in boxes if abs(box[0] - first[0]) < 1] for first in boxes]
+    longest_row = max(rows, key=len)
+    assert len(longest_row) > 2
+    assert max(box[1] for box in longest_row) - min(box[1] for box in longest_row) < 2
 
 
 def test_page_fast_typing_sends_one_request(page):
