@@ -10,8 +10,6 @@ from tests.browser.page_helpers import (
     assert_accessible,
     found,
     hits,
-    save_screenshot,
-    wait_for_pictures,
 )
 
 pytestmark = BROWSER_MARKS
@@ -84,8 +82,6 @@ def test_cards_have_words_and_divider_precedes_weaker_matches(answering):
     assert hits_above_divider(page) == 3
     assert page.get_by_role("heading", name="Weaker matches").is_visible()
     assert page.locator("#nothing").is_hidden()
-    wait_for_pictures(page)
-    save_screenshot(page, "labels")
     assert_accessible(page)
     # A heading is no picture: the keyboard and clicks pass over it.
     page.get_by_role("heading", name="Weaker matches").click()
@@ -189,8 +185,6 @@ def test_labels_fit_narrow_phone_and_are_accessible(answering, scheme):
         has_touch=True,
     )
     assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
-    wait_for_pictures(page)
-    save_screenshot(page, f"labels-phone-{scheme}")
     assert_accessible(page)
     for box in page.eval_on_selector_all(
         "#hits .label",
