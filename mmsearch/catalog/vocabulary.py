@@ -17,6 +17,9 @@ from mmsearch.core.types import TextSource
 MAX_STEMS = 8
 """Number of the most similar stems whose words are compared."""
 
+MAX_SUFFIX = 4
+"""Number of letters by which a stem may be shorter than its word, besides the edits."""
+
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -52,17 +55,21 @@ class Vocabulary:
                 f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary_{kind}"
                 f" USING fts5vocab(main, words, {kind})"
             )
-        stems = []
+        stems: list[tuple[int, int, str]] = []
         for first in may_start(word):
+            if stems:
+                break
             rows = self._db.query(
                 "SELECT term, doc FROM temp.vocabulary_row WHERE term >= ? AND term < ?"
-                " AND length(term) <= ?",
-                [first, chr(ord(first) + 1), len(word) + limit + 1],
+                " AND length(term) BETWEEN ? AND ?",
+                [first, chr(ord(first) + 1), len(word) - limit - MAX_SUFFIX, len(word) + limit],
             )
             for stem, texts in rows:
-                distance = edit_distance(word, stem, prefixes=True)
-                if distance <= limit + 1:
-                    stems.append((distance, -texts, stem))
+                # Each edit adds at most one letter that the word lacks.
+                if len(set(stem).difference(word)) <= limit + 1:
+                    distance = edit_distance(word, stem, prefixes=True)
+                    if distance <= limit + 1:
+                        stems.append((distance, -texts, stem))
         candidates = [
             (*apart, negative_texts, other)
             for _, negative_texts, stem in sorted(stems)[:MAX_STEMS]

@@ -69,14 +69,13 @@ MIN_LOG_ODDS: Final = 1.5
 """Log odds that a text is not English from which on a person is notified."""
 
 LONE_WORD_LOG_ODDS: Final = 1.2
-"""What the log odds of a single word must have in addition: it may be a name or a brand."""
+"""Additional log odds that a single word needs, because it may be a name or a brand."""
 
 _FOLDER: Final = Path(__file__).with_name("language_data")
 _WORD: Final = re.compile("[^\\W\\d_]+(?:['\u2019][^\\W\\d_]+)*")
-_OTHER_SCRIPT: Final = re.compile(f"[{''.join(letters for _, _, letters in SCRIPTS)}]")
 # File names, numbers, marks, and abbreviations.
 _NO_WORD: Final = re.compile(r"\S*[\d_@#/\\]\S*|\b[A-Z]{2,3}\b")
-# Accents of loanwords: café, piñata, façade, crêpe. Umlauts are none of them.
+# Accents of loanwords: café, piñata, façade, crêpe. Umlauts are not among them.
 _LOAN_ACCENTS: Final = str.maketrans("àâáçéèêëíîïñóôû", "aaaceeeeiiinoou")
 _SUFFIXES: Final = (
     ("s", ""), ("es", ""), ("ies", "y"), ("ed", ""), ("ed", "e"), ("ing", ""), ("ing", "e"),
@@ -119,7 +118,7 @@ def find_other_language(text: str, min_log_odds: float = MIN_LOG_ODDS) -> str | 
     script = _find_script(text)
     if script is not None:
         return script
-    words = [word for word in split_words(text) if not _OTHER_SCRIPT.search(word)]
+    words = split_words(text if text.isascii() else _other_scripts().sub(" ", text))
     if all(map(is_english_word, words)):
         return None
     english, *others = language_scores(words)
@@ -163,8 +162,14 @@ def _find_script(text: str) -> str | None:
         return None
     for code, _, characters in SCRIPTS:
         if re.search(f"[{characters}]", text):
-            return code if 2 * len(_OTHER_SCRIPT.findall(text)) > len(letters) else None
+            return code if 2 * len(_other_scripts().findall(text)) > len(letters) else None
     return None
+
+
+@cache
+def _other_scripts() -> re.Pattern[str]:
+    """Return a pattern of a letter of `SCRIPTS`; it takes milliseconds to compile."""
+    return re.compile(f"[{''.join(letters for _, _, letters in SCRIPTS)}]")
 
 
 def _is_listed(word: str) -> bool:

@@ -59,7 +59,7 @@ def edit_distance(word: str, other: str, *, prefixes: bool = False) -> int:
 
 
 def may_start(word: str) -> list[str]:
-    """Return the letters that a correction may begin with: the first or the second one."""
+    """Return the letters that a correction may begin with: the first one, or else the second."""
     return list(dict.fromkeys(word[:2]))
 
 
@@ -84,6 +84,8 @@ def closest_common_word(word: str) -> str | None:
     limit, letters, length = max_distance(word), frozenset(word), len(word)
     candidates = []
     for first in may_start(word) if limit else ():
+        if candidates:
+            break
         for line in _lines_starting_with(first):
             other, _, rank = line.partition(" ")
             if (
