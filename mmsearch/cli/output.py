@@ -232,7 +232,8 @@ def describe_match(
     elif not result["hits"]:
         yield "No results above your minimum score or confidence."
     elif not result["calibrated"]:
-        if shows_labels:
+        # A calibration is of texts; the similarity of pictures may stay without one.
+        if shows_labels and result["devices"].keys() & {"text", "image"} == {"text"}:
             option = "" if index_name == "default" else f" --index {index_name}"
             yield (
                 f"Results of {result['encoder']!r} are not labeled likely or possible yet; run: "

@@ -102,6 +102,7 @@ def test_divider_follows_last_hit_with_label(table):
 
 def test_model_without_calibration_gets_no_labels_and_one_hint(table, capsys):
     result = answer(LIKELY, POSSIBLE, hit(3), calibrated=False, encoder="open_clip:a/b")
+    result["devices"] = {"text": "cpu", "vector_index": "gpu"}
     lines = table(result)
     assert cells(lines[2]) == ["rank", "path", "size", "date"]
     assert "%" not in " ".join(lines)
@@ -112,6 +113,9 @@ def test_model_without_calibration_gets_no_labels_and_one_hint(table, capsys):
     )
     output.print_search(result, "holiday", paths=True)
     output.print_search(result, "holiday", as_json=True)
+    # Queries by pictures have their own calibration, which that command may not give them.
+    output.print_search(result | {"devices": {"vector_index": "gpu"}}, "holiday")
+    output.print_search(result | {"devices": {"text": "cpu", "image": "cpu"}}, "holiday")
     assert capsys.readouterr().err == ""
 
 
