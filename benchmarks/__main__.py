@@ -96,17 +96,12 @@ def measure(part: str, photos: Path, stamps: Path, wallpapers: Path, cache: Path
         "fusion": lambda: fusion.measure(photos),
         "captions": lambda: captions.measure(photos, wallpapers),
         "queries": lambda: queries.measure(photos, stamps),
+        "confidence": lambda: confidence.measure(photos, stamps, cache)[0],
     }
     if part in measured_alone:
         return measured_alone[part]()
     trials = [*starter.photo_trials(photos), *starter.stamp_trials(stamps)]
-    if part == "starter":
-        return starter.measure([*trials, starter.clip_art_trial(cache)])
-    by_name = {trial.name: trial for trial in trials}
-    judged_trials = ("photos, word", "photos, description", "stamps, photographs only")
-    return confidence.measure(
-        [by_name[name] for name in judged_trials], by_name[confidence.FITTED_ON]
-    )
+    return starter.measure([*trials, starter.clip_art_trial(cache)])
 
 
 def fetch_set(name: str, folder: Path, column: str) -> None:

@@ -249,8 +249,6 @@ def toy_engine(layout: IndexLayout, encoder=None):
     toys = {
         (search, "load_index_encoder"): lambda identity, settings, on_message: encoder,
         (search, "SearchEngine"): ToyEngine,
-        # Tests change what an encoder returns, but not its fingerprint.
-        (search, "VectorCache"): lambda folder, encoder: None,
     }
     with catalogs.open_read(layout) as catalog:
         with replaced(toys):

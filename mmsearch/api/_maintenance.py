@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -24,6 +25,7 @@ from mmsearch.storage.layout import IndexLayout
 
 if TYPE_CHECKING:
     from mmsearch.core.reports import (
+        CalibrationReport,
         CheckReport,
         CompactReport,
         CopyReport,
@@ -166,6 +168,32 @@ class MaintainedIndex:
                 self._layout, self._settings, self._on_message, goals, wait_s, on_progress
             )
 
+    def calibrate(
+        self, *, wait_s: float = 0.0, progress: ProgressOption = False
+    ) -> CalibrationReport:
+        """Fit the confidences of searches to the texts of this index.
+
+        Captions, descriptions, titles and keywords of pictures are searched, with and without their
+        own picture. The result is used until the model of the index changes. `optimize` does the
+        same for models that are not calibrated otherwise.
+
+        Args:
+            wait_s: Seconds to wait for another writer.
+            progress: True for a progress bar, or a callable, which is called often with the
+                progress.
+
+        Returns:
+            A report of the fit.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            StateError: The index has no pictures, or too few of them have a text.
+        """
+        from mmsearch.maintenance.calibrate import calibrate  # noqa: PLC0415 - searches never need it
+
+        with open_progress(progress) as on_progress:
+            return calibrate(self._layout, self._settings, self._on_message, wait_s, on_progress)
+
     # --- status and maintenance ---
 
     def status(self) -> IndexStatus:
@@ -177,6 +205,7 @@ class MaintainedIndex:
         from mmsearch.modalities._other_files import count_skipped  # noqa: PLC0415 - searches never need it
 
         with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
+            calibration = snapshot.calibration
             return IndexStatus(
                 name=self.name,
                 folder=self.folder,
@@ -191,6 +220,7 @@ class MaintainedIndex:
                 bytes_by_part=self._layout.bytes_by_part(),
                 last_run=catalog.last_run(),
                 damaged=tuple(catalog.damaged_files()),
+                calibration=calibration and replace(calibration, background=""),
                 skipped=count_skipped((file.path, file.reason) for file in catalog.skipped_files()),
             )
 

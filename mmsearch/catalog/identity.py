@@ -12,8 +12,11 @@ from typing import Any
 
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.core.errors import DamagedFileError, Hint
-from mmsearch.core.records import Identity
+from mmsearch.core.records import Identity, IndexCalibration
 from mmsearch.core.types import DEFAULT_SOURCES, EncoderSpec, FusionSpec, SearchGoals, TextSource
+
+CALIBRATION_KEY = "calibration"
+"""Key of the setting with the index's own calibration."""
 
 _PARSE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
@@ -24,7 +27,8 @@ def read_identity(db: ReadConnection) -> Identity | None:
     Raises:
         DamagedFileError: The settings are invalid.
     """
-    stored = db.query("SELECT key, value FROM settings")
+    # A calibration is long, and only `read_calibration` needs it.
+    stored = db.query("SELECT key, value FROM settings WHERE key <> ?", [CALIBRATION_KEY])
     try:
         return _parse_rows(tuple(stored))
     except _PARSE_ERRORS as error:
@@ -43,6 +47,21 @@ def read_identity(db: ReadConnection) -> Identity | None:
 def _parse_rows(stored: tuple[tuple[Any, ...], ...]) -> Identity | None:
     settings: dict[str, Any] = {key: json.loads(value) for key, value in stored}
     return _parse_identity(settings) if "encoder" in settings else None
+
+
+def read_calibration(db: ReadConnection) -> IndexCalibration | None:
+    """Return the index's own calibration; None if it has none or if it cannot be read."""
+    stored = db.query("SELECT value FROM settings WHERE key = ?", [CALIBRATION_KEY])
+    return parse_calibration(stored[0][0]) if stored else None
+
+
+@lru_cache(maxsize=16)
+def parse_calibration(stored: str) -> IndexCalibration | None:
+    """Return the calibration of its JSON text; None if it is invalid."""
+    try:
+        return IndexCalibration(**json.loads(stored))
+    except _PARSE_ERRORS:
+        return None
 
 
 def _parse_identity(settings: Mapping[str, Any]) -> Identity:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete, insert, text, update
 
 from mmsearch.catalog.commits import add_segment, mark_failed
 from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.identity import CALIBRATION_KEY, parse_calibration
 from mmsearch.catalog.metadata import merge_changed_metadata
 from mmsearch.catalog.reader import UNFINISHED_REPAIR_KEY
 from mmsearch.catalog.rows import (
@@ -238,6 +239,9 @@ def _recover_history(damaged: DamagedCatalog, connection: Connection) -> None:
     for (created_at,) in _read_text_setting(damaged, "created_at"):
         statement = update(SETTINGS).where(SETTINGS.c.key == "created_at")
         connection.execute(statement.values(value=created_at))
+    calibration = read_settings(damaged).get(CALIBRATION_KEY)
+    if parse_calibration(json.dumps(calibration)) is not None:
+        connection.execute(insert(SETTINGS), {"key": CALIBRATION_KEY, "value": calibration})
     for started_at, finished_at, outcome, counts in damaged.read_rows("runs", _RUN_COLUMNS):
         try:
             parsed_counts = dict(json.loads(counts))

@@ -26,7 +26,7 @@ from mmsearch.catalog.connection import (
     translated_errors,
 )
 from mmsearch.catalog.full_text import FullText
-from mmsearch.catalog.identity import read_identity
+from mmsearch.catalog.identity import read_calibration, read_identity
 from mmsearch.catalog.rows import (
     IN_IDS,
     SEGMENT_COLUMNS,
@@ -57,6 +57,7 @@ from mmsearch.core.records import (
     FileRecord,
     FolderRecord,
     Identity,
+    IndexCalibration,
     PictureRecord,
     Root,
     RunRecord,
@@ -149,6 +150,11 @@ class SqliteSnapshot:
     def identity(self) -> Identity | None:
         """The identity of the index; None before its first run."""
         return read_identity(self._db)
+
+    @cached_property
+    def calibration(self) -> IndexCalibration | None:
+        """The index's own calibration; None if it has none."""
+        return read_calibration(self._db)
 
     @cached_property
     def built(self) -> BuiltVectorIndex | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import chain, count
 from pathlib import Path
 from types import EllipsisType
@@ -21,7 +22,7 @@ from mmsearch.catalog.commits import (
     upsert_files,
 )
 from mmsearch.catalog.connection import MAINTENANCE_TIMEOUT_S, ReadPool
-from mmsearch.catalog.identity import read_identity, to_settings
+from mmsearch.catalog.identity import CALIBRATION_KEY, read_identity, to_settings
 from mmsearch.catalog.metadata import merge_changed_metadata
 from mmsearch.catalog.reader import SKIPPED_COUNTS_KEY, SqliteReader, skipped_counts_key
 from mmsearch.catalog.rows import (
@@ -55,6 +56,7 @@ from mmsearch.core.records import (
     EncodedPicture,
     FolderRecord,
     Identity,
+    IndexCalibration,
     Root,
     Segment,
     ShardCommit,
@@ -239,6 +241,13 @@ class SqliteWriter(SqliteReader):
         row = {"key": skipped_counts_key(root_id, subpath), "value": [list(c) for c in counts]}
         with write_transaction(self._engine) as connection:
             connection.execute(insert(SETTINGS).prefix_with("OR REPLACE"), row)
+
+    def save_calibration(self, calibration: IndexCalibration) -> int:
+        """Write the index's own calibration, and return the new generation."""
+        row = {"key": CALIBRATION_KEY, "value": asdict(calibration)}
+        with write_transaction(self._engine) as connection:
+            connection.execute(insert(SETTINGS).prefix_with("OR REPLACE"), row)
+            return add_generation(connection)
 
     def save_ctimes(self, root_id: int, ctimes: Mapping[bytes, int]) -> None:
         """Write the change times of files that earlier versions have read, by path."""

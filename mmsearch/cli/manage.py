@@ -18,7 +18,7 @@ from mmsearch.core.errors import StateError, UsageError
 from mmsearch.core.reports import format_skipped
 
 if TYPE_CHECKING:
-    from mmsearch.core.records import FailedFile
+    from mmsearch.core.records import FailedFile, IndexCalibration
     from mmsearch.core.results import IndexStatus
     from mmsearch.core.types import FusionSpec
 
@@ -90,6 +90,8 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
         yield "fusion", _format_fusion(index_status.identity.fusion)
         yield "texts", ", ".join(index_status.identity.texts) or "none"
         yield "vector index", _format_vector_index(index_status)
+        if index_status.calibration is not None:
+            yield "percentages", _format_calibration(index_status.calibration, encoder.fingerprint)
     sizes = ", ".join(
         f"{part} {output.human_bytes(size)}" for part, size in index_status.bytes_by_part.items()
     )
@@ -113,6 +115,15 @@ def _format_fusion(spec: FusionSpec) -> str:
         return "image: texts are searched as words, separately from the vectors"
     kinds = "".join(f", {kind} {weight:g}" for kind, weight in sorted(spec.kind_weights.items()))
     return f"{spec.name}, text weight {spec.text_weight:g}{kinds}"
+
+
+def _format_calibration(calibration: IndexCalibration, fingerprint: str) -> str:
+    if calibration.encoder != fingerprint:
+        return "fitted for another model, so not used; run 'mmsearch calibrate'"
+    return (
+        f"fitted to {calibration.texts:,} texts, {calibration.created_at}; off by "
+        f"{calibration.error:.0%} on average"
+    )
 
 
 def _format_vector_index(index_status: IndexStatus) -> str:

@@ -22,6 +22,7 @@ from mmsearch.core.records import (
     FileRecord,
     FolderRecord,
     Identity,
+    IndexCalibration,
     PictureRecord,
     Root,
     RunRecord,
@@ -42,6 +43,10 @@ class Snapshot(Protocol):
 
     @property
     def identity(self) -> Identity | None: ...
+
+    @property
+    def calibration(self) -> IndexCalibration | None:
+        """The index's own calibration; None if it has none, or a damaged one."""
 
     @property
     def pictures(self) -> int:
@@ -271,6 +276,9 @@ class CatalogWriter(CatalogReader, Protocol):
 
         If an identity is given, it is replaced in the same transaction: its fusion has changed.
         """
+
+    def save_calibration(self, calibration: IndexCalibration) -> int:
+        """Replace the index's own calibration; return the new generation."""
 
     def stage_segment(
         self, segment: Segment, encoder: EncoderSpec, pictures: Sequence[EncodedPicture]

@@ -324,8 +324,6 @@ class EncodedQuery:
         encoder: Fingerprint of the encoder.
         seconds: Time to encode the whole batch that the request was part of.
         vectors: (n, dim), one row per term; None in text mode.
-        null_vector: float32 (dim,), mean vector of prompts that describe nothing; None if hits
-            are not compared with it.
         dropped_tokens: Number of tokens beyond the context length of the encoder.
         devices: Device on which each kind of input was encoded.
     """
@@ -334,6 +332,5 @@ class EncodedQuery:
     encoder: str
     seconds: float
     vectors: Vectors | None = None
-    null_vector: NDArray[np.float32] | None = None
     dropped_tokens: int = 0
     devices: Mapping[str, str] = field(default_factory=dict)

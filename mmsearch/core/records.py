@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -259,6 +260,46 @@ class FileRef:
     name: str
     bytes: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class IndexCalibration:
+    """A calibration of an encoder that was fitted on the texts of an index.
+
+    Attributes:
+        encoder: Fingerprint of the encoder.
+        texts: Number of texts that were searched.
+        bias: See `ScoreMap`.
+        deviations: See `ScoreMap`.
+        margin: See `ScoreMap`.
+        nothing: See `Calibration`.
+        lost: Share of the texts whose picture was there and that were answered "nothing".
+        rejected: Share of the texts whose picture was left out and that were answered "nothing".
+        error: Expected calibration error of the first hits.
+        background: float16 (1 + rank, dim), little-endian, row after row, in base64: see
+            `Background`, the mean first; empty if that of the encoder is used.
+        created_at: ISO 8601 time, UTC.
+    """
+
+    encoder: str
+    texts: int
+    bias: float
+    deviations: float
+    margin: float
+    nothing: float
+    lost: float
+    rejected: float
+    error: float
+    background: str
+    created_at: str
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name in ("encoder", "background", "created_at"):
+                if not isinstance(value, str):
+                    raise TypeError(name)
+            elif not (isinstance(value, int | float) and math.isfinite(value)):
+                raise ValueError(name)
 
 
 @dataclass(frozen=True)

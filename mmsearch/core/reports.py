@@ -218,6 +218,28 @@ class IndexReport:
 
 
 @dataclass(frozen=True)
+class CalibrationReport:
+    """Result of fitting the confidences of an index to its own texts.
+
+    Attributes:
+        texts: Number of pictures with a text of their own that was searched.
+        is_calibrated: False if there were too few of them, and nothing was changed.
+        lost: Share of the texts whose picture was there and that were answered "nothing".
+        rejected: Share of the texts whose picture was left out and that were answered "nothing".
+        error: Expected calibration error of the first hits: the mean difference between the
+            confidence and the share of right hits.
+        seconds: Wall time.
+    """
+
+    texts: int
+    is_calibrated: bool = False
+    lost: float = 0.0
+    rejected: float = 0.0
+    error: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class ReindexReport:
     """Result of changing the encoder, the fusion or the vector index.
 
@@ -229,6 +251,7 @@ class ReindexReport:
         failed: Files that could not be read for it; their pictures keep their vectors.
         seconds: Wall time.
         search: Build settings and measured recall; see `BuiltVectorIndex.settings`.
+        calibration: Calibration of the confidences; None if it was not part of the change.
     """
 
     pictures: int
@@ -238,6 +261,7 @@ class ReindexReport:
     failed: tuple[FailedFile, ...]
     seconds: float
     search: Mapping[str, Any] = field(default_factory=dict)
+    calibration: CalibrationReport | None = None
 
 
 class Severity(StrEnum):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         BuiltVectorIndex,
         FailedFile,
         Identity,
+        IndexCalibration,
         PictureRecord,
         Root,
         RunRecord,
@@ -438,6 +439,8 @@ class IndexStatus:
         pictures: Number of searchable pictures with distinct content.
         files: Number of paths of those pictures.
         failures: Files that could not be read.
+        calibration: Calibration that was fitted to the texts of this index, without its background;
+            it is used if its encoder is that of the index. None if there is none.
         damaged: Files whose picture is indexed in part, with what is missing or wrong.
         skipped: Files that are not read, by kind and reason; see `Index.skipped_files`.
         roots: Indexed folders.
@@ -459,6 +462,7 @@ class IndexStatus:
     waiting: int
     bytes_by_part: Mapping[str, int]
     last_run: RunRecord | None
+    calibration: IndexCalibration | None = None
     damaged: tuple[FailedFile, ...] = ()
     skipped: tuple[SkippedCount, ...] = ()
 

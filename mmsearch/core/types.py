@@ -110,25 +110,61 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Coefficients that map an encoder's similarities to a probability.
+class ScoreMap:
+    """Coefficients of the logistic function from a similarity to a probability.
 
-    See `mmsearch.search.hits`.
+    Both features compare a similarity with those of the same query to a background of pictures; see
+    `mmsearch.search.confidence`.
 
     Attributes:
         bias: Bias of the logit.
-        library: Weight per standard deviation of a score above the mean of the library; usable for
-            an encoder without fitted coefficients.
-        margin: Weight per unit of a score above the mean of the library.
-        null: Weight per unit of a score above the score of prompts that describe nothing.
-        measured: True if the coefficients were fitted for this encoder.
+        deviations: Weight per standard deviation above the mean of the background; usable for an
+            encoder without fitted coefficients.
+        margin: Weight per unit of cosine similarity above the mean of the background.
     """
 
     bias: float = -4.0
-    library: float = 1.0
+    deviations: float = 1.0
     margin: float = 0.0
-    null: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """Statistics of the image vectors of many pictures, most of which match no query.
+
+    The similarities of these pictures to a query q have the mean q . mean and the variance
+    |factors q|^2, whatever pictures a library has.
+
+    Attributes:
+        mean: float32 (dim,), mean of the vectors.
+        factors: float32 (rank, dim), the largest principal axes, each scaled by the standard
+            deviation along it.
+    """
+
+    mean: NDArray[np.float32]
+    factors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Parameters that map the similarities of an encoder to probabilities.
+
+    See `mmsearch.search.confidence`.
+
+    Attributes:
+        texts: Map of the similarity between a text and a picture.
+        pictures: Map of the similarity between two pictures; None if it is not known.
+        background: The background that similarities are compared with; None for a sample of the
+            library.
+        measured: True if the maps were fitted for this encoder.
+        nothing: If the best hit of a query is less probable than this, the library has no match.
+    """
+
+    texts: ScoreMap = ScoreMap()
+    pictures: ScoreMap | None = None
+    background: Background | None = None
     measured: bool = False
+    nothing: float = 0.0
 
 
 @dataclass(frozen=True)

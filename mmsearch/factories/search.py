@@ -19,7 +19,7 @@ from mmsearch.factories.plugins import (
 )
 from mmsearch.search.engine import SearchEngine
 from mmsearch.search.index_reader import IndexReaderCache
-from mmsearch.search.query_encoder import QueryEncoder, StoredVectorLookup, VectorCache
+from mmsearch.search.query_encoder import QueryEncoder, StoredVectorLookup
 from mmsearch.storage.layout import IndexLayout
 
 if TYPE_CHECKING:
@@ -71,7 +71,6 @@ def make_search_engine(
         QueryEncoder(
             encoder,
             load_image,
-            VectorCache(settings.cache / "vectors", encoder),
             StoredVectorLookup(layout, catalog),
         ),
         make_rank_fusion,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.records import Identity, require_identity
@@ -15,6 +16,7 @@ from mmsearch.factories.indexing import make_index_builder, make_indexer
 from mmsearch.factories.plugins import load_index_encoder, make_fusion
 from mmsearch.indexing import staging
 from mmsearch.indexing.build import AUTO, check_vector_index_name
+from mmsearch.maintenance.calibrate import calibrate_catalog
 from mmsearch.storage.layout import IndexLayout
 
 
@@ -89,7 +91,13 @@ def optimize(
     with catalogs.open_write(layout, wait_s, create=False) as catalog:
         require_identity(catalog)  # Fail before an encoder is chosen.
         with make_indexer(layout, catalog, settings, on_message) as indexer:
-            return indexer.reindex(indexer.fusion, AUTO, goals, progress=progress)
+            report = indexer.reindex(indexer.fusion, AUTO, goals, progress=progress)
+            with catalog.snapshot() as snapshot:
+                is_own = snapshot.calibration is not None
+            if indexer.encoder.calibration.measured and not is_own:
+                return report
+            calibration = calibrate_catalog(layout, catalog, indexer.encoder, progress)
+            return replace(report, calibration=calibration)
 
 
 def _reject_combined_change(identity: Identity, fusion: FusionSpec, vector_index: str) -> None:

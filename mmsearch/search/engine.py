@@ -14,11 +14,26 @@ import numpy as np
 
 from mmsearch.core.errors import EncoderMismatchError, MMSearchError
 from mmsearch.core.filters import Filters
-from mmsearch.core.query import AllOf, Condition, EncodedQuery, IsMissing, SearchRequest, Term
+from mmsearch.core.query import (
+    AllOf,
+    Band,
+    Condition,
+    EncodedQuery,
+    IsMissing,
+    Mode,
+    SearchRequest,
+    Term,
+)
 from mmsearch.core.results import Hit, Notice, SearchResult
 from mmsearch.core.sorting import sort_hits
-from mmsearch.core.types import InputKind, Vectors
-from mmsearch.search.hits import HitContext, make_hits
+from mmsearch.core.types import Calibration, InputKind, Vectors
+from mmsearch.search.confidence import (
+    apply_calibration,
+    best_guesses,
+    is_calibrated,
+    look_confidences,
+)
+from mmsearch.search.hits import make_hits
 from mmsearch.search.index_reader import IndexReader, IndexReaderCache, open_latest_snapshot
 from mmsearch.search.notices import find_notices
 from mmsearch.search.query_encoder import QueryEncoder
@@ -233,26 +248,26 @@ class SearchEngine:
         hits: dict[int, list[Hit]] = {}
         if not candidates:
             return hits
-        # It is the same for all queries that have one, because they share the encoder.
-        null_vectors = [queries[position].null_vector for position in candidates]
-        context = HitContext.load(
-            plans[next(iter(candidates))].scope,
-            [found.ids for found in candidates.values()],
-            next((vector for vector in null_vectors if vector is not None), None),
-        )
+        scope = plans[next(iter(candidates))].scope
+        ids = np.unique(np.concatenate([found.ids for found in candidates.values()])).tolist()
+        records = {record.id: record for record in scope.snapshot.records(ids)}
+        calibration = self._calibration(scope.snapshot)
         for position, found in candidates.items():
-            plan, explain = plans[position], queries[position].request.explain
+            plan, encoded = plans[position], queries[position]
+            explain, terms = encoded.request.explain, encoded.request.query.terms
+            vectors = encoded.vectors if explain and plan.mode is not Mode.TEXT else None
+            text_terms = plan.text_terms if explain else []
             try:
+                look = look_confidences(plan.scope, found, terms, vectors, calibration)
                 hits[position] = make_hits(
-                    plan.scope,
-                    found,
-                    context,
-                    plan.text_terms if explain else [],
-                    self._encoder.calibration if explain else None,
+                    plan.scope, found, records, text_terms, look, explain=explain
                 )
             except MMSearchError as error:
                 outcomes[position] = error
         return hits
+
+    def _calibration(self, snapshot: Snapshot) -> Calibration:
+        return apply_calibration(snapshot.calibration, self._encoder)
 
     def _make_result(
         self,
@@ -273,13 +288,21 @@ class SearchEngine:
             shown_hits = [hit.prefer_existing_file() for hit in shown_hits]
         match = None
         if request.explain and hits:
-            match = max(hits[:MATCH_DEPTH], key=attrgetter("confidence")).band
+            best = max(hits[:MATCH_DEPTH], key=attrgetter("confidence"))
+            match = best.band
+        terms, calibration = request.query.terms, self._calibration(scope.snapshot)
+        calibrated = is_calibrated(terms, calibration)
+        notices = self._find_notices(request, plan) if request.explain else ()
+        if match is Band.UNLIKELY and calibrated and plan.mode is not Mode.TEXT:
+            is_nothing = best.confidence < calibration.nothing
+            guesses = best_guesses(terms, self._encoder.spec.name, is_nothing=is_nothing)
+            notices = (*notices, guesses)
         return SearchResult(
             query=format_query(request.query.terms),
             mode=plan.mode,
             hits=sort_hits(shown_hits, request.sort),
             match=match,
-            calibrated=self._encoder.calibration.measured,
+            calibrated=calibrated,
             generation=scope.snapshot.generation,
             pictures=scope.snapshot.pictures,
             passed=scope.size,
@@ -288,7 +311,7 @@ class SearchEngine:
             timings_s={"encode": encoded.seconds, **timings},
             dropped_tokens=encoded.dropped_tokens,
             devices={**encoded.devices, "vector_index": scope.reader.device},
-            notices=self._find_notices(request, plan) if request.explain else (),
+            notices=notices,
         )
 
     def _find_notices(self, request: SearchRequest, plan: QueryPlan) -> tuple[Notice, ...]:

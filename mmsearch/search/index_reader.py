@@ -16,11 +16,12 @@ from mmsearch.core.records import check_encoder
 from mmsearch.core.types import FusionSpec, Ids, IndexSpec, Ranking, Vectors
 from mmsearch.core.vectors import find_positions, merge_rankings, row_scores, stack
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.segments import fused_dim, iter_fused_blocks
+from mmsearch.storage.segments import fused_dim, iter_fused_blocks, read_image_vectors
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import CatalogReader, Snapshot
     from mmsearch.core.protocols import Encoder, Fusion, VectorIndex, VectorIndexPlugin
+    from mmsearch.core.records import Segment
 
 MAX_OVERFETCH = 1000
 """Maximum number of deleted ids to over-fetch; beyond it, a filter is cheaper."""
@@ -40,12 +41,14 @@ class IndexReader:
         leaves: Vector indexes over disjoint ids.
         device: Device that searches the built index.
         fusion: Fusion of the vectors.
+        layout: The index, from whose segments image vectors are read.
     """
 
     key: tuple[object, ...]
     leaves: tuple[VectorIndex, ...]
     device: str
     fusion: Fusion
+    layout: IndexLayout | None = None
     _sample: tuple[int, Vectors] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -105,6 +108,28 @@ class IndexReader:
         if not len(ids):
             return np.empty(0, dtype=np.float32)
         return row_scores(self.vectors(ids), query_vector[0])
+
+    @property
+    def has_image_vectors(self) -> bool:
+        """True if the fused vectors are the image vectors."""
+        return self.fusion.spec.name == "image"
+
+    def image_vectors(self, snapshot: Snapshot, ids: Ids) -> Vectors:
+        """Return the image vectors of ids in their order, float32 (n, dim).
+
+        Raises:
+            DamagedFileError: A segment is missing or does not match the catalog.
+        """
+        if self.layout is None or self.has_image_vectors or not len(ids):
+            return self.vectors(ids)
+        ids_by_segment: dict[Segment, list[int]] = {}
+        for image_id, segment in snapshot.find_segments(ids.tolist()).items():
+            ids_by_segment.setdefault(segment, []).append(image_id)
+        row_by_id: dict[int, NDArray[np.float32]] = {}
+        for segment, segment_ids in ids_by_segment.items():
+            rows = read_image_vectors(self.layout, segment, segment_ids)
+            row_by_id.update(zip(segment_ids, rows, strict=True))
+        return np.stack([row_by_id[image_id] for image_id in ids.tolist()])
 
     def background_sample(self, snapshot: Snapshot) -> Vectors:
         """Return vectors of pictures spread evenly over the index, float32 (n, dim).
@@ -210,7 +235,7 @@ class IndexReaderCache:
             spec = IndexSpec(self._tail_plugin_name, fused_dim(fusion, segments[0].dim), "cpu")
             plugin = self._find_plugin(self._tail_plugin_name)
             leaves.append(plugin.build(spec, iter_fused_blocks(self._layout, segments, fusion)))
-        return IndexReader(key, tuple(leaves), device, fusion)
+        return IndexReader(key, tuple(leaves), device, fusion, self._layout)
 
 
 Resource = TypeVar("Resource")

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.errors import DamagedFileError, Hint, InvalidQueryError, UnknownNameError
-from mmsearch.core.files import clamped_ctime_ns, clamped_mtime_ns, create_folder
+from mmsearch.core.errors import Hint, InvalidQueryError, UnknownNameError
+from mmsearch.core.files import clamped_ctime_ns, clamped_mtime_ns
 from mmsearch.core.query import EncodedQuery, Mode, Query, SearchRequest, Term
 from mmsearch.core.records import ScannedFile, check_encoder, is_unchanged
 from mmsearch.core.types import InputKind, ModelInput, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.search.index_reader import open_latest_snapshot
-from mmsearch.storage.arrays import ChecksummedArrays, write_checksummed_arrays
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import read_image_vectors
 
@@ -38,18 +34,6 @@ TEXT_BATCH = 64
 
 MIN_NORM = 1e-6
 
-NULL_PROMPTS: tuple[str, ...] = (
-    "a photo",
-    "a picture of something",
-    "an image",
-    "a random picture",
-    "something else",
-    "a thing",
-    "an unknown object",
-    "untitled",
-)
-"""Prompts that describe nothing in particular; the confidence of a hit compares it with them."""
-
 StoredVectors = dict[Term, NDArray[np.float32]]
 
 
@@ -59,7 +43,6 @@ class QueryEncoder:
     Args:
         encoder: Encoder of the index.
         load_image: Reads a picture and preprocesses it for the encoder.
-        vector_cache: Cache of vectors shared between processes; None for no such cache.
         stored_lookup: Lookup of the vectors of indexed pictures; None to encode every picture.
     """
 
@@ -67,12 +50,10 @@ class QueryEncoder:
         self,
         encoder: Encoder,
         load_image: Callable[[Path, ImagePreprocessor], ModelInput],
-        vector_cache: VectorCache | None = None,
         stored_lookup: StoredVectorLookup | None = None,
     ) -> None:
         self._encoder = encoder
         self._stored_lookup = stored_lookup
-        self._vector_cache = vector_cache
         self._load_image = load_image
         self._text_cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
@@ -100,7 +81,6 @@ class QueryEncoder:
             return EncodedQuery(request, fingerprint, time.perf_counter() - started)
         stored = self.stored_vectors(query.terms)
         vectors = self.vectors(query.terms, query.prompts, stored)
-        null_vector = self.cached_mean(NULL_PROMPTS) if request.explain else None
         encoded = [term for term in query.terms if not (term.text is None and term in stored)]
         kinds = {InputKind.IMAGE if term.image is not None else InputKind.TEXT for term in encoded}
         devices, dropped_tokens = {}, 0
@@ -114,7 +94,6 @@ class QueryEncoder:
             fingerprint,
             time.perf_counter() - started,
             vectors,
-            null_vector,
             dropped_tokens,
             devices,
         )
@@ -153,14 +132,6 @@ class QueryEncoder:
         vectors_by_text = self.ensure_encoded(texts)
         mean: NDArray[np.float32] = np.mean([vectors_by_text[text] for text in texts], axis=0)
         return mean
-
-    def cached_mean(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return `mean` of texts that many queries need, from the vector cache if possible."""
-        return (
-            self.mean(texts)
-            if self._vector_cache is None
-            else self._vector_cache.get(texts, self.mean)
-        )
 
     def prefetch(self, queries: Sequence[Query]) -> None:
         """Encode the texts of many queries in batches, for later calls of `encode`.
@@ -311,56 +282,3 @@ class StoredVectorLookup:
             ctime_ns=clamped_ctime_ns(stat),
         )
         return file_record.image_id if is_unchanged(file_record, scanned_file) else None
-
-
-class VectorCache:
-    """A folder of vectors that every query needs, each in a file named by a hash of its inputs.
-
-    The folder only saves time: a vector whose file is damaged or cannot be written is computed
-    again.
-
-    Args:
-        folder: Folder of the cache; created on the first write.
-        encoder: Encoder that the vectors come from.
-    """
-
-    def __init__(self, folder: Path, encoder: Encoder) -> None:
-        self._folder = folder
-        self._encoder = encoder
-        self._loaded: dict[tuple[str, ...], NDArray[np.float32]] = {}
-
-    def get(
-        self, texts: Sequence[str], compute: Callable[[Sequence[str]], NDArray[np.float32]]
-    ) -> NDArray[np.float32]:
-        """Return the float32 (dim,) result of ``compute(texts)``, from the cache if possible."""
-        key = tuple(texts)
-        if key not in self._loaded:
-            path = self._folder / self._file_name(texts)
-            vector = self._read(path)
-            if vector is None:
-                vector = np.ascontiguousarray(compute(texts), dtype="<f4")
-                self._write(path, vector)
-            self._loaded[key] = vector
-        return self._loaded[key]
-
-    def _file_name(self, texts: Sequence[str]) -> str:
-        # The device is part of the key: int8 gives slightly different vectors for the same model.
-        key_parts = [self._encoder.spec.fingerprint, self._encoder.device(InputKind.TEXT), *texts]
-        return hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()[:32]
-
-    def _read(self, path: Path) -> NDArray[np.float32] | None:
-        try:
-            content = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-            vector = ChecksummedArrays(path, content).array("vector")
-        except (OSError, ValueError, DamagedFileError):
-            return None
-        is_expected = vector.dtype == np.float32 and vector.shape == (self._encoder.spec.dim,)
-        return vector if is_expected else None
-
-    @staticmethod
-    def _write(path: Path, vector: NDArray[np.float32]) -> None:
-        with suppress(OSError):
-            create_folder(path.parent)
-            with write_checksummed_arrays(path) as (arrays, _):
-                arrays.append("vector", vector)
-                arrays.finish()

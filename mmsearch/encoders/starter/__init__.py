@@ -11,13 +11,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
-from mmsearch.core.types import Calibration, EncoderOptions, EncoderSpec, ModelInfo
+from mmsearch.core.types import EncoderOptions, EncoderSpec, ModelInfo
 from mmsearch.encoders._onnx.cache import ModelCache, model_cache
 from mmsearch.encoders._onnx.model import LoadedModel, ModelSource
 from mmsearch.encoders._preprocess import PixelPreprocessor
 from mmsearch.encoders._tokenizer import TokenizerConfig
 from mmsearch.encoders._two_tower import TwoTowerEncoder
 from mmsearch.encoders.starter.alignment import ALIGNMENT_FILE, load_alignment
+from mmsearch.encoders.starter.calibration import SPACE_VERSION, load_calibration
 from mmsearch.storage.atomic import file_sha256
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ END_TOKEN_ID: Final = 102
 
 PROMPTS: Final = ("{}",)
 """Prompt templates; other prompts do not improve the results, see benchmarks/RESULTS.md."""
-
-CALIBRATION: Final = Calibration(-4.162, library=0.0, margin=9.809, null=1.515, measured=True)
-"""Calibration fitted by ``benchmarks/quality/confidence.py`` on drawings not used in training."""
 
 
 def build(options: EncoderOptions) -> Encoder:
@@ -52,7 +50,7 @@ def build(options: EncoderOptions) -> Encoder:
         CODE_VERSION,
         _load_model,
         prompts=PROMPTS,
-        calibration=CALIBRATION,
+        calibration=load_calibration(SPACE_VERSION),
         languages=("en",),
     )
     return TwoTowerEncoder(model_source, options)

@@ -86,7 +86,6 @@ def index(home):
     toys[search, "load_index_encoder"] = lambda identity, settings, on_message: encoder(
         "toy", settings, on_message
     )
-    toys[search, "VectorCache"] = lambda folder, encoder: None
     with replaced(toys), library.open_index(home=home / "indexes") as opened:
         yield opened
 

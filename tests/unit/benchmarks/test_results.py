@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mmsearch.encoders.starter.calibration import SPACE_VERSION, load_calibration
+from mmsearch.search.hits import LIKELY_THRESHOLD, POSSIBLE_THRESHOLD
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -36,23 +39,24 @@ def test_results_page_equals_pages_of_stored_results(quality):
 
 
 def test_starter_calibration_equals_fitted_values_of_results():
-    from mmsearch.encoders.starter import CALIBRATION
+    calibration = load_calibration(SPACE_VERSION)
+    assert calibration.measured
+    for name, fitted in stored("confidence")["fitted"].items():
+        for coefficient, value in fitted.items():
+            shipped = getattr(getattr(calibration, name), coefficient)
+            assert shipped == pytest.approx(value, abs=1e-3)
 
-    fitted = stored("confidence")["fitted"]
-    assert CALIBRATION.measured
-    for name in ("bias", "library", "margin", "null"):
-        assert getattr(CALIBRATION, name) == pytest.approx(fitted[name], abs=1e-3)
 
-
-def test_confidence_results_unlikely_band_holds_few_relevant_hits():
-    """The band thresholds keep their promise on the drawings that they were chosen on."""
-    from mmsearch.search.hits import POSSIBLE_THRESHOLD
-
-    trials = {trial["trial"]: trial for trial in stored("confidence")["trials"]}
-    unlikely, possible, likely = trials["stamps, drawings only"]["bands"]
-    right = [band["hits"] * band["relevant"] for band in (unlikely, possible, likely)]
-    assert possible["from"] == POSSIBLE_THRESHOLD
-    assert right[0] / sum(right) < 1 / 20
+def test_confidence_results_bands_keep_their_promise():
+    """Likely hits are right in 75% at least, possible ones in 25% to 75%, on all sets together."""
+    results = stored("confidence")
+    assert results["thresholds"] == {"likely": LIKELY_THRESHOLD, "possible": POSSIBLE_THRESHOLD}
+    trials = [trial for trial in results["trials"] if trial["pictures"] == 200]
+    _, possible, likely = (
+        sum(trial["bands"][row]["relevant"] for trial in trials) / len(trials) for row in range(3)
+    )
+    assert likely >= 0.75
+    assert 0.25 <= possible < 0.75
 
 
 def test_fusion_results_hybrid_is_not_significantly_worse_than_better_part():
