@@ -13,7 +13,7 @@ import argparse
 import csv
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -48,11 +48,14 @@ SIZE_WEIGHTS = (0.6, 0.25, 0.15)
 
 PRESENT_WEIGHT, ABSENT_WEIGHT = 0.8, 0.2
 RESAMPLES = 1000
-STOP_WORDS = set(
-    "an the of on in at with and to by for from is are its it as near under over into two three "
-    "small large big white black red blue green yellow brown orange pink grey gray purple man "
-    "woman people person photo picture background front behind beside inside dark light young "
-    "old".split()
+STOP_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "an the of on in at with and to by for from is are its it as near under over into two three "
+        "small large big white black red blue green yellow brown orange pink grey gray purple man "
+        "woman people person photo picture background front behind beside inside dark light young "
+        "old",
+    )
 )
 TEXT_BATCH = 64
 BACKGROUND_RANK = 32

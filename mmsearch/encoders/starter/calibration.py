@@ -54,8 +54,8 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
         raise ValueError("the starter needs both maps and a background")
     background = calibration.background
     rows = np.concatenate([background.mean[None, :], background.factors])
-    maps = {
-        name: np.array([score_map.bias, score_map.deviations, score_map.margin])
-        for name, score_map in (("texts", calibration.texts), ("pictures", calibration.pictures))
-    }
-    np.savez(path, background=rows.astype(np.float16), **maps)
+    texts, pictures = (
+        np.array([score_map.bias, score_map.deviations, score_map.margin])
+        for score_map in (calibration.texts, calibration.pictures)
+    )
+    np.savez(path, background=rows.astype(np.float16), texts=texts, pictures=pictures)
