@@ -440,7 +440,7 @@ class IndexStatus:
         files: Number of paths of those pictures.
         failures: Files that could not be read.
         calibration: Calibration that was fitted to the texts of this index, without its background;
-            it is used if its encoder is that of the index. None if there is none.
+            it is used if its encoder is that of the index. None if none was fitted.
         damaged: Files whose picture is indexed in part, with what is missing or wrong.
         skipped: Files that are not read, by kind and reason; see `Index.skipped_files`.
         roots: Indexed folders.

@@ -14,11 +14,9 @@ from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import Hit
 from mmsearch.search.retrieval import Candidates, SearchScope
 
-LIKELY_THRESHOLD, POSSIBLE_THRESHOLD = 0.3, 0.0436
-"""Minimum probabilities of the bands. The starter encoder's calibration was fitted on drawings:
-there, fewer than one in twenty correct first hits fall below the lower threshold, and one in four
-first hits of queries without an answer. On photographs, most first hits above the upper threshold
-are correct. See benchmarks/RESULTS.md."""
+LIKELY_THRESHOLD, POSSIBLE_THRESHOLD = 0.6, 0.2
+"""Minimum probabilities of the bands: on photographs that percentages are fitted to, at least three
+of four likely hits are right, and one to three of four possible ones. See benchmarks/RESULTS.md."""
 
 TEXT_PRIOR = 0.02
 """Probability that a picture is relevant if nothing is known about its look."""

@@ -11,7 +11,6 @@ from mmsearch.core.results import IndexRequest
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import Background, FusionSpec, ScoreMap
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.factories import catalogs
 from mmsearch.maintenance import calibrate as module
 from mmsearch.maintenance.calibrate import (
     FirstHits,

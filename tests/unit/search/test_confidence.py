@@ -50,6 +50,7 @@ def confidences(terms, query_vectors, pictures, calibration=CALIBRATION, *, fuse
         np.arange(len(pictures)),
         visual.astype(np.float64),
         np.zeros(len(pictures), np.float32),
+        np.zeros(len(pictures), np.float32),
         visual,
         query_vectors[:1],
         ScoreDistribution.from_scores(visual),
@@ -142,9 +143,11 @@ def test_negative_term_lowers_confidence_most_where_it_is_shown():
 
 
 def test_text_mode_has_no_look_confidence():
-    candidates = Candidates(np.arange(2), np.ones(2), np.ones(2, np.float32))
-    found = look_confidences(SimpleNamespace(), candidates, [Term("a dog")], None, CALIBRATION)
-    assert found.tolist() == [0.0, 0.0]
+    candidates = Candidates(
+        np.arange(2), np.ones(2), np.ones(2, np.float32), np.ones(2, np.float32)
+    )
+    look = look_confidences(SimpleNamespace(), candidates, [Term("a dog")], None, CALIBRATION)
+    assert look is None
 
 
 def test_is_calibrated_needs_map_of_pictures_only_for_pictures():
