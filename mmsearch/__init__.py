@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mmsearch.core.filters import Filters
     from mmsearch.core.query import Query, SearchRequest, Term
     from mmsearch.core.reports import (
+        CalibrationReport,
         CheckReport,
         CompactReport,
         CopyReport,
@@ -74,6 +75,7 @@ _HOMES = {
     "mmsearch.core.filters": ("Filters",),
     "mmsearch.core.query": ("Query", "SearchRequest", "Term"),
     "mmsearch.core.reports": (
+        "CalibrationReport",
         "CheckReport",
         "CompactReport",
         "CopyReport",
@@ -90,6 +92,7 @@ _HOMES = {
 
 __all__ = [
     "AsyncClient",
+    "CalibrationReport",
     "CheckReport",
     "Client",
     "CompactReport",
