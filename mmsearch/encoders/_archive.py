@@ -348,9 +348,7 @@ def _run_towers(cache: ModelCache, manifest: Manifest) -> None:
     }
     for name, tower_inputs in inputs.items():
         tower = manifest.towers[name]
-        compiled = CompiledTower(
-            cache.folder / tower.files[0].name, tower.precision, optimised=tower.optimised
-        )
+        compiled = CompiledTower.from_cache(cache.folder, tower)
         if compiled.run(tower_inputs).shape != (1, manifest.spec.dim):
             raise MMSearchError(f"The {name} tower returns vectors of another dimension.")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
+from mmsearch.core.errors import MMSearchError, ModelUnavailableError, UnknownNameError
 from mmsearch.core.types import EncoderOptions, InputKind
 from mmsearch.encoders import open_clip as plugin
 from tests.clip_checkpoints import TINY_SIGLIP, save_checkpoint, tiny_siglip_variant
@@ -65,6 +65,44 @@ def test_siglip_short_text_has_vector_of_text_padded_to_context_length(variant, 
     assert float(vectors[0] @ unpadded[0]) < 0.99
     alone = encode(exact_encoder, TEXTS[:1])
     np.testing.assert_allclose(alone, vectors[:1], atol=1e-5)
+
+
+@pytest.fixture
+def _table_outside_graph(monkeypatch):
+    monkeypatch.setattr("mmsearch.encoders._onnx.export.MIN_TABLE_BYTES", 0)
+
+
+@pytest.mark.usefixtures("_table_outside_graph")
+def test_siglip_table_of_tokens_is_stored_outside_the_graph(variant, exact_encoder, tmp_path):
+    exact = encode(exact_encoder, TEXTS)
+    for precision, is_int8, tolerance in (("float32", False, 1e-6), ("auto", True, 5e-3)):
+        cache = tmp_path / precision
+        encoder = plugin.build(options(variant, cache, precision=precision))
+        table = encoder._model.manifest.towers["text"].table
+        assert (table.rows, table.columns, table.is_int8) == (600, 64, is_int8)
+        vectors = encode(encoder, TEXTS)
+        assert 1 - float((vectors * exact).sum(axis=1).min()) < tolerance
+        again = encode(plugin.build(options(variant, cache, on_message=pytest.fail)), TEXTS)
+        np.testing.assert_array_equal(again, vectors)
+    # The int8 copy does not count as float32.
+    spoken = []
+    other = options(variant, tmp_path / "auto", precision="float32", on_message=spoken.append)
+    np.testing.assert_allclose(encode(plugin.build(other), TEXTS), exact, atol=1e-5)
+    assert spoken
+
+
+@pytest.mark.usefixtures("_table_outside_graph")
+def test_siglip_damaged_table_is_compiled_again_at_the_next_start(variant, tmp_path):
+    encoder = plugin.build(options(variant, tmp_path))
+    exact = encode(encoder, TEXTS)
+    path = next((tmp_path / "models").glob("*/text.tokens"))
+    content = bytearray(path.read_bytes())
+    content[10] ^= 0xFF
+    path.write_bytes(content)
+    damaged = plugin.build(options(variant, tmp_path))
+    with pytest.raises(MMSearchError, match=r"text\.tokens is damaged"):
+        encode(damaged, TEXTS)
+    np.testing.assert_array_equal(encode(plugin.build(options(variant, tmp_path)), TEXTS), exact)
 
 
 def test_siglip_pads_to_context_length_in_manifest(exact_encoder):

@@ -3,7 +3,8 @@
 Each model has one folder with ``manifest.json``, ``tokenizer.json`` and the towers' files. Files
 are verified before use, and damaged ones are compiled again. The checksum (XXH3) detects accidental
 damage, not tampering: anyone who can write to the folder can also write the manifest. It covers all
-bytes and is computed at every start, in milliseconds.
+bytes and is computed at every start, in milliseconds. Only tables of tokens, which are large, are
+verified block by block where they are read.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from mmsearch.core.errors import MMSearchError
 from mmsearch.core.threads import available_cpus, parallel_map
 from mmsearch.core.types import EncoderOptions, EncoderSpec, Vectors
 from mmsearch.core.vectors import as_unit_vectors
+from mmsearch.encoders._onnx.token_table import Rows, TableInfo, TokenTable
 from mmsearch.encoders._preprocess import PixelPreprocessor
 from mmsearch.encoders._tokenizer import TokenizerConfig
 from mmsearch.storage.atomic import file_sha256
@@ -73,7 +75,8 @@ class Tower:
     """A compiled tower.
 
     Attributes:
-        files: The .onnx file, followed by its external data file if it has one.
+        files: The .onnx file, followed by its external data file and those of its table of tokens,
+            if it has them.
         max_difference: Largest absolute difference between the float32 tower and torch over the
             vectors of the samples.
         precision: Numeric precision of the tower.
@@ -82,6 +85,7 @@ class Tower:
             can skip this step.
         by_blocks: True for int8 with one scale per block. Such a tower is fast only with prepacked
             weights, see `CompiledTower`, and one call may take several texts of equal length.
+        table: Table of tokens outside the graph, if there is one.
     """
 
     files: tuple[CachedFile, ...]
@@ -90,6 +94,12 @@ class Tower:
     cosine: float = 1.0
     optimised: bool = False
     by_blocks: bool = False
+    table: TableInfo | None = None
+
+    def __post_init__(self) -> None:
+        names = {file.name for file in self.files}
+        if self.table and not {self.table.name, self.table.checksums} <= names:
+            raise ValueError("The files of a tower do not include its table.")
 
 
 @dataclass(frozen=True)
@@ -192,6 +202,7 @@ class ModelCache:
                         tower["cosine"],
                         tower["optimised"],
                         tower["by_blocks"],
+                        TableInfo(**tower["table"]) if tower.get("table") else None,
                     )
                     for name, tower in stored["towers"].items()
                 },
@@ -217,6 +228,19 @@ class ModelCache:
             # An empty file cannot be memory-mapped.
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
             return CachedFile(name, size, xxhash.xxh3_128_hexdigest(content))
+
+    def verify_tower(self, tower: Tower) -> bool:
+        """Return True if a tower's files are complete and undamaged, except for rows of its table.
+
+        The table is verified where it is read, see `TokenTable`.
+        """
+        table = tower.table
+        if table is None:
+            return self.verify(tower.files)
+        with suppress(OSError):
+            has_size = (self.folder / table.name).stat().st_size == table.bytes
+            return has_size and self.verify([f for f in tower.files if f.name != table.name])
+        return False
 
     def verify(self, files: Sequence[CachedFile]) -> bool:
         """Return True if all files exist and match their size and checksum."""
@@ -258,6 +282,8 @@ class CompiledTower:
         optimised: See `Tower`.
         prepacked: Copy the weights into a layout that makes each call a third faster. If False,
             they are used from the memory-mapped file, and a start takes a tenth of the time.
+        rows: Table of tokens outside the graph: its last input takes their vectors. `run` and
+            `run_many` take token ids all the same.
     """
 
     def __init__(
@@ -267,7 +293,9 @@ class CompiledTower:
         *,
         optimised: bool = False,
         prepacked: bool = True,
+        rows: Rows | None = None,
     ) -> None:
+        self._rows = rows
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1 if precision is Precision.INT8 else available_cpus()
         if optimised:
@@ -289,8 +317,26 @@ class CompiledTower:
             ) from error
         self._input_names = [value.name for value in self._session.get_inputs()]
 
+    @classmethod
+    def from_cache(cls, folder: Path, tower: Tower, *, prepacked: bool = True) -> CompiledTower:
+        """Open a tower of a model's folder.
+
+        Raises:
+            MMSearchError: ONNX Runtime cannot open the file.
+            OSError: A file of its table cannot be opened.
+        """
+        return cls(
+            folder / tower.files[0].name,
+            tower.precision,
+            optimised=tower.optimised,
+            prepacked=prepacked or tower.by_blocks,
+            rows=TokenTable(folder, tower.table).rows if tower.table else None,
+        )
+
     def run(self, inputs: Sequence[NDArray[Any]]) -> Vectors:
         """Run the tower on one batch of inputs and return float32 (n, dim) with unit rows."""
+        if self._rows is not None:
+            inputs = [*inputs, self._rows(inputs[0])]
         outputs = self._session.run(None, dict(zip(self._input_names, inputs, strict=True)))
         return as_unit_vectors(np.asarray(outputs[0], dtype=np.float32))
 

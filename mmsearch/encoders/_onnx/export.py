@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,12 @@ from mmsearch.encoders._onnx.quantize import (
     externalize_weights,
     optimize_graph,
     quantize_tower,
+    take_rows_as_input,
 )
+from mmsearch.encoders._onnx.token_table import Rows, TableInfo, TokenTable, write_table
 from mmsearch.encoders._onnx.verify import (
     Inputs,
+    min_cosine,
     sample_image_batches,
     sample_text_batches,
     single_image_samples,
@@ -39,6 +43,16 @@ MAX_SINGLE_FILE_BYTES = 1_800_000_000
 """Maximum size of weights stored in the ONNX file itself, in bytes.
 
 ONNX files are limited to 2 GiB, so larger weights are written to an external data file.
+"""
+
+
+MIN_TABLE_BYTES = 300_000_000
+"""Size of a table of tokens, in float32, above which it is stored outside the graph."""
+
+MIN_TABLE_COSINE = 0.9995
+"""Lowest cosine allowed between vectors by the int8 and float32 rows of a table.
+
+Below it the table stays in float32.
 """
 
 
@@ -126,45 +140,124 @@ def export_tower(
     Raises:
         MMSearchError: The compiled tower differs from torch by more than `MAX_DIFFERENCE`.
     """
-    weight_bytes = sum(p.numel() * p.element_size() for p in tower.state_dict().values())
-    example_inputs = tuple(torch.from_numpy(array) for array in samples[0])
-    with cache.staging_dir() as staging_dir:
+    embedding = _find_large_table(tower)
+    with (
+        cache.staging_dir() as staging_dir,
+        torch.inference_mode(),
+        _silence_exporter(),
+    ):
         path = staging_dir / f"{name}.onnx"
-        with torch.inference_mode(), _silence_exporter():
-            torch.onnx.export(
-                tower,
-                example_inputs,
-                path,
-                dynamo=True,
-                dynamic_shapes=tuple(
-                    dict.fromkeys(dynamic_axes, torch.export.Dim.DYNAMIC) for _ in example_inputs
-                ),
-                external_data=weight_bytes > MAX_SINGLE_FILE_BYTES,
-                verbose=False,
-            )
-            difference = _max_difference(name, tower, CompiledTower(path), samples)
-            int8_tower = (
-                quantize_tower(path, single_inputs)
-                if single_inputs and weight_bytes <= MAX_SINGLE_FILE_BYTES
-                else None
-            )
-            if int8_tower is not None:
-                int8_tower.path.replace(path)
-                files = cache.install(externalize_weights(path))
-                return Tower(
-                    files,
-                    difference,
-                    Precision.INT8,
-                    int8_tower.cosine,
-                    optimised=True,
-                    by_blocks=int8_tower.by_blocks,
-                )
-            optimised = weight_bytes <= MAX_SINGLE_FILE_BYTES and not convolution_share(path)
-            if optimised:
-                optimize_graph(path, path.with_suffix(".optimised")).replace(path)
-                compiled = CompiledTower(path, optimised=True)
-                difference = max(difference, _max_difference(name, tower, compiled, samples))
-        return Tower(cache.install(externalize_weights(path)), difference, optimised=optimised)
+        weight_bytes = _export_graph(tower, path, samples[0], dynamic_axes, embedding)
+        is_single_file = weight_bytes <= MAX_SINGLE_FILE_BYTES
+        exact_rows = None if embedding is None else _torch_rows(embedding[1])
+        exact = CompiledTower(path, rows=exact_rows)
+        difference = _max_difference(name, tower, exact, samples)
+        expected = [exact.run(sample)[0] for sample in single_inputs]
+        table, cosine, rows = None, 1.0, None
+        if embedding is not None:
+            table, cosine = _write_table(embedding[1], path, single_inputs, expected)
+            rows = TokenTable(staging_dir, table).rows
+        int8_tower = (
+            quantize_tower(path, single_inputs, expected, rows)
+            if single_inputs and is_single_file
+            else None
+        )
+        optimised = int8_tower is not None
+        if int8_tower is not None:
+            cosine = int8_tower.cosine
+            int8_tower.path.replace(path)
+        elif is_single_file and not convolution_share(path):
+            optimised = True
+            optimize_graph(path, path.with_suffix(".optimised")).replace(path)
+            compiled = CompiledTower(path, optimised=True, rows=exact_rows)
+            difference = max(difference, _max_difference(name, tower, compiled, samples))
+        files = externalize_weights(path)
+        if table is not None:
+            files += [staging_dir / table.name, staging_dir / table.checksums]
+        return Tower(
+            cache.install(files),
+            difference,
+            Precision.FLOAT32 if int8_tower is None else Precision.INT8,
+            cosine,
+            optimised=optimised,
+            by_blocks=int8_tower is not None and int8_tower.by_blocks,
+            table=table,
+        )
+
+
+def _export_graph(
+    tower: torch.nn.Module,
+    path: Path,
+    inputs: Sequence[NDArray[Any]],
+    dynamic_axes: Sequence[int],
+    embedding: tuple[str, torch.nn.Embedding] | None,
+) -> int:
+    """Write the float32 graph of a tower without its table of tokens; return its size in bytes."""
+    example_inputs = tuple(torch.from_numpy(array) for array in inputs)
+    with _shrink_table(embedding):
+        weight_bytes: int = sum(p.numel() * p.element_size() for p in tower.state_dict().values())
+        torch.onnx.export(
+            tower,
+            example_inputs,
+            path,
+            dynamo=True,
+            dynamic_shapes=tuple(
+                dict.fromkeys(dynamic_axes, torch.export.Dim.DYNAMIC) for _ in example_inputs
+            ),
+            external_data=weight_bytes > MAX_SINGLE_FILE_BYTES,
+            verbose=False,
+        )
+    if embedding is not None:
+        take_rows_as_input(path, f"{embedding[0]}.weight")
+    return weight_bytes
+
+
+def _find_large_table(tower: torch.nn.Module) -> tuple[str, torch.nn.Embedding] | None:
+    """Return the name and module of open_clip's table of tokens if it is large, else None."""
+    for name, module in tower.named_modules():
+        if name.rpartition(".")[2] == "token_embedding" and isinstance(module, torch.nn.Embedding):
+            return (name, module) if module.weight.nbytes >= MIN_TABLE_BYTES else None
+    return None
+
+
+@contextmanager
+def _shrink_table(embedding: tuple[str, torch.nn.Embedding] | None) -> Iterator[None]:
+    """Replace a table by its first row, so that it is not exported."""
+    if embedding is None:
+        yield
+        return
+    module, weight = embedding[1], embedding[1].weight
+    module.weight = torch.nn.Parameter(weight[:1].clone(), requires_grad=False)
+    try:
+        yield
+    finally:
+        module.weight = weight
+
+
+def _torch_rows(embedding: torch.nn.Embedding) -> Rows:
+    weight = embedding.weight.detach().float().numpy()
+    return lambda ids: weight[ids]
+
+
+def _write_table(
+    embedding: torch.nn.Embedding,
+    path: Path,
+    single_inputs: Sequence[Sequence[NDArray[Any]]],
+    expected: Sequence[NDArray[Any]],
+) -> tuple[TableInfo, float]:
+    """Write the table of a tower next to its graph, in int8 if its vectors stay accurate.
+
+    Returns:
+        The table, and the lowest cosine between vectors by its rows and the exact ones.
+    """
+    weight = embedding.weight.detach().float().numpy()
+    if single_inputs:
+        table = write_table(weight, path.parent, path.stem, is_int8=True)
+        tower = CompiledTower(path, rows=TokenTable(path.parent, table).rows)
+        cosine = min_cosine([tower.run(sample)[0] for sample in single_inputs], expected)
+        if cosine >= MIN_TABLE_COSINE:
+            return table, cosine
+    return write_table(weight, path.parent, path.stem, is_int8=False), 1.0
 
 
 def _max_difference(

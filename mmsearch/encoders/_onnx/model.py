@@ -139,12 +139,7 @@ class CompiledModel:
             self.manifest = self.compile_missing((name,))
             identities_before = self._cache.file_identities(self.manifest.towers[name].files)
         tower = self.manifest.towers[name]
-        compiled = CompiledTower(
-            self._cache.folder / tower.files[0].name,
-            tower.precision,
-            optimised=tower.optimised,
-            prepacked=prepacked or tower.by_blocks,
-        )
+        compiled = CompiledTower.from_cache(self._cache.folder, tower, prepacked=prepacked)
         if self._cache.file_identities(tower.files) != identities_before:
             # Another process has recompiled the tower: graph and weights may not match.
             return self.open_tower(name, prepacked=prepacked)
@@ -243,10 +238,13 @@ class CompiledModel:
     def _is_cached(self, manifest: Manifest | None, name: TowerName) -> bool:
         if manifest is None or name not in manifest.towers:
             return False
-        if self._float32_only and manifest.towers[name].precision is not Precision.FLOAT32:
+        tower = manifest.towers[name]
+        is_float32 = tower.precision is Precision.FLOAT32 and not (
+            tower.table and tower.table.is_int8
+        )
+        if self._float32_only and not is_float32:
             return False
-        files = [manifest.tokenizer_file, *manifest.towers[name].files]
-        return self._cache.verify(files)
+        return self._cache.verify([manifest.tokenizer_file]) and self._cache.verify_tower(tower)
 
 
 def _int8_summary(manifest: Manifest) -> str:

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from mmsearch.encoders._onnx.cache import CompiledTower, Precision
+from mmsearch.encoders._onnx.token_table import Rows
+from mmsearch.encoders._onnx.verify import min_cosine
 
 MIN_COSINE = 0.995
 """Lowest cosine allowed between the int8 and float32 vectors of a sample.
@@ -70,30 +72,32 @@ class QuantizedTower:
     by_blocks: bool
 
 
-def quantize_tower(path: Path, samples: Sequence[Sequence[NDArray[Any]]]) -> QuantizedTower | None:
+def quantize_tower(
+    path: Path,
+    samples: Sequence[Sequence[NDArray[Any]]],
+    expected: Sequence[NDArray[Any]],
+    rows: Rows | None = None,
+) -> QuantizedTower | None:
     """Quantize a float32 tower to int8, next to its file.
 
     Args:
         path: A float32 tower in a single file.
         samples: Inputs of one picture or text each.
+        expected: The unit vector of each sample, float32 (dim,).
+        rows: Table of tokens of the tower, see `CompiledTower`.
 
     Returns:
         The first candidate that is accurate (and, if block-wise, faster than float32), or None.
     """
     if convolution_share(path) > MAX_CONVOLUTION_SHARE:
         return None
-    reference = CompiledTower(path)
-    expected = [reference.run(sample)[0] for sample in samples]
+    reference = CompiledTower(path, rows=rows)
     for candidate, by_blocks in _int8_candidates(path):
-        tower = CompiledTower(candidate, Precision.INT8, optimised=True)
-        cosines = [
-            tower.run(s)[0] @ expected_vector
-            for s, expected_vector in zip(samples, expected, strict=True)
-        ]
-        is_accurate = all(cosine >= MIN_COSINE for cosine in cosines)
+        tower = CompiledTower(candidate, Precision.INT8, optimised=True, rows=rows)
+        cosine = min_cosine([tower.run(sample)[0] for sample in samples], expected)
         # Processors without int8 products unpack the blocks one by one, which can be slower.
-        if is_accurate and (not by_blocks or is_faster(tower, reference, samples[0])):
-            return QuantizedTower(candidate, float(min(cosines)), by_blocks)
+        if cosine >= MIN_COSINE and (not by_blocks or is_faster(tower, reference, samples[0])):
+            return QuantizedTower(candidate, cosine, by_blocks)
     return None
 
 
@@ -107,8 +111,9 @@ def is_faster(
 def _int8_candidates(path: Path) -> Iterator[tuple[Path, bool]]:
     """Yield int8 towers, smallest first, each with True if it is quantized block-wise."""
     unoptimized, optimized = path.with_suffix(".rough"), path.with_suffix(".int8")
+    with_tables = ("MatMul", "Gemm", "Gather")
     # Gather contains the token embedding table of a text tower.
-    for op_types in (("MatMul", "Gemm", "Gather"), ("MatMul", "Gemm")):
+    for op_types in (with_tables, with_tables[:2]) if _has_table(path) else (with_tables[:2],):
         _quantize_per_channel(path, unoptimized, op_types)
         yield optimize_graph(unoptimized, optimized), False
     _quantize_per_channel(path, unoptimized, ("Gather",))
@@ -153,6 +158,37 @@ def _min_call_seconds(tower: CompiledTower, sample: Sequence[NDArray[Any]]) -> f
 
 
 # --- ONNX files ---
+
+
+def _has_table(path: Path) -> bool:
+    graph = onnx.load(path, load_external_data=False).graph
+    weights = {weight.name for weight in graph.initializer}
+    return any(node.op_type == "Gather" and node.input[0] in weights for node in graph.node)
+
+
+def take_rows_as_input(path: Path, table_name: str) -> None:
+    """Replace the table of a graph by a last input that takes rows of it, float32 (n, t, columns).
+
+    Args:
+        path: A graph whose first input, int64 (n, t), are the numbers of the rows.
+        table_name: Name of the weights.
+    """
+    model = onnx.load(path, load_external_data=False)
+    graph = model.graph
+    (lookup,) = (
+        node for node in graph.node if node.op_type == "Gather" and node.input[0] == table_name
+    )
+    (table,) = (weight for weight in graph.initializer if weight.name == table_name)
+    (name,) = lookup.output
+    for value in [value for value in graph.value_info if value.name == name]:
+        graph.value_info.remove(value)
+    dims = [dim.dim_param or dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim]
+    graph.input.append(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [*dims, table.dims[1]])
+    )
+    graph.node.remove(lookup)
+    graph.initializer.remove(table)
+    onnx.save(model, path)
 
 
 def convolution_share(path: Path) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,11 @@ _EXTRA_SAMPLE_TEXTS = (
 
 SAMPLE_IMAGE_COUNT = 16
 """Number of natural pictures on which an int8 tower is compared with float32."""
+
+
+def min_cosine(vectors: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -> float:
+    """Return the lowest cosine between unit vectors at the same position; NaN if one is NaN."""
+    return float(np.min([v @ e for v, e in zip(vectors, expected, strict=True)]))
 
 
 def sample_image_batches(edge_px: int) -> list[Inputs]:
