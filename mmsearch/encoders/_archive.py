@@ -296,7 +296,11 @@ def _check_model(cache: ModelCache, listing: Mapping[str, Any], path: Path) -> N
         raise _changed_error(path, "its manifest is damaged")
     names = {file["name"] for file in listing["files"]} - {_MANIFEST_NAME}
     files = _cached_files(manifest)
-    if {file.name for file in files} != names or not cache.verify(files):
+    if (
+        {file.name for file in files} != names
+        or not cache.verify(files)
+        or (not _table_names(cache) <= names)
+    ):
         raise _changed_error(path, "its manifest names other files")
     _check_graphs(cache, manifest, path)
     try:
@@ -309,6 +313,13 @@ def _check_model(cache: ModelCache, listing: Mapping[str, Any], path: Path) -> N
             f"on {platform.machine()}).",
             "Export it on a machine with the same version of onnxruntime, or pull it here.",
         ) from error
+
+
+def _table_names(cache: ModelCache) -> set[Any]:
+    """Return the names of files that towers read besides their graphs."""
+    stored = json.loads((cache.folder / _MANIFEST_NAME).read_bytes())
+    tables = [tower.get("table") or {} for tower in stored["towers"].values()]
+    return {table[key] for table in tables for key in ("name", "checksums") if key in table}
 
 
 def _check_graphs(cache: ModelCache, manifest: Manifest, path: Path) -> None:

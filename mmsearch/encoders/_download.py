@@ -73,6 +73,8 @@ class Download:
     @property
     def kept_bytes(self) -> int:
         """Number of bytes that have arrived in this or an earlier download."""
+        if self._target.is_file():
+            return self._target.stat().st_size
         return self._part.stat().st_size if self._read_state() else 0
 
     def run(self) -> str:

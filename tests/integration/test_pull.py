@@ -494,6 +494,13 @@ def name_other_files(listing, files):
     listing["files"][0] |= {"sha256": checksum(files[0][1]), "bytes": len(files[0][1])}
 
 
+def name_a_table_elsewhere(listing, files):
+    manifest = json.loads(files[0][1])
+    manifest["towers"]["text"]["table"] = {"name": "../../secret", "checksums": "x"}
+    files[0] = (files[0][0], json.dumps(manifest).encode())
+    listing["files"][0] |= {"sha256": checksum(files[0][1]), "bytes": len(files[0][1])}
+
+
 @pytest.mark.parametrize(
     ("change", "error", "sentence"),
     [
@@ -507,6 +514,7 @@ def name_other_files(listing, files):
         (lie_about_size, ChecksumError, "is not what its list says"),
         (rename_model, ModelUnavailableError, "another version of mmsearch"),
         (name_other_files, ChecksumError, "names other files"),
+        (name_a_table_elsewhere, ChecksumError, "names other files|is damaged"),
         (lambda listing, files: listing.clear(), SourceError, "not a model"),
         (lambda listing, files: listing.update(format=2), ModelUnavailableError, "another version"),
         (
@@ -577,7 +585,7 @@ def test_a_model_that_does_not_run_here_says_where_it_was_made(archive, monkeypa
     def fail(*arguments, **options):
         raise RuntimeError("no such operator")
 
-    monkeypatch.setattr("mmsearch.encoders._archive.CompiledTower", fail)
+    monkeypatch.setattr("mmsearch.encoders._archive.CompiledTower.from_cache", fail)
     with pytest.raises(
         ModelUnavailableError, match=r"ONNX Runtime 9\.9 on riscv64 and does not run"
     ):

@@ -203,6 +203,7 @@ def test_wrong_bytes_are_deleted_with_one_sentence(hub, download, tmp_path):
 
 def test_a_download_that_is_complete_is_not_repeated(hub, download, tmp_path):
     download().run()
+    assert download().kept_bytes == len(CONTENT)
     assert download().run() == SHA256
     assert len(hub.gets(NAME)) == 1
     (tmp_path / NAME).write_bytes(b"other")
