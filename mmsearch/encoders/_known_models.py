@@ -62,7 +62,7 @@ RECOMMENDED: Final = KnownModel(
     "Apache-2.0",
     "more than 100 languages",
     download_bytes=1_507_460_000,
-    compiled_bytes=380_000_000,
+    compiled_bytes=404_000_000,
     picture_ms=38,
     revision="cd1efb47643f2794413dd79ef24397c175032780",
     sha256="7cdccf256ee0e4a9908c365f8e1c88d5db171980a3350c214f5221d50f8d9927",
@@ -90,7 +90,7 @@ BEST: Final = KnownModel(
     "Apache-2.0",
     "more than 100 languages",
     download_bytes=1_500_970_000,
-    compiled_bytes=380_000_000,
+    compiled_bytes=404_000_000,
     picture_ms=97,
     sha256="97816a02002b8b0c41cb507e2cc250eb39ef4ea2a63d1b6e44490a2039cfcdda",
 )
