@@ -15,7 +15,7 @@ import torch
 from platformdirs import user_cache_path
 
 from benchmarks.gpu import calib, decode_gpu, encode_gpu, flat_gpu
-from benchmarks.quality import captions, confidence, fusion, queries, starter
+from benchmarks.quality import captions, confidence, fusion, queries, starter, words
 from benchmarks.speed import (
     ann,
     build,
@@ -40,6 +40,7 @@ QUALITY: dict[str, Any] = {
     "starter": starter,
     "captions": captions,
     "fusion": fusion,
+    "words": words,
     "confidence": confidence,
     "queries": queries,
 }

@@ -18,7 +18,7 @@ LIKELY_THRESHOLD, POSSIBLE_THRESHOLD = 0.6, 0.2
 """Minimum probabilities of the bands: on photographs that percentages are fitted to, at least three
 of four likely hits are right, and one to three of four possible ones. See benchmarks/RESULTS.md."""
 
-TEXT_PRIOR = 0.02
+TEXT_PRIOR = 0.04
 """Probability that a picture is relevant if nothing is known about its look."""
 
 CONTRADICTING_MARGIN = -1.0
