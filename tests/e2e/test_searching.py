@@ -130,7 +130,8 @@ def test_query_filters_return_exactly_matching_pictures(mmsearch, home, collecti
 
 def test_query_without_good_match_prints_closest_results(mmsearch, home):
     done = mmsearch("query", "a quantum physicist in a courtroom", "-k2", "--home", home)
-    assert "No good matches. Closest results:" in done.err
+    guesses = "does not know 'a quantum physicist in a courtroom' well."
+    assert f"Best guesses: the built-in model {guesses}" in done.err
     assert len(done.out.splitlines()) == 2
     sure = mmsearch("query", "a red car", "--min-confidence", "0.9", "--paths", "--home", home)
     assert sure.out == ""
