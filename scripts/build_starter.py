@@ -1,4 +1,4 @@
-"""Rebuild ``mmsearch/encoders/starter/alignment.npz`` from packages and report its quality.
+"""Rebuild the starter's ``alignment.npz`` and ``extension.npz`` from packages; report the quality.
 
 The training data comes from the Debian and npm registries; the weights of the towers are Python
 packages. The run is seeded, selects nothing on the validation sets, and ends with a
@@ -20,6 +20,7 @@ from fetch_eval_sets import build_stamps
 from numpy.typing import NDArray
 from PIL import Image
 from platformdirs import user_cache_path
+from starter_classifiers import fit_extension
 from starter_packages import FetchError, fetch_debian, fetch_npm
 from starter_sources import EMOJI_PACKAGE, EMOJI_VERSION, Drawing, read_emoji, read_openclipart
 from starter_training import TrainingData, TrainingSettings, train
@@ -38,7 +39,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mmsearch.encoders.starter import heads
-from mmsearch.encoders.starter.alignment import ALIGNMENT_FILE, SENTENCE_DIM, Alignment
+from mmsearch.encoders.starter.alignment import (
+    ALIGNMENT_FILE,
+    EXTENSION_FILE,
+    SENTENCE_DIM,
+    Alignment,
+    Extension,
+    load_alignment,
+)
 
 # Float sums depend on the number of threads; a fixed number makes the result reproducible.
 THREADS = 2
@@ -153,19 +161,52 @@ def classifier_rows() -> NDArray[np.float32]:
     return np.asarray(heads.ClassifierFeatures().network.classifier.weight.detach().numpy())
 
 
-def save(alignment: Alignment, path: Path) -> None:
+def make_extension(
+    features: Tensor, concepts: list[Concept], class_sentences: NDArray[np.float32]
+) -> Extension:
+    """Fit the synthesised classifiers to the names and definitions of classes and concepts.
+
+    Args:
+        features: Features of the drawings, float32 (n, 1280).
+        concepts: All concepts; those that are classes are left out, because `class_texts` has them.
+        class_sentences: See `Alignment.class_sentences`.
+    """
+    texts: list[tuple[str, tuple[int, ...]]] = []
+    for position, class_names in enumerate(class_texts()):
+        texts += [(t, (position,)) for t in class_names if not t.startswith("a photo of a ")]
+    class_text_count = len(texts)
+    for concept in concepts:
+        if not concept.is_class and len(concept.classes) <= MAX_CONCEPT_CLASSES:
+            words = (*map(str.lower, concept.words), concept.definition)
+            texts += [(word, concept.classes) for word in words]
+    vectors = encode_texts([text for text, _ in texts]).numpy()
+    weights = np.zeros((len(texts), heads.CLASS_COUNT), dtype=np.float32)
+    for row, (_, class_ids) in zip(weights, texts, strict=True):
+        row[list(class_ids)] = 1 / len(class_ids)
+    return fit_extension(
+        classifier_rows(),
+        features.numpy(),
+        vectors,
+        weights,
+        class_sentences,
+        vectors[class_text_count:],
+    )
+
+
+def save(arrays_by_name: Alignment | Extension, path: Path) -> None:
     """Write matrices as float16, groups as int16 and the rest as float32, deterministically."""
     arrays = {
         name: np.asarray(value, np.float16 if np.ndim(value) == 2 else np.float32)
-        for name, value in asdict(alignment).items()
+        for name, value in asdict(arrays_by_name).items()
     }
-    arrays["groups"] = alignment.groups.astype(np.int16)
+    if "groups" in arrays:
+        arrays["groups"] = arrays["groups"].astype(np.int16)
     with path.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
 def build(cache: Path, output: Path, *, table: bool) -> None:
-    """Fetch the sources, train the alignment and write the file."""
+    """Fetch the sources, train the alignment, fit the extension and write both files."""
     settings = TrainingSettings()
     drawings, wordnet = load_sources(cache)
     concepts = load_concepts(wordnet)
@@ -208,7 +249,11 @@ def build(cache: Path, output: Path, *, table: bool) -> None:
         cross_validate(training_data, drawings, titles, is_held_out, settings)
     full_masks = np.ones(len(drawings), bool), np.ones(len(words), bool)
     save(train(training_data, *full_masks, settings, SEED).alignment(), output)
-    print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    extension_path = output.with_name(EXTENSION_FILE.name)
+    class_sentences = load_alignment(output).class_sentences
+    save(make_extension(features, concepts, class_sentences), extension_path)
+    for path in (output, extension_path):
+        print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 def _open_square(path: Path) -> NDArray[np.uint8]:

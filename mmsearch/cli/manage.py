@@ -15,12 +15,13 @@ from mmsearch.cli import output
 from mmsearch.cli.options import AsJson, Group, Home, IndexName, WaitSeconds, open_index
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import StateError, UsageError
+from mmsearch.core.records import describe_older_model
 from mmsearch.core.reports import format_skipped
 
 if TYPE_CHECKING:
     from mmsearch.core.records import FailedFile, IndexCalibration
     from mmsearch.core.results import IndexStatus
-    from mmsearch.core.types import FusionSpec
+    from mmsearch.core.types import EncoderSpec, FusionSpec
 
 MAX_SHOWN_DAMAGED = 5
 """Maximum number of damaged files that the status shows."""
@@ -85,13 +86,17 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
     for root in index_status.roots:
         yield "root", f"{root.name}: {display_path(root.path)}"
     if index_status.identity is not None:
-        encoder = index_status.identity.encoder
-        yield "encoder", f"{encoder.name}, {encoder.dim} columns, fingerprint {encoder.fingerprint}"
+        yield from _format_encoder(index_status.identity.encoder)
         yield "fusion", _format_fusion(index_status.identity.fusion)
         yield "texts", ", ".join(index_status.identity.texts) or "none"
         yield "vector index", _format_vector_index(index_status)
         if index_status.calibration is not None:
-            yield "percentages", _format_calibration(index_status.calibration, encoder.fingerprint)
+            yield (
+                "percentages",
+                _format_calibration(
+                    index_status.calibration, index_status.identity.encoder.fingerprint
+                ),
+            )
     sizes = ", ".join(
         f"{part} {output.human_bytes(size)}" for part, size in index_status.bytes_by_part.items()
     )
@@ -104,6 +109,12 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
             yield "last run", f"{run.started_at}, still running or killed"
         else:
             yield "last run", f"{run.started_at}, {run.outcome}: {counts or 'nothing to do'}"
+
+
+def _format_encoder(encoder: EncoderSpec) -> Iterator[tuple[str, str]]:
+    yield "encoder", f"{encoder.name}, {encoder.dim} columns, fingerprint {encoder.fingerprint}"
+    if encoder.is_superseded:
+        yield "", describe_older_model(encoder)
 
 
 def _damage(file: FailedFile) -> str:

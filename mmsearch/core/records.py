@@ -489,6 +489,15 @@ def empty_index_error() -> StateError:
     )
 
 
+def describe_older_model(encoder: EncoderSpec) -> str:
+    """Return the sentence about an index whose model has a newer version, for commands."""
+    return Hint(
+        f"This index was made with the previous {encoder.name} model. {{}} for better results.",
+        f"Call index.reindex(model={encoder.name!r})",
+        f"Run 'mmsearch reindex --model {encoder.name}'",
+    ).command
+
+
 def check_encoder(identity: Identity, encoder: Encoder) -> None:
     """Refuse an encoder whose vectors cannot be compared with those of the index.
 

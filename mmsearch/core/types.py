@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -182,6 +182,10 @@ class FusionSpec:
     kind_weights: Mapping[str, float] = field(default_factory=dict)
 
 
+SUPERSEDED: Final = frozenset({"989bda9e869b8d03"})
+"""Fingerprints of earlier versions of models, which only search and extend older indexes."""
+
+
 @dataclass(frozen=True)
 class EncoderSpec:
     """Specification of an encoder; vectors of encoders with equal specs are comparable.
@@ -209,6 +213,11 @@ class EncoderSpec:
         content = {key: value for key, value in asdict(self).items() if key != "name"}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def is_superseded(self) -> bool:
+        """True if new indexes are made with a newer version of the model."""
+        return self.fingerprint in SUPERSEDED
+
 
 @dataclass(frozen=True)
 class EncoderOptions:
@@ -221,6 +230,8 @@ class EncoderOptions:
         offline: Never contact a model hub.
         precision: ``auto``: int8 on the CPU for models whose vectors stay the same; or ``float32``.
         on_message: Called with a one-line message before slow one-time work.
+        fingerprint: Fingerprint of the encoder of the index to be read; a plugin that has the
+            previous version of a model builds the one that fits. Empty for a new index.
     """
 
     variant: str
@@ -229,6 +240,7 @@ class EncoderOptions:
     offline: bool = False
     on_message: Callable[[str], None] = lambda line: None
     precision: str = "auto"
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)

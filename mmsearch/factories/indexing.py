@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from mmsearch.core.catalog import CatalogReader, CatalogWriter
 from mmsearch.core.gpu_memory import gpu_memory_bytes
 from mmsearch.core.protocols import Encoder, Modality, Walk
+from mmsearch.core.records import describe_older_model
 from mmsearch.core.results import IndexRequest
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, TextSource
@@ -70,6 +71,8 @@ def make_indexer(
             if model
             else load_index_encoder(identity, settings, on_message)
         )
+        if encoder.spec.is_superseded:
+            on_message(describe_older_model(encoder.spec))
         fusion, vector_index = make_fusion(identity.fusion), identity.vector_index
         sources = identity.texts if texts is None else parse_text_sources(texts)
     modalities = make_modalities(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mmsearch.core import plugins
@@ -111,15 +112,18 @@ def split_model_name(model: str) -> tuple[str, str]:
     return "open_clip", model
 
 
-def make_encoder(model: str, settings: Settings, on_message: OnMessage) -> Encoder:
-    """Return the encoder of a model.
+def make_encoder(
+    model: str, settings: Settings, on_message: OnMessage, fingerprint: str = ""
+) -> Encoder:
+    """Return the encoder of a model; see `EncoderOptions.fingerprint`.
 
     Raises:
         UnknownNameError: There is no such model.
         ModelUnavailableError: Its weights are not available.
     """
     plugin, variant = split_model_name(model)
-    return load_encoder_plugin(plugin).build(make_encoder_options(variant, settings, on_message))
+    options = make_encoder_options(variant, settings, on_message)
+    return load_encoder_plugin(plugin).build(replace(options, fingerprint=fingerprint))
 
 
 def choose_model(settings: Settings, on_message: OnMessage) -> str:
@@ -160,6 +164,6 @@ def load_index_encoder(identity: Identity, settings: Settings, on_message: OnMes
                 "Leave out --model, or choose another index with --index NAME.",
             ),
         )
-    encoder = make_encoder(name, settings, on_message)
+    encoder = make_encoder(name, settings, on_message, identity.encoder.fingerprint)
     check_encoder(identity, encoder)
     return encoder

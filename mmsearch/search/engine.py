@@ -24,6 +24,7 @@ from mmsearch.core.query import (
     SearchRequest,
     Term,
 )
+from mmsearch.core.records import describe_older_model
 from mmsearch.core.results import Hit, Notice, SearchResult
 from mmsearch.core.sorting import sort_hits
 from mmsearch.core.types import Calibration, InputKind, Vectors
@@ -317,7 +318,12 @@ class SearchEngine:
     def _find_notices(self, request: SearchRequest, plan: QueryPlan) -> tuple[Notice, ...]:
         encoder, snapshot = self._encoder, plan.scope.snapshot
         languages: Collection[str] = getattr(encoder, "languages", ())
-        return find_notices(request.query.terms, plan.mode, encoder.spec.name, languages, snapshot)
+        notices = find_notices(
+            request.query.terms, plan.mode, encoder.spec.name, languages, snapshot
+        )
+        if encoder.spec.is_superseded:
+            notices += (Notice("older_model", describe_older_model(encoder.spec)),)
+        return notices
 
 
 def _count_undated(snapshot: Snapshot, filters: Filters) -> int:

@@ -8,24 +8,34 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mmsearch.core.errors import ModelUnavailableError, UnknownNameError
-from mmsearch.core.types import EncoderOptions, EncoderSpec, ModelInfo
+from mmsearch.core.types import SUPERSEDED, EncoderOptions, EncoderSpec, ModelInfo
 from mmsearch.encoders._onnx.cache import ModelCache, model_cache
 from mmsearch.encoders._onnx.model import LoadedModel, ModelSource
 from mmsearch.encoders._preprocess import PixelPreprocessor
 from mmsearch.encoders._tokenizer import TokenizerConfig
 from mmsearch.encoders._two_tower import TwoTowerEncoder
-from mmsearch.encoders.starter.alignment import ALIGNMENT_FILE, load_alignment
-from mmsearch.encoders.starter.calibration import SPACE_VERSION, load_calibration
+from mmsearch.encoders.starter.alignment import (
+    ALIGNMENT_FILE,
+    EXTENSION_FILE,
+    load_alignment,
+    load_extension,
+)
+from mmsearch.encoders.starter.calibration import load_calibration
 from mmsearch.storage.atomic import file_sha256
 
 if TYPE_CHECKING:
     from mmsearch.core.protocols import Encoder
 
-CODE_VERSION: Final = 1
+CODE_VERSION: Final = 2
 """Version of this code; increased when a change alters the vectors of unchanged weights."""
+
+PREVIOUS_CODE_VERSION: Final = 1
+"""Version of the previous model, which has neither synthesised classifiers nor colours."""
 
 END_TOKEN_ID: Final = 102
 """Id of BERT's [SEP] token, which ends a text."""
@@ -35,7 +45,7 @@ PROMPTS: Final = ("{}",)
 
 
 def build(options: EncoderOptions) -> Encoder:
-    """Return the starter encoder.
+    """Return the starter encoder, or the previous one for an index that was made with it.
 
     Raises:
         UnknownNameError: A variant is given; the model has none.
@@ -43,14 +53,16 @@ def build(options: EncoderOptions) -> Encoder:
     """
     if options.variant:
         raise UnknownNameError(f"The starter model has no variant {options.variant!r}.")
+    is_previous = options.fingerprint in SUPERSEDED
+    version = PREVIOUS_CODE_VERSION if is_previous else CODE_VERSION
     model_source = ModelSource(
         "starter",
-        _slug(),
+        _slug(version),
         (),
-        CODE_VERSION,
-        _load_model,
+        version,
+        partial(_load_model, version),
         prompts=PROMPTS,
-        calibration=load_calibration(SPACE_VERSION),
+        calibration=load_calibration(version),
         languages=("en",),
     )
     return TwoTowerEncoder(model_source, options)
@@ -58,7 +70,7 @@ def build(options: EncoderOptions) -> Encoder:
 
 def models(options: EncoderOptions) -> list[ModelInfo]:
     """Return the only model of this plugin."""
-    manifest = model_cache(_slug(), options).read()
+    manifest = compiled_cache(options).read()
     return [
         ModelInfo(
             name="starter",
@@ -72,20 +84,27 @@ def models(options: EncoderOptions) -> list[ModelInfo]:
 
 def compiled_cache(options: EncoderOptions) -> ModelCache:
     """Return the cache of the compiled towers."""
-    return model_cache(_slug(), options)
+    return model_cache(_slug(CODE_VERSION), options)
 
 
-def _slug() -> str:
-    if not ALIGNMENT_FILE.exists():
-        raise ModelUnavailableError(
-            f"The starter model's alignment is missing: {ALIGNMENT_FILE}.",
-            "Run scripts/build_starter.",
-        )
-    return f"starter-{file_sha256(ALIGNMENT_FILE)[:12]}-{CODE_VERSION}"
+def _slug(version: int) -> str:
+    files = _files(version)
+    for file in files:
+        if not file.exists():
+            raise ModelUnavailableError(
+                f"The starter model's alignment is missing: {file}.", "Run scripts/build_starter."
+            )
+    return f"starter-{'-'.join(file_sha256(file)[:12] for file in files)}-{version}"
 
 
-def _load_model() -> LoadedModel:
-    from mmsearch.encoders.starter import heads  # noqa: PLC0415 - imports torch
+def _files(version: int) -> tuple[Path, ...]:
+    return (
+        (ALIGNMENT_FILE,) if version == PREVIOUS_CODE_VERSION else (ALIGNMENT_FILE, EXTENSION_FILE)
+    )
+
+
+def _load_model(version: int) -> LoadedModel:
+    from mmsearch.encoders.starter import colours, heads  # noqa: PLC0415 - imports torch
 
     preprocessor = PixelPreprocessor(size_px=heads.IMAGE_EDGE_PX, resize_mode="squash")
     facts = TokenizerConfig(
@@ -96,16 +115,23 @@ def _load_model() -> LoadedModel:
         pads_to_longest=True,
         takes_mask=True,
     )
-    digests = heads.IMAGE_SHA256 + heads.TEXT_SHA256 + file_sha256(ALIGNMENT_FILE)
+    alignment = load_alignment()
+    extension = None if version == PREVIOUS_CODE_VERSION else load_extension()
+    added = 0 if extension is None else extension.dim + len(colours.COLOURS)
+    digests = heads.IMAGE_SHA256 + heads.TEXT_SHA256 + "".join(map(file_sha256, _files(version)))
     spec = EncoderSpec(
         name="starter",
-        dim=load_alignment().dim,
+        dim=alignment.dim + added,
         weights_sha256=hashlib.sha256(digests.encode()).hexdigest(),
         preprocessing=asdict(preprocessor),
-        code_version=CODE_VERSION,
+        code_version=version,
         context_length=facts.context_length,
     )
-    tokenizer_json = heads.tokenizer_path().read_text(encoding="utf-8")
     return LoadedModel(
-        spec, preprocessor, facts, tokenizer_json, heads.ImageTower(), heads.TextTower()
+        spec,
+        preprocessor,
+        facts,
+        heads.tokenizer_path().read_text(encoding="utf-8"),
+        heads.ImageTower(alignment, extension),
+        heads.TextTower(alignment, extension),
     )

@@ -14,6 +14,9 @@ from mmsearch.core.errors import DamagedFileError, ModelUnavailableError
 ALIGNMENT_FILE: Final = Path(__file__).with_name("alignment.npz")
 """Path of the alignment that is part of the package."""
 
+EXTENSION_FILE: Final = Path(__file__).with_name("extension.npz")
+"""Path of the extension that is part of the package."""
+
 SENTENCE_DIM: Final = 384
 """Dimension of a sentence vector."""
 
@@ -61,6 +64,35 @@ class Alignment:
         return int(self.groups.max()) + 1 + int(self.feature_map.shape[1]) + SENTENCE_DIM
 
 
+@dataclass(frozen=True)
+class Extension:
+    """The learned arrays behind the columns of synthesised classifiers.
+
+    A text is mapped to the row that a classifier of ImageNet would have for it, by kernel ridge
+    regression over the names of classes and WordNet's concepts. The product of that row and a
+    picture's features is the classifier's answer.
+
+    Attributes:
+        landmarks: float32 (m - 1000, 384), unit rows: sentence vectors that a text is compared
+            with, besides `Alignment.class_sentences`.
+        coefficients: float32 (m, columns): maps the kernel values of a text to its columns.
+        picture_map: float32 (1280, columns): maps pooled image features to the columns.
+        picture_bias: float32 (columns,): added to those of pictures.
+        kernel_width: Width h of the kernel exp((cosine - 1) / h).
+    """
+
+    landmarks: NDArray[np.float32]
+    coefficients: NDArray[np.float32]
+    picture_map: NDArray[np.float32]
+    picture_bias: NDArray[np.float32]
+    kernel_width: float
+
+    @property
+    def dim(self) -> int:
+        """Number of columns."""
+        return int(self.coefficients.shape[1])
+
+
 def load_alignment(path: Path | None = None) -> Alignment:
     """Read an alignment file.
 
@@ -71,10 +103,19 @@ def load_alignment(path: Path | None = None) -> Alignment:
         ModelUnavailableError: The file does not exist.
         DamagedFileError: The file is damaged or lacks an array.
     """
-    path = path or ALIGNMENT_FILE
+    values = _load(Alignment, path or ALIGNMENT_FILE)
+    return Alignment(**values | {"groups": values["groups"].astype(np.int64)})
+
+
+def load_extension(path: Path | None = None) -> Extension:
+    """Read an extension file; arguments and errors are those of `load_alignment`."""
+    return Extension(**_load(Extension, path or EXTENSION_FILE))
+
+
+def _load(kind: type[Alignment | Extension], path: Path) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as stored:
-            arrays = {f.name: stored[f.name] for f in fields(Alignment)}
+            arrays = {f.name: stored[f.name] for f in fields(kind)}
     except FileNotFoundError as error:
         raise ModelUnavailableError(
             f"The starter encoder's alignment is missing: {path}.", "Run scripts/build_starter."
@@ -83,6 +124,4 @@ def load_alignment(path: Path | None = None) -> Alignment:
         raise DamagedFileError(
             f"The starter encoder's alignment cannot be read: {path}.", "Reinstall mmsearch."
         ) from error
-    float_arrays: dict[str, Any] = {k: v.astype(np.float32) for k, v in arrays.items() if v.ndim}
-    scalars = {k: float(v) for k, v in arrays.items() if not v.ndim}
-    return Alignment(**float_arrays | scalars | {"groups": arrays["groups"].astype(np.int64)})
+    return {k: v.astype(np.float32) if v.ndim else float(v) for k, v in arrays.items()}

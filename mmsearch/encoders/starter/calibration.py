@@ -14,7 +14,7 @@ import numpy as np
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.types import Background, Calibration, ScoreMap
 
-SPACE_VERSION: Final = 1
+SPACE_VERSION: Final = 2
 """Version of the present embedding space."""
 
 CALIBRATION_FILE: Final = "calibration-{}.npz"

