@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mmsearch
-from benchmarks.quality.confidence import encode
+from benchmarks.quality.confidence import encode_pictures
 from benchmarks.quality.starter import Trial, first_hit_ranks, photo_trials
 from benchmarks.speed.compare import RESAMPLES, compare, machine, row, table
 from mmsearch.core.protocols import Encoder
@@ -39,7 +39,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
         cosine = float(np.vecdot(*precision_vectors).min())
         provider = int8.device(InputKind.TEXT).removeprefix("ONNX Runtime on ")
         trials = photo_trials(photos)
-        pictures = encode(trials[0], float32).pictures
+        pictures = encode_pictures(float32, trials[0].pictures)
         found = [_compare_recall(trial, pictures, int8, float32) for trial in trials]
     guard = f"least cosine {cosine:.4f}"
     return {
