@@ -132,6 +132,11 @@ class HubClient:
         self._sleep = sleep
         self._opener = urllib.request.build_opener(_NoRedirects)
 
+    @property
+    def is_official(self) -> bool:
+        """True if the hub is huggingface.co, not a mirror or a hub of one's own."""
+        return self._host == "huggingface.co"
+
     # --- what the hub says ---
 
     def repository_info(self, repository: str, revision: str) -> RepositoryInfo:

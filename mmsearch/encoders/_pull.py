@@ -208,6 +208,13 @@ class ModelPull:
         else:
             pinned, who = self._read_pins().get(self._pin_name), "an earlier pull recorded"
         if pinned and stated and pinned != stated:
+            if not (given or self._client.is_official) and self._is_published_pin(pinned):
+                # A hub of one's own may hold weights of one's own; what it states still counts.
+                self._options.on_message(
+                    f"The hub {self._client.endpoint} serves other weights of {self.name} than the "
+                    f"published ones (sha256 {pinned[:12]}...)."
+                )
+                return stated
             raise ChecksumError(
                 f"The hub {self._client.endpoint} states the sha256 {stated} for "
                 f"{self._weights.name} of {self._weights.repository}, but {who} {pinned}; "
@@ -219,6 +226,9 @@ class ModelPull:
                 ),
             )
         return pinned or stated
+
+    def _is_published_pin(self, sha256: str) -> bool:
+        return self.known is not None and sha256 == self.known.sha256
 
     @property
     def _pin_name(self) -> str:

@@ -27,6 +27,7 @@ from mmsearch.core.settings import load_settings
 from mmsearch.core.types import InputKind
 from mmsearch.encoders import _known_models, _pull
 from mmsearch.encoders import open_clip as plugin
+from mmsearch.encoders._hub import HubClient
 from tests import clip_checkpoints
 from tests.stand_in_hub import stand_in_hub
 
@@ -186,9 +187,22 @@ def test_weights_with_a_pinned_checksum_are_compared_before_the_download(
     hub, no_compiling, monkeypatch
 ):
     know(monkeypatch, revision=None)
+    monkeypatch.setattr(HubClient, "is_official", True)
     with pytest.raises(ChecksumError, match="this version of mmsearch expects 92c26d60"):
         mmsearch.pull_model(NAME)
     assert not hub.gets(WEIGHTS)
+
+
+def test_another_hub_may_serve_other_weights_and_says_so(
+    hub, no_compiling, monkeypatch, repository
+):
+    known = know(monkeypatch, revision=None)
+    messages = []
+    pulled = mmsearch.pull_model(NAME, on_message=messages.append)
+    assert pulled.sha256 == checksum(repository[0][WEIGHTS])
+    assert "other weights" in messages[0]
+    with pytest.raises(ChecksumError, match="you expect 92c26d60"):
+        mmsearch.pull_model(NAME, sha256=known.sha256)
 
 
 def test_a_hub_without_checksums_is_compared_from_then_on(hub, no_compiling, repository):
