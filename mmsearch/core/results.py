@@ -349,7 +349,7 @@ class Notice(_JsonObject):
             the language of the query), ``spelling`` (a word is unknown), or ``older_model`` (the
             index was made with an earlier version of its model).
         text: The sentence, with the next step if there is one.
-        suggestion: A query to run instead; None if there is none.
+        suggestion: A query to run instead, or None.
     """
 
     code: str

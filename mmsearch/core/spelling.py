@@ -82,7 +82,7 @@ def _sound(word: str) -> str:
 def closest_common_word(word: str) -> str | None:
     """Return the common English word that is meant by a misspelt one; None without any."""
     limit, letters, length = max_distance(word), frozenset(word), len(word)
-    candidates = []
+    candidates: list[tuple[int, int, bool, int, str]] = []
     for first in may_start(word) if limit else ():
         if candidates:
             break
