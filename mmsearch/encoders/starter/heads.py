@@ -315,8 +315,8 @@ class ExtendedTextHead(nn.Module):
         super().__init__()
         landmarks = np.concatenate([alignment.class_sentences, extension.landmarks])
         self.kernel_width = extension.kernel_width
-        self.landmarks = _frozen_parameter(landmarks.T)
-        self.coefficients = _frozen_parameter(extension.coefficients)
+        self.landmarks = _frozen_parameter(landmarks)
+        self.coefficients = _frozen_parameter(extension.coefficients.T)
 
     def forward(self, base: Tensor, sentences: Tensor, colours: Tensor, lengths: Tensor) -> Tensor:
         """Join the parts to float32 (n, dim) with unit rows.
@@ -324,8 +324,9 @@ class ExtendedTextHead(nn.Module):
         They are unit vectors of the base, float32 (n, base), sentence vectors, float32 (n, 384),
         colours, float32 (n, 11), with unit rows or 0, and numbers of tokens, float32 (n, 1).
         """
-        kernel = torch.exp((sentences @ self.landmarks - 1) / self.kernel_width)
-        rows = normalize(kernel @ self.coefficients, dim=1)
+        # The constants come first, so that int8 leaves these products, which need more accuracy.
+        kernel = torch.exp((self.landmarks @ sentences.T - 1) / self.kernel_width)
+        rows = normalize((self.coefficients @ kernel).T, dim=1)
         weight = SYNTHESIS_WEIGHT * ((lengths - 1) / (LONG_TEXT_TOKENS - 1)).clamp(0, 1)
         colour_share = 1 - BASE_SHARE - SYNTHESIS_SHARE
         # Divided by the length of each part in pictures: the weights are those of its cosines.
