@@ -99,7 +99,11 @@ class ModelPull:
             raise UsageError(
                 f"open_clip:{self._parsed.variant} is a checkpoint on this machine; there is "
                 "nothing to download.",
-                f"Prepare it with: mmsearch models compile open_clip:{self._parsed.variant}",
+                Hint(
+                    "To prepare it: {}.",
+                    f"open_model('open_clip:{self._parsed.variant}')",
+                    f"mmsearch models compile open_clip:{self._parsed.variant}",
+                ),
             )
         open_clip.check_tokenizer_package(self._parsed)
         self.name = f"open_clip:{self._parsed.variant}"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.errors import StateError
+from mmsearch.core.errors import Hint, StateError
 from mmsearch.core.query import Term
 from mmsearch.core.records import IndexCalibration, require_identity
 from mmsearch.core.reports import CalibrationReport
@@ -101,7 +101,11 @@ def calibrate(
         raise StateError(
             f"Calibration needs {MIN_TEXTS} pictures with a caption, title or keywords of their "
             f"own; index {layout.name!r} has {report.texts:,}.",
-            "Add texts to the pictures, or index with a table of captions: --captions FILE.",
+            Hint(
+                "Add texts to the pictures, or index with a table of captions: {}.",
+                "add_folder(FOLDER, captions=FILE)",
+                "mmsearch index FOLDER --captions FILE",
+            ),
         )
     return report
 

@@ -239,7 +239,7 @@ def test_a_revision_that_the_hub_lacks_is_replaced_by_main(hub, monkeypatch, rep
         (f"open_clip:{ARCHITECTURE}/no", UnknownNameError, "Known tags: .*toy"),
         (f"open_clip:{ARCHITECTURE}/old", UnknownNameError, "not on the model hub"),
         (f"open_clip:{ARCHITECTURE}", UnknownNameError, "does not name any weights"),
-        (f"open_clip:{ARCHITECTURE}@w.safetensors", UsageError, "mmsearch models compile"),
+        (f"open_clip:{ARCHITECTURE}@w.safetensors", UsageError, "nothing to download"),
     ],
 )
 def test_a_name_that_cannot_be_pulled_is_one_sentence(hub, name, error, sentence):

@@ -70,9 +70,12 @@ def error_texts(tree):
 
 
 def texts_in(nodes):
-    """Yield the literal texts below nodes, except those within a `Hint`."""
+    """Yield the literal texts below nodes, except those within a `Hint` or a `Notice`.
+
+    Notices are shown to people, who have the commands.
+    """
     for node in nodes:
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Hint":
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Hint", "Notice"):
             continue
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
