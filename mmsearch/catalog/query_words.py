@@ -14,7 +14,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mmsearch.catalog.stop_words import STOP_WORDS
+from mmsearch.core.stop_words import STOP_WORDS
 
 # Scripts without spaces between words: Thai to Burmese, Khmer, kana, Han, and their extensions.
 UNSEGMENTED_SCRIPTS = re.compile(

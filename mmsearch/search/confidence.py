@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.language import split_words
 from mmsearch.core.query import Term
 from mmsearch.core.records import IndexCalibration
 from mmsearch.core.results import Notice
+from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.core.types import Background, Calibration, ScoreMap, Vectors
 from mmsearch.core.vectors import row_scores
 from mmsearch.search.query_parser import format_query
@@ -178,6 +180,9 @@ def best_guesses(terms: Sequence[Term], model: str, *, is_nothing: bool = False)
     words = " ".join(format_query([replace(term, weight=1.0) for term in wanted]).split())
     if len(words) > MAX_QUOTE:
         words = words[:MAX_QUOTE].rsplit(" ", 1)[0].rstrip(" ,;.+") + "..."
+    names = {word for term in wanted for word in split_words(term.text or "")}
+    if names and names <= STOP_WORDS:
+        return Notice("best_guesses", f"Best guesses: {words!r} does not describe a picture.")
     if is_nothing:
         return Notice("best_guesses", f"No match: no picture here seems to show {words!r}.")
     name = "the built-in model" if model == "starter" else model

@@ -205,6 +205,13 @@ def test_best_guesses_names_model_and_query():
     )
 
 
+@pytest.mark.parametrize("text", ["the", "a photo of the", "Of The", "das Bild"])
+def test_best_guesses_of_stop_words_blame_the_query(text):
+    assert best_guesses([Term(text)], "starter").text == (
+        f"Best guesses: {text!r} does not describe a picture."
+    )
+
+
 def test_best_guesses_quotes_positive_terms_without_weights_and_cuts_long_queries():
     terms = [Term("mill", weight=2.0), Term("sea"), Term("boat", weight=-1.0)]
     assert "know 'mill + sea' well" in best_guesses(terms, "starter").text
