@@ -47,7 +47,8 @@ def format_match(band: str, confidence: float, *, calibrated: bool) -> str:
     """
     if not calibrated or band not in ("likely", "possible"):
         return ""
-    percent = 100 if confidence >= 1 else min(99, round(confidence * 100))
+    # Rounded down, so that the percentage is never that of the band above.
+    percent = int(confidence * 100 + 1e-9)
     return f"{band} {percent}%"
 
 

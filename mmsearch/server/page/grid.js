@@ -12,7 +12,7 @@ export function hitTitle(hit) {
 /** Return the label of a hit, such as "likely 83%"; empty if it is neither likely nor possible, or not calibrated. */
 export function matchLabel(hit, calibrated) {
   if (!calibrated || !["likely", "possible"].includes(hit.band)) return "";
-  return `${hit.band} ${hit.confidence >= 1 ? 100 : Math.min(99, Math.round(hit.confidence * 100))}%`;
+  return `${hit.band} ${Math.floor(hit.confidence * 100 + 1e-9)}%`;
 }
 
 /** A list of hits with arrow-key navigation. */
