@@ -102,9 +102,12 @@ def compile_model(model: Model, device: Device = None) -> None:
 
     started_s = time.monotonic()
     encoder = api.open_model(model, device=check_device(device), on_message=warn)
-    text = encoder.prepare(InputKind.TEXT, "a photo of a dog")
+    texts = [encoder.prepare(InputKind.TEXT, "a photo of a dog")]
+    if hasattr(encoder, "prepare_query"):
+        # A tower for other languages is compiled as well.
+        texts.append(encoder.prepare_query("ein Foto von einem Hund"))
     image = encoder.prepare(InputKind.IMAGE, np.zeros((64, 64, 3), dtype=np.uint8))
-    encoder.encode(InputKind.TEXT, [text])
+    encoder.encode(InputKind.TEXT, texts)
     encoder.encode(InputKind.IMAGE, [image])
     warn(
         f"{encoder.spec.name} is ready after {time.monotonic() - started_s:.1f} s; text on "

