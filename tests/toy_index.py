@@ -152,7 +152,7 @@ def make_toys(encoder=None):
     """Return what replaces encoders, modalities and processes: {(module, name): replacement}."""
     encoder = encoder or ToyEncoder()
 
-    def make_encoder(model, settings, on_message):
+    def make_encoder(model, settings, on_message, fingerprint=""):
         return encoder
 
     def make_modalities(settings):

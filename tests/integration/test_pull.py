@@ -553,7 +553,8 @@ def test_a_changed_archive_is_refused_and_nothing_is_installed(
 @pytest.mark.parametrize("kept", [0.999, 0.5, 0.01])
 def test_an_incomplete_archive_is_refused(archive, tmp_path, kept):
     content = archive.read_bytes()
-    archive.write_bytes(content[: int(len(content) * kept) - 2000])
+    # A tar ends with up to 10 kB of zeros, which are no loss.
+    archive.write_bytes(content[: int(len(content.rstrip(b"\0")) * kept)])
     with pytest.raises((ChecksumError, SourceError), match=r"nothing was installed|not a model"):
         mmsearch.import_model(archive)
     assert not installed(tmp_path / "cache")

@@ -39,6 +39,8 @@ ARGUMENTS = {
     ("backup",): ["copy"],
     ("restore",): ["copy"],
     ("roots",): [],
+    ("calibrate",): [],
+    ("models", "pull"): [],
     ("roots", "set"): ["photos", "."],
 }
 """Arguments of every command that works on an index, by the words of the command."""
