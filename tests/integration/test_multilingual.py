@@ -43,7 +43,7 @@ def test_vector_is_nearer_to_its_translation_than_to_other_texts(cache, query, e
     assert cosines[0] > 2 * cosines[1:].max()
 
 
-def test_search_in_german_finds_fish_without_a_notice(photo_index):
+def test_search_in_german_gives_no_notice_and_leaves_english_hits_alone(photo_index):
     with library.open_index(home=photo_index) as index:
         hits = index.search("ein Foto von einem Fisch", mode="vector", k=5)
         assert hits.notices == () or {notice.code for notice in hits.notices} <= {"best_guesses"}
