@@ -124,16 +124,16 @@ class FirstHits:
 def caption_trials(folder: Path) -> dict[str, Trial]:
     """Return the trials on captions of the photographs, by split.
 
-    A photograph of the same thing by the same author is a hit as well.
+    A photograph of the same thing by the same author is a hit as well. The pictures have the order
+    of the manifest, as those of `photo_trials`.
     """
     rows = _rows(folder / "captions.csv")
-    paths = [folder / row["path"] for row in rows]
+    names = [row["path"] for row in _rows(folder / "manifest.csv")]
+    paths = [folder / name for name in names]
     trials = {}
     for split in ("dev", "test"):
         chosen = [row for row in rows if row["split"] == split]
-        relevant = [
-            [other["path"] in (row["path"], row["same_as"]) for other in rows] for row in chosen
-        ]
+        relevant = [[name in (row["path"], row["same_as"]) for name in names] for row in chosen]
         texts = [row["en"] for row in chosen]
         trials[split] = Trial(f"photos, caption, {split}", paths, texts, np.array(relevant))
     return trials
@@ -348,9 +348,9 @@ def measure(photos: Path, stamps: Path, cache: Path) -> tuple[dict[str, Any], Ca
     art = clip_art_trial(cache)
     art_vectors = encode_pictures(encoder, art.pictures)
     words = [row["word"] for row in _rows(photos / "manifest.csv")]
+    word_of = {row["path"]: row["word"] for row in _rows(photos / "manifest.csv")}
     caption_of = {
-        row["path"]: f"{word} {row['en']}"
-        for row, word in zip(_rows(photos / "captions.csv"), words, strict=True)
+        row["path"]: f"{word_of[row['path']]} {row['en']}" for row in _rows(photos / "captions.csv")
     }
     photo_texts = list(caption_of.values())
     caption_rows = [Path(path).name for path in caption_of]
