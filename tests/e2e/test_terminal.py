@@ -67,7 +67,7 @@ def test_index_without_model_hub_announces_starter_on_first_run(mmsearch, photos
 
 def test_query_with_reader_stopping_early_prints_no_error(environment, photo_index):
     done = subprocess.run(
-        ["sh", "-c", f"'{COMMAND}' query animal -k 200 --home '{photo_index}' | head -n 1"],
+        ["sh", "-c", f"'{COMMAND}' query hedgehog -k 200 --home '{photo_index}' | head -n 1"],
         env=environment,
         capture_output=True,
         check=True,
