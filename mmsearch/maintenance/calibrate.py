@@ -42,13 +42,13 @@ from mmsearch.factories import catalogs
 from mmsearch.factories.plugins import load_index_encoder
 from mmsearch.search.confidence import encode_background, score_features, to_probability
 from mmsearch.search.hits import POSSIBLE_THRESHOLD
+from mmsearch.search.index_reader import read_stored_image_vectors
 from mmsearch.search.query_encoder import QueryEncoder
-from mmsearch.storage.segments import SegmentVectors, read_image_vectors, read_segment
+from mmsearch.storage.segments import SegmentVectors, read_segment
 
 if TYPE_CHECKING:
-    from mmsearch.core.catalog import CatalogReader, CatalogWriter, Snapshot
+    from mmsearch.core.catalog import CatalogReader, CatalogWriter
     from mmsearch.core.protocols import Encoder
-    from mmsearch.core.records import Segment
     from mmsearch.core.settings import Settings
     from mmsearch.storage.layout import IndexLayout
 
@@ -230,7 +230,7 @@ def search_texts(
     own, others = np.full(len(ids), -1.0), np.full(len(ids), -1.0)
     with catalog.snapshot() as snapshot:
         deleted_ids = snapshot.deleted_ids
-        own_images = _read_images(layout, snapshot, ids)
+        own_images = read_stored_image_vectors(layout, snapshot, ids)
     segments = catalog.segments()
     step = max(1, sum(segment.rows for segment in segments) // BACKGROUND_PICTURES)
     sampled = []
@@ -250,16 +250,6 @@ def search_texts(
     encoder_background = encoder.calibration.background
     background = encoder_background or measure_background(np.concatenate(sampled))
     return FirstHits(queries, own, others, background)
-
-
-def _read_images(layout: IndexLayout, snapshot: Snapshot, ids: NDArray[np.int64]) -> Vectors:
-    ids_by_segment: dict[Segment, list[int]] = {}
-    for picture_id, segment in snapshot.find_segments(ids.tolist()).items():
-        ids_by_segment.setdefault(segment, []).append(picture_id)
-    images = np.empty((len(ids), next(iter(ids_by_segment)).dim), dtype=np.float32)
-    for segment, segment_ids in ids_by_segment.items():
-        images[np.searchsorted(ids, segment_ids)] = read_image_vectors(layout, segment, segment_ids)
-    return images
 
 
 def _have_same_text(held: SegmentVectors, span: slice, texts: Vectors) -> NDArray[np.bool_]:

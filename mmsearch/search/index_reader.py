@@ -122,14 +122,7 @@ class IndexReader:
         """
         if self.layout is None or self.has_image_vectors or not len(ids):
             return self.vectors(ids)
-        ids_by_segment: dict[Segment, list[int]] = {}
-        for image_id, segment in snapshot.find_segments(ids.tolist()).items():
-            ids_by_segment.setdefault(segment, []).append(image_id)
-        row_by_id: dict[int, NDArray[np.float32]] = {}
-        for segment, segment_ids in ids_by_segment.items():
-            rows = read_image_vectors(self.layout, segment, segment_ids)
-            row_by_id.update(zip(segment_ids, rows, strict=True))
-        return np.stack([row_by_id[image_id] for image_id in ids.tolist()])
+        return read_stored_image_vectors(self.layout, snapshot, ids)
 
     def background_sample(self, snapshot: Snapshot) -> Vectors:
         """Return vectors of pictures spread evenly over the index, float32 (n, dim).
@@ -144,6 +137,22 @@ class IndexReader:
             sampled_ids = live_ids[:: max(1, len(live_ids) // SAMPLE_SIZE)]
             self._sample = snapshot.generation, self.vectors(sampled_ids)
         return self._sample[1]
+
+
+def read_stored_image_vectors(layout: IndexLayout, snapshot: Snapshot, ids: Ids) -> Vectors:
+    """Return the image vectors of ids in their order from the segments, float32 (n, dim).
+
+    Raises:
+        DamagedFileError: A segment is missing or does not match the catalog.
+    """
+    ids_by_segment: dict[Segment, list[int]] = {}
+    for image_id, segment in snapshot.find_segments(ids.tolist()).items():
+        ids_by_segment.setdefault(segment, []).append(image_id)
+    row_by_id: dict[int, NDArray[np.float32]] = {}
+    for segment, segment_ids in ids_by_segment.items():
+        rows = read_image_vectors(layout, segment, segment_ids)
+        row_by_id.update(zip(segment_ids, rows, strict=True))
+    return np.stack([row_by_id[image_id] for image_id in ids.tolist()])
 
 
 def _search_live(leaf: VectorIndex, queries: Vectors, k: int, deleted_ids: Ids) -> Ranking:
