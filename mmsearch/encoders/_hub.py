@@ -30,6 +30,7 @@ MAX_RETRY_AFTER_S: Final = 60.0
 
 _MAX_REDIRECTS: Final = 5
 _PASSING_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_MISSING_STATUSES: Final = frozenset({404, 410})
 _REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 Result = TypeVar("Result")
 
@@ -179,8 +180,10 @@ class HubClient:
         url = f"{self.endpoint}/{repository}/resolve/{_quote(revision)}/{_quote(name)}"
         try:
             headers = self._read_headers(url)
-        except _NotFoundError:
-            return None
+        except ModelUnavailableError as error:
+            if error.details.get("status") in _MISSING_STATUSES:
+                return None
+            raise
         stated = [
             etag
             for header in ("X-Linked-Etag", "ETag")
@@ -345,8 +348,8 @@ class HubClient:
     def _refusal(self, error: urllib.error.HTTPError, url: str) -> Exception:
         """Return the error for an HTTP status that is not success."""
         status, host = error.code, urllib.parse.urlsplit(url).netloc
-        if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
-            return _NotFoundError(f"{host} has no {url}.", IMPORT_HINT, status=status)
+        if status in _MISSING_STATUSES:
+            return ModelUnavailableError(f"{host} has no {url}.", IMPORT_HINT, status=status)
         if status == HTTPStatus.UNAUTHORIZED:
             return ModelUnavailableError(
                 f"{host} requires a token for {url} (HTTP 401), or there is no such repository.",
@@ -368,10 +371,6 @@ class HubClient:
             _parse_retry_after(error.headers.get("Retry-After")),
             final,
         )
-
-
-class _NotFoundError(ModelUnavailableError):
-    """The hub has no such file."""
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
