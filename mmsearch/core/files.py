@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -149,11 +149,50 @@ def open_source_file(path: bytes) -> BufferedReader:
         raise DecodeError("not a valid file name") from error
 
 
+_OWN_DESCRIPTORS = b"/proc/self/fd"
+
 HEAD_BYTES = 64
 """Number of bytes at the start of a file by which its kind is recognized."""
 
 
-def choose_modality(modalities: Sequence[Modality], path: bytes) -> Modality | None:
+@contextmanager
+def content_as_file(content: bytes) -> Iterator[bytes]:
+    """Provide content in memory as a file to read; yield its path, which is valid in the context.
+
+    On Linux the file is in memory and has no name in any folder; elsewhere it is a temporary file.
+    The path tells nothing about the kind of the content.
+
+    Raises:
+        DecodeError: There is no room for the content.
+    """
+    with ExitStack() as stack:
+        try:
+            path = _write_content(content, stack)
+        except OSError as error:
+            raise decode_error_from_os(error) from error
+        yield path
+
+
+def _write_content(content: bytes, stack: ExitStack) -> bytes:
+    if hasattr(os, "memfd_create") and os.path.isdir(_OWN_DESCRIPTORS):  # noqa: PTH112 - bytes
+        # A buffered file writes all of a large content; os.write may stop earlier.
+        file: BinaryIO = stack.enter_context(os.fdopen(os.memfd_create("mmsearch"), "wb"))
+        file.write(content)
+        file.flush()
+        return b"%b/%d" % (_OWN_DESCRIPTORS, file.fileno())
+    import tempfile  # noqa: PLC0415 - Linux does not need it
+
+    descriptor, path = tempfile.mkstemp(prefix="mmsearch-")
+    stack.callback(os.unlink, path)
+    # Windows opens a file for a reader only after its writer has closed it.
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    return os.fsencode(path)
+
+
+def choose_modality(
+    modalities: Sequence[Modality], path: bytes, name: bytes | None = None
+) -> Modality | None:
     """Return the modality that reads a file, or None.
 
     The content decides. The name decides between modalities that recognize the content, such as
@@ -163,17 +202,19 @@ def choose_modality(modalities: Sequence[Modality], path: bytes) -> Modality | N
     Args:
         modalities: All modalities.
         path: Absolute path of the file.
+        name: Name of the file, if its path does not have it.
 
     Raises:
         DecodeError: The file cannot be read.
     """
+    name = path if name is None else name
     with open_source_file(path) as file:
         try:
             head = file.read(HEAD_BYTES)
         except OSError as error:
             raise decode_error_from_os(error) from error
     by_content = [modality for modality in modalities if modality.recognizes(head)]
-    by_name = [modality for modality in by_content or modalities if modality.can_read(path)]
+    by_name = [modality for modality in by_content or modalities if modality.can_read(name)]
     # Of several, the first one, ``image``, knows the least about the content.
     candidates = by_name or by_content[::-1]
     return candidates[0] if candidates else None

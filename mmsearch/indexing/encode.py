@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 
 import numpy as np
 
 from mmsearch.core.errors import DecodeError
-from mmsearch.core.files import choose_modality, clamped_mtime_ns
+from mmsearch.core.files import choose_modality, clamped_mtime_ns, content_as_file
 from mmsearch.core.protocols import Encoder, Executor, ImagePreprocessor, Modality
 from mmsearch.core.records import EncodedPicture, Segment, StoredPicture
 from mmsearch.core.results import TaskFailure
@@ -37,11 +37,11 @@ REENCODE_PAGE_SIZE = 256
 
 @dataclass(frozen=True)
 class EncodeTask:
-    """New content and one file that holds it.
+    """New content and where to read it.
 
     Attributes:
         digest: Digest of the content.
-        source: The file to decode.
+        source: The file to decode, or the content itself.
         texts: Texts from outside the file itself.
         replaces: Previous id of a picture that is re-encoded.
         id: Id to keep, for a picture that is re-encoded with another encoder.
@@ -198,17 +198,21 @@ class _Batcher:
 
 @dataclass(frozen=True)
 class DecodeTask:
-    """One file whose content was hashed.
+    """One content that was hashed: a file by its path, or the content itself.
 
     Attributes:
-        path: Absolute path.
-        size: Size in bytes when it was hashed.
-        mtime_ns: Modification time when it was hashed.
+        path: Absolute path of the file; ignored if there is ``content``.
+        size: Size of the file in bytes when it was hashed.
+        mtime_ns: Modification time of the file when it was hashed.
+        content: The content, for what is not a local file.
+        name: File name of the content, which helps to choose a modality.
     """
 
-    path: bytes
-    size: int
-    mtime_ns: int
+    path: bytes = b""
+    size: int = 0
+    mtime_ns: int = 0
+    content: bytes | None = field(default=None, repr=False)
+    name: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -223,11 +227,18 @@ class DecoderFactory:
         return self._decode
 
     def _decode(self, task: DecodeTask) -> tuple[Picture, ModelInput]:
-        modality = choose_modality(self.modalities, task.path)
+        if task.content is not None:
+            with content_as_file(task.content) as path:
+                return self._read(path, task.name)
+        decoded = self._read(task.path, task.path)
+        _check_unchanged(task)
+        return decoded
+
+    def _read(self, path: bytes, name: bytes) -> tuple[Picture, ModelInput]:
+        modality = choose_modality(self.modalities, path, name)
         if modality is None:
             raise DecodeError("this type of file is not indexed")
-        decoded = modality.read(task.path, self.prepare.edge_px)
-        _check_unchanged(task)
+        decoded = modality.read(path, self.prepare.edge_px)
         return decoded.picture, self.prepare(decoded.pixels)
 
 

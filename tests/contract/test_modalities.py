@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from mmsearch.core import plugins
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import HEAD_BYTES
 from mmsearch.core.types import Picture
+from mmsearch.indexing.encode import DecoderFactory, DecodeTask
 from tests import raw_files
 
 WIDTH, HEIGHT = 640, 480
@@ -164,3 +166,91 @@ def test_modality_unreadable_file_raises_decode_error_with_printable_reason(
         assert reason
         assert reason.isprintable()
         assert "<" not in reason
+
+
+class Unchanged:
+    """Preprocessor that returns the pixels."""
+
+    edge_px = 256
+
+    def __call__(self, pixels):
+        return pixels
+
+
+@pytest.fixture(scope="module")
+def decode():
+    return DecoderFactory(
+        tuple(plugins.load("modalities", name).build() for name in plugins.names("modalities")),
+        Unchanged(),
+    )()
+
+
+def path_task(path):
+    facts = os.stat(path)
+    return DecodeTask(path, facts.st_size, facts.st_mtime_ns)
+
+
+def content_task(path):
+    return DecodeTask(content=Path(os.fsdecode(path)).read_bytes(), name=os.path.basename(path))
+
+
+def outcome(decode, task):
+    """Return what a decode worker returns, as plain values, or the reason why it fails."""
+    try:
+        picture, pixels = decode(task)
+    except DecodeError as error:
+        return error.message
+    return picture, pixels.shape, pixels.tobytes()
+
+
+PHOTOS = sorted((Path(__file__).parents[1] / "photos/photos").iterdir())
+
+
+def test_decode_worker_content_of_every_photograph_gives_the_picture_of_its_file(decode):
+    assert PHOTOS
+    for photo in PHOTOS:
+        path = os.fsencode(photo)
+        assert outcome(decode, content_task(path)) == outcome(decode, path_task(path)), photo
+
+
+@pytest.mark.parametrize("damage", ["whole", "half", "empty"])
+def test_decode_worker_content_gives_what_its_file_gives(decode, path, damage):
+    content = Path(os.fsdecode(path)).read_bytes()
+    kept = {"whole": len(content), "half": len(content) // 2, "empty": 0}[damage]
+    Path(os.fsdecode(path)).write_bytes(content[:kept])
+    expected = outcome(decode, path_task(path))
+    assert damage == "half" or isinstance(expected, str) == (damage == "empty")
+    assert outcome(decode, content_task(path)) == expected
+
+
+@pytest.mark.parametrize("name", [b"scan.tif", b"scan.dng", b"scan", b"scan.txt"])
+def test_decode_worker_name_of_content_decides_as_that_of_a_file(decode, tmp_path, name):
+    # The content of a DNG is that of a TIFF: its name tells which modality reads it.
+    path = os.fsencode(tmp_path) + b"/" + name
+    Path(os.fsdecode(path)).write_bytes(
+        raw_files.dng(raw_files.jpeg(raw_files.scene(WIDTH, HEIGHT)))
+    )
+    assert outcome(decode, content_task(path)) == outcome(decode, path_task(path))
+
+
+def test_decode_worker_content_without_memory_files_is_read_from_temporary_file(
+    decode, path, tmp_path, monkeypatch
+):
+    expected = outcome(decode, path_task(path))
+    task = content_task(path)
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    full = outcome(decode, task)
+    (tmp_path / "temporary").mkdir()
+    assert full == "no such file or directory"
+    assert outcome(decode, task) == expected
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_decode_worker_content_leaves_no_open_file(decode, path):
+    task = content_task(path)
+    decode(task)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        decode(task)
+    assert len(os.listdir("/proc/self/fd")) == before
