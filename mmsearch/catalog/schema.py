@@ -23,7 +23,7 @@ from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.migrations import MIGRATIONS, Migration
 from mmsearch.catalog.rows import now
 from mmsearch.core.errors import DamagedFileError, Hint, SchemaError
-from mmsearch.storage.layout import parse_file_ref
+from mmsearch.storage.layout import SEGMENT_TOKEN_DIGITS, parse_file_ref
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -45,9 +45,9 @@ _SQLITE_OWN_TABLES = frozenset(
 # rows that fail this check.
 _SIX_DIGITS_GLOB = "[0-9]" * 6
 _IS_SEGMENT_NAME_SQL = " OR ".join(
-    f"name GLOB 'segments/{_SIX_DIGITS_GLOB}*.{suffix}'"
-    f" AND name NOT GLOB 'segments/*[^0-9]*.{suffix}'"
-    for suffix in ("vectors", "npz")
+    f"name GLOB 'segments/{_SIX_DIGITS_GLOB}*{ending}'"
+    f" AND name NOT GLOB 'segments/*[^0-9]*{ending}'"
+    for ending in ("-" + "[0-9a-f]" * SEGMENT_TOKEN_DIGITS + ".vectors", ".vectors", ".npz")
 )
 _INVALID_FILE_NAMES_SQL = " UNION ALL ".join(
     f"SELECT name, bytes, sha256 FROM {table} WHERE typeof(name) <> 'text'"  # noqa: S608 - our names

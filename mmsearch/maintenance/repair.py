@@ -47,7 +47,7 @@ from mmsearch.maintenance.check import (
     check_sources,
 )
 from mmsearch.storage.atomic import TEMPORARY_SUFFIX, verify_file
-from mmsearch.storage.layout import IndexLayout, remove_folder
+from mmsearch.storage.layout import IndexLayout, remove_folder, segment_number
 from mmsearch.storage.lock import writer_lock
 from mmsearch.storage.segments import SegmentMetadata, recover_segment
 
@@ -403,6 +403,8 @@ def restore_segments(
 ) -> tuple[int, list[Path]]:
     """Fill an empty catalog from the segments of an encoder.
 
+    Of several files with one number, which workers of one shard left, the newest intact one counts.
+
     Args:
         layout: File layout of the index.
         catalog: The new catalog.
@@ -414,9 +416,13 @@ def restore_segments(
     """
     recovered = 0
     foreign: list[Path] = []
+    numbers: set[int] = set()
     for path in _segment_files(layout):
         with suppress(DamagedFileError):
             segment, facts = _recover_segment(path)
+            if segment.number in numbers:
+                continue
+            numbers.add(segment.number)
             if segment.number in staged:
                 catalog.stage_segment(segment, facts.encoder, facts.pictures)
             elif facts.encoder.fingerprint != encoder.fingerprint:
@@ -428,11 +434,13 @@ def restore_segments(
 
 
 def _segment_files(layout: IndexLayout) -> list[Path]:
-    return [
+    """Return the files of segments by number; of those with one number, the newest comes first."""
+    paths = [
         path
         for name, path in layout.files()
         if name.startswith("segments/") and path.suffix != TEMPORARY_SUFFIX
     ]
+    return sorted(paths, key=lambda path: (segment_number(path), -path.stat().st_mtime_ns))
 
 
 def _recover_segment(path: Path) -> tuple[Segment, SegmentMetadata]:

@@ -65,8 +65,11 @@ class AtomicFile:
 def atomic_file(path: Path) -> Iterator[AtomicFile]:
     """Write a file piece by piece so that it is complete or absent, even after a power failure.
 
+    The temporary name follows from the final one, so that a killed writer leaves at most one file,
+    which the next one replaces.
+
     Args:
-        path: Final path.
+        path: Final path; nobody else may write it at the same time.
     """
     temporary_path = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:

@@ -3,12 +3,12 @@
 ::
 
     <home>/<name>/
-      catalog.sqlite            metadata, and the list of valid files
-      catalog.seal              checksum of the catalog while no writer is active
-      segments/000001.vectors   immutable vectors
-      ann/000001.vectors        a vector index built from segments; derived
-      damaged/                  files that a repair moved aside
-      lock, lock.holder         writer lock, and a description of its holder
+      catalog.sqlite                             metadata, and the list of valid files
+      catalog.seal                               checksum of the catalog while no writer is active
+      segments/000001-8c1f03a97d5e2b46.vectors   immutable vectors
+      ann/000001.vectors                         a vector index built from segments; derived
+      damaged/                                   files that a repair moved aside
+      lock, lock.holder                          writer lock, and a description of its holder
 """
 
 from __future__ import annotations
@@ -32,8 +32,15 @@ _SEGMENTS, _VECTOR_INDEXES = "segments", "ann"
 _FOLDERS = (_SEGMENTS, _VECTOR_INDEXES, "damaged", "rebuilding")
 _LOCK = "lock"
 
-# Numbers have at least six digits; plugins define the suffixes of vector indexes.
-_VECTOR_FILE_PATTERN = r"(?:segments/[0-9]{6,19}\.(?:vectors|npz)|ann/[0-9]{6,19}\.[a-z0-9_]{1,32})"
+SEGMENT_TOKEN_DIGITS = 16
+"""Number of hexadecimal digits of the random part of a segment's name."""
+
+# Numbers have at least six digits; plugins define the suffixes of vector indexes. Segments of
+# earlier versions have no random part.
+_VECTOR_FILE_PATTERN = (
+    rf"(?:segments/[0-9]{{6,19}}(?:\.npz|(?:-[0-9a-f]{{{SEGMENT_TOKEN_DIGITS}}})?\.vectors)"
+    r"|ann/[0-9]{6,19}\.[a-z0-9_]{1,32})"
+)
 _VECTOR_FILE_NAME = re.compile(_VECTOR_FILE_PATTERN)
 _INDEX_FILE_NAME = re.compile(_VECTOR_FILE_PATTERN + r"(?:\.tmp)?")
 _CATALOG_FILES = tuple(
@@ -146,9 +153,13 @@ class IndexLayout:
             elif name.startswith(("catalog.", _LOCK)) and not entry.is_file(follow_symlinks=False):
                 raise foreign_file_error(self.folder / name, _entry_kind(entry))
 
-    def segment_path(self, number: int) -> Path:
-        """Return the path of a segment."""
-        return self.folder / "segments" / f"{number:06d}.vectors"
+    def new_segment_path(self, number: int) -> Path:
+        """Return a path for a new segment, with a random part.
+
+        So two workers that encode the same shard, of which one was taken for dead, write two files.
+        """
+        token = os.urandom(SEGMENT_TOKEN_DIGITS // 2).hex()
+        return self.folder / _SEGMENTS / f"{number:06d}-{token}.vectors"
 
     def vector_index_path(self, number: int, suffix: str) -> Path:
         """Return the path of a built vector index."""
@@ -223,6 +234,11 @@ class IndexLayout:
             hit_failpoint(FailPoint.ORPHAN_REMOVED)
             removed.append(name)
         return removed
+
+
+def segment_number(path: Path) -> int:
+    """Return the number of a segment by the name of its file."""
+    return int(re.split("[-.]", path.name, maxsplit=1)[0])
 
 
 def list_index_names(home: Path) -> list[str]:

@@ -34,7 +34,7 @@ from mmsearch.core.types import (
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.storage.arrays import ChecksummedArrays, damaged_file_errors, write_checksummed_arrays
 from mmsearch.storage.atomic import REPAIR_HINT, make_file_ref, open_index_file, read_verified_bytes
-from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.layout import IndexLayout, segment_number
 from mmsearch.storage.legacy import LEGACY_SUFFIX, NpzArrays, open_arrays
 
 if TYPE_CHECKING:
@@ -82,14 +82,15 @@ def write_segment(
 
     Args:
         layout: The index.
-        number: Number of the segment, never used before.
+        number: Number of the segment, not used by any committed one. Files with one number that
+            several workers write at once do not disturb each other.
         vectors: Vectors of at least one picture.
         metadata: Metadata of the same pictures.
 
     Returns:
         The segment, with its checksum.
     """
-    path = layout.segment_path(number)
+    path = layout.new_segment_path(number)
     counts = [len(text_vectors.kinds) for text_vectors in vectors.texts]
     with write_checksummed_arrays(path) as (arrays, file):
         arrays.append("ids", vectors.ids)
@@ -174,7 +175,7 @@ def recover_segment(path: Path) -> tuple[Segment, SegmentMetadata]:
     if [item.id for item in metadata.pictures] != vectors.ids.tolist():
         raise DamagedFileError(f"{path}: its metadata describes other rows.", REPAIR_HINT)
     rows, dim = vectors.images.shape
-    return Segment(int(path.stem), make_file_ref(path, content), rows, dim), metadata
+    return Segment(segment_number(path), make_file_ref(path, content), rows, dim), metadata
 
 
 def fused_dim(fusion: Fusion, dim: int) -> int:

@@ -249,11 +249,17 @@ def test_indexer_encoder_error_aborts_run_and_marks_no_picture_failed(layout, ph
 
 def test_orphan_index_files_are_removed_by_next_index_run(layout, photos):
     run(layout, photos)
-    unfinished = layout.segment_path(5).with_name("000005.vectors.tmp")
-    orphans = [layout.segment_path(999), layout.vector_index_path(999, "vectors"), unfinished]
-    of_others = [
-        layout.segment_path(5).with_name(name) for name in ("000005.tmp", "5.npz", "notes.txt")
+    segments = layout.folder / "segments"
+    unfinished = segments / f"{layout.new_segment_path(5).name}.tmp"
+    orphans = [
+        layout.new_segment_path(999),
+        # Two workers may have written the first segment.
+        layout.new_segment_path(1),
+        segments / "000999.vectors",
+        layout.vector_index_path(999, "vectors"),
+        unfinished,
     ]
+    of_others = [segments / name for name in ("000005.tmp", "5.npz", "notes.txt")]
     for path in (*orphans, *of_others):
         path.write_bytes(b"left by a crash")
     run(layout, photos)

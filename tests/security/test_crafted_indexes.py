@@ -3,15 +3,17 @@
 import os
 import shutil
 import socket
+import sqlite3
 import stat
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 
 from mmsearch import api
-from mmsearch.catalog import checksum
+from mmsearch.catalog import checksum, schema
 from mmsearch.core.errors import DamagedFileError, MMSearchError, SourceError
 from mmsearch.core.results import IndexRequest
+from mmsearch.factories import catalogs
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.lock import writer_lock
 from tests.crafted_indexes import (
@@ -156,8 +158,10 @@ def test_orphan_removal_with_linked_folder_leaves_target_unchanged(layout, stran
     shutil.rmtree(layout.folder / "ann")
     (layout.folder / "ann").symlink_to(strangers)
     before = snapshot_tree(strangers)
-    assert layout.find_orphans(set()) == [("segments/000001.vectors", layout.segment_path(1))]
-    layout.remove_orphans({"segments/000001.vectors"})
+    (segment,) = (layout.folder / "segments").iterdir()
+    name = f"segments/{segment.name}"
+    assert layout.find_orphans(set()) == [(name, segment)]
+    layout.remove_orphans({name})
     with pytest.raises(DamagedFileError, match="is a link"), toy_indexer(layout):
         pass
     assert snapshot_tree(strangers) == before
@@ -173,6 +177,11 @@ def test_orphan_removal_deletes_only_writer_file_names(with_another, strangers):
         segments / "notes.vectors",
         segments / "1.vectors",
         segments / "000002.x.vectors",
+        segments / "000002-.vectors",
+        segments / "000002-0123456789abcde.vectors",
+        segments / "000002-0123456789ABCDEF.vectors",
+        segments / "000002-0123456789abcdef.npz",
+        built / "000002-0123456789abcdef.vectors",
         segments / "000002.NPZ",
         segments / "000002.npz.orig",
         built / "000002.vectors~",
@@ -188,6 +197,9 @@ def test_orphan_removal_deletes_only_writer_file_names(with_another, strangers):
         folder / f"000009.{suffix}"
         for folder in (segments, built)
         for suffix in ("npz", "npz.tmp", "vectors", "vectors.tmp")
+    ]
+    orphans += [
+        segments / f"000001-0123456789abcdef.{suffix}" for suffix in ("vectors", "vectors.tmp")
     ]
     for path in orphans:
         path.write_text("orphan")
@@ -314,6 +326,14 @@ FOREIGN = [
     "segments/000001.vectors.tmp",
     "segments/000001.x.vectors",
     "segments/000001.x.npz",
+    "segments/000001-0123456789abcde.vectors",
+    "segments/000001-0123456789abcdef0.vectors",
+    "segments/000001-0123456789ABCDEF.vectors",
+    "segments/000001-0123456789abcdeg.vectors",
+    "segments/000001-0123456789abcdef.npz",
+    "segments/000001-0123456789abcdef-0123456789abcdef.vectors",
+    "segments/-0123456789abcdef.vectors",
+    "segments/../1-0123456789abcdef.vectors",
     "segments//000001.npz",
     "./segments/000001.vectors",
     "catalog.sqlite",
@@ -323,6 +343,16 @@ FOREIGN = [
     b"segments/000001.vectors",
     7,
 ]
+
+
+@pytest.mark.parametrize("name", ["000001", "1234567890", "000001-0123456789abcdef"])
+def test_sqlite_accepts_the_names_that_writers_give_to_segments(layout, name):
+    change_catalog(layout, ("UPDATE segments SET name = ?", [f"segments/{name}.vectors"]))
+    with closing(sqlite3.connect(layout.catalog)) as connection:
+        assert connection.execute(schema._INVALID_FILE_NAMES_SQL).fetchall() == []
+    with catalogs.open_read(layout) as catalog:
+        (segment,) = catalog.segments()
+    assert segment.file_ref.name == f"segments/{name}.vectors"
 
 
 @pytest.mark.parametrize("table", ["segments", "built_indexes"])
@@ -505,7 +535,8 @@ def test_index_files_inherit_folder_permissions(home):
     layout = make_index(home)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o2750
     assert stat.S_IMODE((folder / "segments").stat().st_mode) & 0o777 == 0o750
-    for path in (layout.catalog, layout.segment_path(1), checksum.checksum_path(layout.catalog)):
+    (segment,) = (layout.folder / "segments").iterdir()
+    for path in (layout.catalog, segment, checksum.checksum_path(layout.catalog)):
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
@@ -515,7 +546,8 @@ def test_index_in_world_writable_folder_is_not_world_writable(home):
     folder.mkdir(parents=True)
     folder.chmod(0o777)
     layout = make_index(home)
-    for path in (layout.catalog, layout.segment_path(1), layout.segment_path(1).parent):
+    (segment,) = (layout.folder / "segments").iterdir()
+    for path in (layout.catalog, segment, segment.parent):
         assert not stat.S_IMODE(path.stat().st_mode) & stat.S_IWOTH
 
 

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ REFUSED = [errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, 
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        *(("segments/000001.vectors", number) for number in (*REFUSED, errno.ENOMEM)),
+        *(("segments/000001", number) for number in (*REFUSED, errno.ENOMEM)),
         ("ann/000001.vectors", errno.EMFILE),
         ("catalog.seal", errno.EIO),
         ("catalog.sqlite", errno.EACCES),
@@ -170,7 +171,7 @@ def test_check_unreadable_file_reports_unknown_and_repair_changes_nothing(
     plain = os.open
 
     def refuse(path, *arguments, **more):
-        if os.fspath(path).endswith(name):
+        if name in os.fspath(path):
             raise OSError(number, os.strerror(number), str(path))
         return plain(path, *arguments, **more)
 
@@ -367,14 +368,35 @@ def test_repair_catalog_of_foreign_content_keeps_roots_and_reports_loss(layout):
     assert [row[2] for row in rows_of(layout)["roots"]] == [row[2] for row in before["roots"]]
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_repair_lost_catalog_with_two_files_of_one_segment_keeps_newest_intact_one(damaged, layout):
+    before = rows_of(layout)
+    (segment,) = (layout.folder / "segments").glob("000001-*.vectors")
+    other = Path(shutil.copy2(segment, layout.new_segment_path(1)))
+    seconds = segment.stat().st_mtime
+    os.utime(other, (seconds + 60, seconds + 60))
+    if damaged:
+        other.write_bytes(segment.read_bytes()[:-50])
+    layout.catalog.unlink()
+    report = repair(layout)
+    assert not report.lost
+    assert check(layout).verdict == "sound"
+    assert [row[:2] for row in rows_of(layout)["pictures"]] == [
+        row[:2] for row in before["pictures"]
+    ]
+    with catalogs.open_read(layout) as catalog:
+        names = [held.file_ref.name for held in catalog.segments() if held.number == 1]
+    assert names == [f"segments/{(segment if damaged else other).name}"]
+
+
 def test_check_damaged_segment_reports_damage_not_unknown(layout):
-    segment = layout.segment_path(1)
+    (segment,) = (layout.folder / "segments").glob("000001-*.vectors")
     content = bytearray(segment.read_bytes())
     content[len(content) // 2] ^= 1
     segment.write_bytes(content)
     report = check(layout)
     assert report.verdict == "damaged"
-    assert ("damage", "segments/000001.vectors") in [(f.weight, f.part) for f in report]
+    assert ("damage", f"segments/{segment.name}") in [(f.weight, f.part) for f in report]
 
 
 @pytest.mark.parametrize("content", [b"", os.urandom(300), b"[]", b'{"check": 1}', b"[" * 99_999])

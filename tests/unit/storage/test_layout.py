@@ -1,7 +1,9 @@
 import hashlib
 import multiprocessing
 import os
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -12,7 +14,12 @@ from mmsearch.core.types import EncoderSpec, Picture, TextVectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.storage import atomic as module
 from mmsearch.storage.atomic import atomic_write, read_verified_bytes
-from mmsearch.storage.layout import IndexLayout, list_index_names
+from mmsearch.storage.layout import (
+    IndexLayout,
+    list_index_names,
+    parse_file_ref,
+    segment_number,
+)
 from mmsearch.storage.lock import writer_lock
 from mmsearch.storage.segments import (
     SegmentMetadata,
@@ -50,8 +57,8 @@ def test_list_index_names_returns_visible_folders_with_catalog(tmp_path):
 
 
 def test_atomic_write_returns_name_size_and_digest_of_written_file(layout):
-    file_ref = atomic_write(layout.segment_path(7), b"content")
-    assert file_ref.name == "segments/000007.vectors"
+    file_ref = atomic_write(layout.vector_index_path(7, "vectors"), b"content")
+    assert file_ref.name == "ann/000007.vectors"
     assert file_ref.bytes == 7
     assert file_ref.sha256 == hashlib.sha256(b"content").hexdigest()
     assert read_verified_bytes(layout.path(file_ref), file_ref) == b"content"
@@ -63,7 +70,7 @@ def test_atomic_write_failed_sync_leaves_no_file(layout, monkeypatch):
 
     monkeypatch.setattr(module.os, "fsync", fail_disk_full)
     with pytest.raises(OSError, match="No space"):
-        atomic_write(layout.segment_path(1), b"content")
+        atomic_write(layout.new_segment_path(1), b"content")
     assert list((layout.folder / "segments").iterdir()) == []
 
 
@@ -81,8 +88,8 @@ def test_atomic_write_syncs_file_before_rename_and_folder_after(layout, monkeypa
 
     monkeypatch.setattr(module.os, "fsync", record_fsync)
     monkeypatch.setattr(module.Path, "replace", replace)
-    atomic_write(layout.segment_path(1), b"content")
-    assert calls == ["000001.vectors.tmp", "rename", "segments"]
+    file_ref = atomic_write(layout.new_segment_path(1), b"content")
+    assert calls == [f"{layout.path(file_ref).name}.tmp", "rename", "segments"]
 
 
 def test_writer_lock_of_other_process_raises_error_until_it_dies(layout):
@@ -112,18 +119,21 @@ def _hold_lock(layout, ready):
 
 
 def test_remove_orphans_deletes_only_unreferenced_files(layout):
-    referenced = atomic_write(layout.segment_path(1), b"kept")
-    atomic_write(layout.segment_path(2), b"orphan")
-    atomic_write(layout.vector_index_path(1, "faiss"), b"orphan")
-    assert layout.remove_orphans({referenced.name}) == [
-        "segments/000002.vectors",
-        "ann/000001.faiss",
+    referenced = atomic_write(layout.new_segment_path(1), b"kept")
+    orphans = [
+        atomic_write(path, b"orphan").name
+        for path in (
+            layout.new_segment_path(2),
+            layout.folder / "segments/000002.vectors",
+            layout.vector_index_path(1, "faiss"),
+        )
     ]
-    assert layout.segment_path(1).exists()
+    assert sorted(layout.remove_orphans({referenced.name})) == sorted(orphans)
+    assert layout.path(referenced).exists()
 
 
 def test_bytes_by_part_skips_listed_file_renamed_meanwhile(layout, monkeypatch):
-    atomic_write(layout.segment_path(1), b"kept")
+    atomic_write(layout.new_segment_path(1), b"kept")
     listed_files = [
         *layout.files(),
         ("segments/000002.vectors.tmp", layout.folder / "segments/2.npz.tmp"),
@@ -173,6 +183,36 @@ def test_write_segment_equal_vectors_give_equal_files(layout):
     assert write_segment(layout, 2, vectors).file_ref.sha256 == first_segment.file_ref.sha256
 
 
+SAME_SHARD_TIMES = 200
+
+
+def test_segments_of_one_shard_by_two_workers_match_their_references_and_orphans_are_removed(
+    layout,
+):
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context) as pool:
+        start = context.Manager().Barrier(2)
+        workers = [pool.submit(_write_one_shard, layout, start) for _ in range(2)]
+        segments = [segment for worker in workers for segment in worker.result()]
+    assert len({segment.file_ref.name for segment in segments}) == 2 * SAME_SHARD_TIMES
+    assert {segment_number(layout.path(segment.file_ref)) for segment in segments} == {3}
+    expected = vectors_of(4, texts=[("caption",)])
+    for segment in segments:
+        assert parse_file_ref(*astuple(segment.file_ref)) == segment.file_ref
+        np.testing.assert_array_equal(read_segment(layout, segment).ids, expected.ids)
+    kept = segments[SAME_SHARD_TIMES // 2]
+    assert len(layout.remove_orphans({kept.file_ref.name})) == 2 * SAME_SHARD_TIMES - 1
+    assert [path.name for path in (layout.folder / "segments").iterdir()] == [
+        layout.path(kept.file_ref).name
+    ]
+
+
+def _write_one_shard(layout, start):
+    start.wait(60)
+    vectors = vectors_of(4, texts=[("caption",)])
+    return [write_segment(layout, 3, vectors) for _ in range(SAME_SHARD_TIMES)]
+
+
 @pytest.mark.parametrize("place", [0, 100, -1])
 def test_read_segment_flipped_bit_raises_damaged_file_error(layout, place):
     segment = write_segment(layout, 1, vectors_of(4))
@@ -209,6 +249,6 @@ def test_segment_any_flipped_byte_raises_error_or_leaves_rows_unchanged(layout):
 def test_read_segment_foreign_file_raises_damaged_file_error(layout):
     from mmsearch.core.records import Segment
 
-    file_ref = atomic_write(layout.segment_path(1), b"PK\3\4 not really")
+    file_ref = atomic_write(layout.new_segment_path(1), b"PK\3\4 not really")
     with pytest.raises(DamagedFileError, match="not a vector file"):
         read_segment(layout, Segment(1, file_ref, 1, 4))
