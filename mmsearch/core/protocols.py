@@ -305,10 +305,12 @@ class Executor(Protocol):
     def run(
         self, make_worker: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]
     ) -> Iterator[tuple[Task, Result | TaskFailure]]:
-        """Apply a worker to every task exactly once; yield the results in any order.
+        """Apply a worker to every task; yield each task once, with its result, in any order.
 
-        ``make_worker`` is called once per process, for example to load a model. Tasks are drawn
-        only as far ahead as needed. Closing the iterator cancels tasks that have not started.
+        ``make_worker`` is called once per process, for example to load a model; it is pickled to
+        reach another process. A task may run twice if its worker seems to have died, so its effect
+        must be that of one run. Tasks are drawn only as far ahead as needed. Closing the iterator
+        cancels tasks that have not started.
         """
 
     def close(self) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
+import mmsearch
 from mmsearch.core.catalog import CatalogReader, CatalogWriter
+from mmsearch.core.errors import EncoderMismatchError, StateError
 from mmsearch.core.gpu_memory import gpu_memory_bytes
-from mmsearch.core.protocols import Encoder, Modality, Walk
+from mmsearch.core.protocols import Encoder, Executor, Fusion, Modality, Walk
 from mmsearch.core.records import describe_older_model
 from mmsearch.core.results import IndexRequest
 from mmsearch.core.settings import Settings
@@ -24,9 +30,9 @@ from mmsearch.factories.plugins import (
     parse_text_sources,
 )
 from mmsearch.indexing.build import EXACT, IndexBuilder, check_vector_index_name
-from mmsearch.indexing.encode import DecoderFactory
+from mmsearch.indexing.encode import DecoderFactory, ShardEncoder, find_shared_worker
 from mmsearch.indexing.indexer import Indexer
-from mmsearch.indexing.texts import TextCollector
+from mmsearch.indexing.texts import TextCollector, TextEncoder
 from mmsearch.indexing.tuning_queries import encode_queries, sample_tuning_queries
 from mmsearch.modalities import _texts
 from mmsearch.modalities._contents import Recall
@@ -82,9 +88,7 @@ def make_indexer(
         shard_executor = threads.build(SHARD_THREADS)
         stack.callback(shard_executor.close)
         # Closed first, so that no thread keeps waiting for a decoder.
-        decode_executor = processes.build(
-            settings.workers, settings.decode_timeout_s, settings.decode_memory_mb
-        )
+        decode_executor = _make_decode_executor(settings)
         stack.callback(decode_executor.close)
         yield Indexer(
             layout=layout,
@@ -96,11 +100,110 @@ def make_indexer(
             sources=sources,
             walk=lambda request, recall: walk_request(request, modalities, recall),
             make_text_collector=lambda request: make_text_collector(request, sources),
+            make_worker=EncodeWorkerSpec.of(layout, encoder, fusion, sources, settings),
             make_decoder=DecoderFactory(modalities, encoder.batch_preprocessor),
             decode_executor=decode_executor,
             shard_executor=shard_executor,
             hash_executor=hash_executor,
         )
+
+
+_WORKER_SETTINGS = (
+    "cache",
+    "decode_memory_mb",
+    "decode_timeout_s",
+    "device",
+    "max_pixels",
+    "offline",
+    "precision",
+    "workers",
+)
+
+
+@dataclass(frozen=True)
+class EncodeWorkerSpec:
+    """Plain values from which any process with the same models makes an equal encode worker.
+
+    It is pickled to get there. In a process that shares such a worker (`share_worker`), calling it
+    returns that one, so that no model is loaded twice.
+
+    Attributes:
+        folder: Absolute path of the index, to which the worker writes segments.
+        model: Name of the model.
+        fingerprint: Fingerprint that the encoder must have.
+        fusion: Fusion of the index.
+        sources: Sources of the texts that are encoded.
+        settings: The settings that encoding depends on; the others have their defaults.
+        version: Version of mmsearch that the worker must have.
+    """
+
+    folder: str
+    model: str
+    fingerprint: str
+    fusion: FusionSpec
+    sources: tuple[TextSource, ...]
+    settings: Settings
+    version: str = mmsearch.__version__
+
+    @classmethod
+    def of(
+        cls,
+        layout: IndexLayout,
+        encoder: Encoder,
+        fusion: Fusion,
+        sources: tuple[TextSource, ...],
+        settings: Settings,
+    ) -> EncodeWorkerSpec:
+        """Return the spec of workers for an index."""
+        return cls(
+            os.fspath(layout.folder.absolute()),
+            encoder.spec.name,
+            encoder.spec.fingerprint,
+            fusion.spec,
+            sources,
+            Settings(**{name: getattr(settings, name) for name in _WORKER_SETTINGS}),
+        )
+
+    def __call__(self) -> ShardEncoder:
+        """Return the worker.
+
+        Raises:
+            StateError: This process has another version of mmsearch.
+            EncoderMismatchError: The model of this process has other weights.
+            ModelUnavailableError: This process has no weights of the model.
+        """
+        return find_shared_worker(self) or self._make_worker()
+
+    def _make_worker(self) -> ShardEncoder:
+        if mmsearch.__version__ != self.version:
+            raise StateError(
+                f"This worker has mmsearch {mmsearch.__version__}, but its work comes from"
+                f" mmsearch {self.version}.",
+                "Install the same version for both.",
+            )
+        encoder = make_encoder(self.model, self.settings, lambda message: None, self.fingerprint)
+        if encoder.spec.fingerprint != self.fingerprint:
+            raise EncoderMismatchError(
+                f"The model {self.model!r} of this worker has other weights than the index.",
+                "Give the worker the same weights.",
+                index=self.fingerprint,
+                encoder=encoder.spec.fingerprint,
+            )
+        decode_executor = _make_decode_executor(self.settings)
+        worker = ShardEncoder(
+            IndexLayout(Path(self.folder)),
+            encoder,
+            TextEncoder(encoder, make_fusion(self.fusion), self.sources),
+            decode_executor,
+            DecoderFactory(make_modalities(self.settings), encoder.batch_preprocessor),
+        )
+        # Decode processes that outlive the worker would keep its process from ending.
+        weakref.finalize(worker, decode_executor.close)
+        return worker
+
+
+def _make_decode_executor(settings: Settings) -> Executor:
+    return processes.build(settings.workers, settings.decode_timeout_s, settings.decode_memory_mb)
 
 
 def make_index_builder(

@@ -7,7 +7,8 @@ together with their texts, and written as one segment, which the driver then com
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -99,7 +100,9 @@ class EncodedShard:
 class ShardEncoder:
     """Worker that encodes shards.
 
-    Threads may share it: they decode in parallel and take turns on the device.
+    Threads may share it: they decode in parallel and take turns on the device. It may encode a
+    shard twice, also beside another worker: each time it writes another file, and the catalog names
+    one of them.
     """
 
     def __init__(
@@ -154,6 +157,33 @@ class ShardEncoder:
             texts = self._texts.encode(texts_per_image, images, model_inputs)
         self._on_encoded(len(model_inputs))
         return images, texts
+
+
+_shared_workers: list[tuple[Callable[[], ShardEncoder], ShardEncoder]] = []
+
+
+@contextmanager
+def share_worker(make_worker: Callable[[], ShardEncoder], worker: ShardEncoder) -> Iterator[None]:
+    """Let `find_shared_worker` return a worker of this process during the context.
+
+    Args:
+        make_worker: Creates an equal worker in other processes.
+        worker: The worker, with the parts that this process has open.
+    """
+    entry = (make_worker, worker)
+    _shared_workers.append(entry)
+    try:
+        yield
+    finally:
+        _shared_workers.remove(entry)
+
+
+def find_shared_worker(make_worker: Callable[[], ShardEncoder]) -> ShardEncoder | None:
+    """Return the worker that this process shares for an equal ``make_worker``, or None."""
+    for known, worker in _shared_workers:
+        if known == make_worker:
+            return worker
+    return None
 
 
 class _Batcher:

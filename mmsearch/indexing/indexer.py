@@ -32,7 +32,7 @@ from mmsearch.indexing.build import (
     ShouldStop,
     needs_merge,
 )
-from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, DecoderFactory, ShardEncoder
+from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, DecoderFactory, ShardEncoder, share_worker
 from mmsearch.indexing.reencode import reencode, refresh_text_vectors
 from mmsearch.indexing.run import IndexRun
 from mmsearch.indexing.staging import commit_staged, stage_encodings
@@ -55,6 +55,7 @@ class Indexer:
         sources: Sources of the texts that are encoded.
         walk: Lists the files of a request; see `mmsearch.modalities._folder.walk`.
         make_text_collector: Returns the text collector of a request.
+        make_worker: Creates shard workers in other processes, from plain values.
         make_decoder: Creates decode workers.
         decode_executor: Runs decode workers.
         shard_executor: Runs shard workers.
@@ -70,6 +71,7 @@ class Indexer:
     sources: tuple[TextSource, ...]
     walk: Callable[[IndexRequest, Recall], Walk]
     make_text_collector: Callable[[IndexRequest], TextCollector]
+    make_worker: Callable[[], ShardEncoder]
     make_decoder: DecoderFactory
     decode_executor: Executor
     shard_executor: Executor
@@ -103,7 +105,7 @@ class Indexer:
             walk=self.walk,
             hash_executor=self.hash_executor,
             shard_executor=self.shard_executor,
-            make_shard_encoder=lambda on_encoded: self._shard_encoder(self.fusion, on_encoded),
+            make_worker=self.make_worker,
             texts=texts,
             progress=progress,
             before_encoding=background_build.start,
@@ -111,7 +113,9 @@ class Indexer:
         outcome = "failed"
         retold = 0
         try:
-            run.execute()
+            worker = self._shard_encoder(self.fusion, run.count_encoded)
+            with share_worker(self.make_worker, worker):
+                run.execute()
             built = background_build.wait()
             if built is not None:
                 self.catalog.publish(built)

@@ -44,8 +44,7 @@ class IndexRun:
         walk: Lists the files of a request; see `mmsearch.modalities._folder.walk`.
         hash_executor: Runs the tasks that read files and compute their digests.
         shard_executor: Runs shard workers.
-        make_shard_encoder: Creates a shard worker; takes a callback for the number of pictures
-            encoded.
+        make_worker: Creates a shard worker; see `mmsearch.core.protocols.Executor.run`.
         texts: Finds the texts of files.
         progress: Receives the state of the run, from several threads.
         before_encoding: Called before each shard is encoded. At the first call nothing else uses
@@ -63,7 +62,7 @@ class IndexRun:
         walk: Callable[[IndexRequest, Recall], Walk],
         hash_executor: Executor,
         shard_executor: Executor,
-        make_shard_encoder: Callable[[Callable[[int], None]], ShardEncoder],
+        make_worker: Callable[[], ShardEncoder],
         texts: TextCollector,
         progress: Callable[[Progress], None],
         before_encoding: Callable[[], None] = lambda: None,
@@ -73,7 +72,7 @@ class IndexRun:
         self._catalog = catalog
         self._hash_executor = hash_executor
         self._shard_executor = shard_executor
-        self._make_shard_encoder = make_shard_encoder
+        self._make_worker = make_worker
         self._progress = progress
         self.stats = stats = RunStats()
         self._root, self._subfolder = catalog.ensure_root(request.folder)
@@ -101,7 +100,7 @@ class IndexRun:
         Raises:
             SourceError: The folder had pictures and has none now.
             StorageError: The folder had pictures and cannot be read now.
-            MMSearchError: A shard could not be encoded, or texts could not be read.
+            MMSearchError: Texts could not be read.
         """
         comparison = self._scan.compare(self._walk)
         self.stats.unreadable_folders = tuple(self._walk.unreadable)
@@ -124,13 +123,14 @@ class IndexRun:
         if num_texts_changed:
             self._refresh_texts(self._scan.select(FileStatus.TEXTS_CHANGED))
         stream = self._shard_executor.run(
-            lambda: self._make_shard_encoder(self._on_encoded),
+            self._make_worker,
             self._iter_new_shards(self._scan.select(FileStatus.NEEDS_READ), resolver),
         )
         for shard, outcome in stream:
             if isinstance(outcome, TaskFailure):
-                raise MMSearchError(f"A shard could not be encoded: {outcome.reason}.")
-            self._resolve_shard(shard, outcome)
+                self._resolve_shard(shard, _lost_shard(shard, outcome))
+            else:
+                self._resolve_shard(shard, outcome)
         self.stats.gone = len(resolver.gone)
         self._batcher.removed.extend(resolver.gone)
         self._batcher.commit()
@@ -144,6 +144,11 @@ class IndexRun:
                 since the run began.
         """
         self._scan.save_folder_state(changed=changed or self._batcher.has_committed)
+
+    def count_encoded(self, count: int) -> None:
+        """Add to the number of pictures that a worker of this process has encoded."""
+        self.stats.uncommitted += count
+        self._progress(self.stats.progress("encode"))
 
     # --- comparison with the folder ---
 
@@ -332,6 +337,8 @@ class IndexRun:
         self.stats.failed.append(FailedFile(self._absolute_path(file.path), reason))
         self._batcher.failed.append((file, digest, reason))
 
-    def _on_encoded(self, count: int) -> None:
-        self.stats.uncommitted += count
-        self._progress(self.stats.progress("encode"))
+
+def _lost_shard(shard: Shard, failure: TaskFailure) -> EncodedShard:
+    """Return the result of a shard whose worker failed; the next run tries its contents again."""
+    transient = replace(failure, transient=True)
+    return EncodedShard(None, (), {content.digest: transient for content in shard.contents})
