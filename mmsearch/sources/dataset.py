@@ -151,7 +151,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Return a description of the data set; empty if there is none."""
+    """Return a description of the data set; empty without one."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_INFO_BYTES)
