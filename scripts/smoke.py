@@ -18,7 +18,7 @@ OPTIONAL_MODULES = (
     "mmsearch.integrations.langchain",
     "mmsearch.integrations.llama_index",
     "mmsearch.mcp.server",
-    "mmsearch.sources._web.fetch",
+    "mmsearch.server.fetch",
 )
 PORT = "17788"
 

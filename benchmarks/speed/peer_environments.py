@@ -17,6 +17,17 @@ class PeerUnavailableError(Exception):
     """Error for a peer that could not be installed; its rows stay empty."""
 
 
+def find_peer_python(name: str, requirements: Sequence[str]) -> Path | None:
+    """Return the Python interpreter of a peer's environment; None if it was never created."""
+    folder = _environment_folder(name, requirements)
+    return folder / "bin/python" if (folder / "installed").is_file() else None
+
+
+def _environment_folder(name: str, requirements: Sequence[str]) -> Path:
+    key = hashlib.sha256("\n".join([sys.version, *requirements]).encode()).hexdigest()[:12]
+    return user_cache_path("mmsearch") / "peers" / f"{name}-{key}"
+
+
 def ensure_peer_python(name: str, requirements: Sequence[str]) -> Path:
     """Return the Python interpreter of a peer's environment, and create it on first use.
 
@@ -27,11 +38,11 @@ def ensure_peer_python(name: str, requirements: Sequence[str]) -> Path:
     Raises:
         PeerUnavailableError: pip cannot install them.
     """
-    key = hashlib.sha256("\n".join([sys.version, *requirements]).encode()).hexdigest()[:12]
-    folder = user_cache_path("mmsearch") / "peers" / f"{name}-{key}"
+    found = find_peer_python(name, requirements)
+    if found is not None:
+        return found
+    folder = _environment_folder(name, requirements)
     python, marker = folder / "bin/python", folder / "installed"
-    if marker.is_file():
-        return python
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mmsearch.api._session import IndexSession, translate_errors
-from mmsearch.api.parsing import resolve_folder
+from mmsearch.api.parsing import resolve_folder, to_absolute_path
 from mmsearch.api.progress import ProgressOption, open_progress
 from mmsearch.core.arguments import KindWeights, StrPath
 from mmsearch.core.errors import MMSearchError
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         CheckReport,
         CompactReport,
         CopyReport,
+        ExportReport,
+        ImportReport,
         ReindexReport,
         RepairReport,
     )
@@ -353,6 +355,94 @@ class MaintainedIndex:
         self.close()
         folder = expand_user(os.fsdecode(backup)).absolute()
         return restore(self._layout, folder, replace=replace)
+
+    def export(
+        self,
+        destination: StrPath,
+        *,
+        format: str = "parquet",  # noqa: A002
+        progress: ProgressOption = False,
+    ) -> ExportReport:
+        """Write the vectors, facts and texts of all searchable pictures for other programs.
+
+        Vectors are float16, bit for bit as the index stores them: the image vector of each picture,
+        and one vector for each text that has one. Fused vectors are not exported: they follow from
+        both. The folder appears once it is complete.
+
+        Args:
+            destination: Folder for the export; it must not exist or must be empty.
+            format: ``parquet`` (lists of fixed size), ``npy`` (arrays and JSON Lines) or
+                ``clip-retrieval`` (the layout of that program).
+            progress: True for a progress bar, or a callable, which is called often with the
+                progress.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            UsageError: There is no such format.
+            MissingExtraError: The format needs pyarrow, which is not installed.
+            SourceError: The destination exists and is not empty.
+            StateError: The index has no pictures.
+            DamagedFileError: A file of the index is damaged.
+        """
+        from mmsearch.maintenance.export import export  # noqa: PLC0415 - searches never need it
+
+        with self._session.catalog():  # Upgrade an index of an earlier version.
+            pass
+        folder = expand_user(os.fsdecode(destination)).absolute()
+        with open_progress(progress) as on_progress:
+            return export(self._layout, folder, format, on_progress)
+
+    def import_embeddings(
+        self,
+        folder: StrPath,
+        *,
+        format: str | None = None,  # noqa: A002
+        model: str | None = None,
+        root: StrPath | None = None,
+        wait_s: float = 0.0,
+        progress: ProgressOption = False,
+    ) -> ImportReport:
+        """Add pictures with vectors that `export` or another program wrote.
+
+        No picture is decoded. Pictures whose content is in the index already stay as they are, and
+        so does what the index has at a path. Work is committed often: after an interruption, the
+        next call continues. The first run over the folder of the pictures reads each file once to
+        compare it with the sha256 in the export, and encodes only those that differ.
+
+        Args:
+            folder: Folder of the export.
+            format: ``parquet``, ``npy`` or ``clip-retrieval``; None if `export` wrote the folder.
+            model: Name of the model that made the vectors; None if `export` wrote the folder.
+            root: Folder that contains the pictures; None: the folders that were exported, or, for
+                exports of other programs, the folder that all absolute paths have in common.
+            wait_s: Seconds to wait for another writer.
+            progress: True for a progress bar, or a callable, which is called often with the
+                progress.
+
+        Raises:
+            UsageError: The format or the model is not known, the vectors have another dimension
+                than those of the model, or the folder of the pictures is not known.
+            SourceError: The export is damaged or not complete.
+            EncoderMismatchError: The vectors are not of the model, or not of that of the index.
+            MissingExtraError: The format needs pyarrow, which is not installed.
+            ModelUnavailableError: The weights of the model are not available.
+            IndexLockedError: Another process is writing the index.
+        """
+        from mmsearch.maintenance.import_embeddings import (  # noqa: PLC0415 - searches never need it
+            ImportRequest,
+            import_embeddings,
+        )
+
+        request = ImportRequest(
+            expand_user(os.fsdecode(folder)).absolute(),
+            format,
+            model,
+            None if root is None else to_absolute_path(root),
+        )
+        with open_progress(progress) as on_progress:
+            return import_embeddings(
+                self._layout, self._settings, self._on_message, request, wait_s, on_progress
+            )
 
     def remove(self) -> None:
         """Delete the index, even if it is damaged. The pictures are not deleted.

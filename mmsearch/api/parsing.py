@@ -129,13 +129,18 @@ def parse_mode(mode: str | None) -> Mode | None:
         raise InvalidQueryError(f"Unknown mode {mode!r}.", f"Known: {', '.join(Mode)}.") from None
 
 
+def to_absolute_path(path: StrPath) -> bytes:
+    """Return an absolute path, with ``~`` replaced by the home folder; it need not exist."""
+    return os.path.abspath(os.path.expanduser(os.fsencode(path)))  # noqa: PTH100, PTH111
+
+
 def resolve_folder(folder: StrPath) -> bytes:
     """Return the absolute path of an existing folder.
 
     Raises:
         SourceError: The path does not exist or is not a folder.
     """
-    path = os.path.abspath(os.path.expanduser(os.fsencode(folder)))  # noqa: PTH100, PTH111
+    path = to_absolute_path(folder)
     display = display_path(path)
     try:
         status = os.stat(path)  # noqa: PTH116 - bytes paths need os

@@ -8,6 +8,7 @@ import typer
 
 from mmsearch import __version__
 from mmsearch.cli import (
+    embeddings,
     evaluate,
     index,
     maintenance,
@@ -48,6 +49,8 @@ app.command("repair")(maintenance.repair)
 app.command("compact")(maintenance.compact)
 app.command("backup")(maintenance.backup)
 app.command("restore")(maintenance.restore)
+app.command("export")(embeddings.export)
+app.command("import")(embeddings.import_)
 app.command("remove")(manage.remove)
 app.add_typer(manage.roots_app, name="roots")
 app.add_typer(models.app, name="models")

@@ -44,6 +44,8 @@ def show_progress() -> Iterator[Callable[[Progress], None]]:
             "texts": "reading texts",
             "merge": "merging segments",
             "build": "building the vector index",
+            "export": "exporting",
+            "import": "importing",
         }
 
         def update_bar(progress: Progress) -> None:

@@ -392,3 +392,50 @@ class CopyReport:
     files: int
     bytes: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """Result of an export.
+
+    Attributes:
+        folder: Folder of the export.
+        format: ``parquet``, ``npy`` or ``clip-retrieval``.
+        pictures: Number of pictures, each with an image vector.
+        text_vectors: Number of text vectors.
+        files: Number of files.
+        bytes: Total size of all files.
+        seconds: Wall time.
+    """
+
+    folder: Path
+    format: str
+    pictures: int
+    text_vectors: int
+    files: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """Result of an import.
+
+    Attributes:
+        pictures: Number of pictures in the export.
+        added: Pictures that are new in the index.
+        copied: Pictures whose content was in the index, and that have a new path.
+        unchanged: Pictures whose content and paths were in the index.
+        kept: Pictures that were left out, because the index has other content at their paths.
+        unverified: Added pictures whose content is not known: neither does the export have its
+            sha256, nor can their file be read now. They are encoded once their file is indexed.
+        seconds: Wall time.
+    """
+
+    pictures: int
+    added: int
+    copied: int
+    unchanged: int
+    kept: int
+    unverified: int
+    seconds: float

@@ -46,7 +46,7 @@ class Progress:
     """Progress of an indexing run.
 
     Attributes:
-        phase: ``scan``, ``encode``, ``texts`` or ``build``.
+        phase: ``scan``, ``encode``, ``texts``, ``merge``, ``build``, ``export`` or ``import``.
         done: Number of files processed so far.
         total: Number of files to process; None while unknown.
         encoded: Number of pictures encoded so far in this run.

@@ -269,3 +269,20 @@ def _other_indexes_hint(layout: IndexLayout) -> Hint:
     return Hint(
         "Index a folder first: {}", "index.add_folder('./photos')", "mmsearch index ./photos"
     )
+
+
+def identity_to_settings(identity: Identity) -> dict[str, Any]:
+    """Return the settings of an index other than its encoder, as plain values."""
+    from mmsearch.catalog.identity import to_settings  # noqa: PLC0415 - only for exports
+
+    settings = to_settings(identity)
+    return {key: settings[key] for key in ("fusion", "vector_index", "texts", "goals")}
+
+
+def settings_to_identity(
+    settings: Mapping[str, Any], encoder: EncoderSpec, defaults: Identity
+) -> Identity:
+    """Return the identity of `identity_to_settings`; invalid settings are those of ``defaults``."""
+    from mmsearch.catalog.identity import recover_identity  # noqa: PLC0415 - only for imports
+
+    return recover_identity(settings, encoder, defaults)[0]

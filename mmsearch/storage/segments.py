@@ -14,6 +14,7 @@ import json
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,23 @@ class SegmentVectors:
 
 
 @dataclass(frozen=True)
+class StoredVectors:
+    """The vectors of a segment, bit for bit as they are in its file.
+
+    Attributes:
+        ids: int64 (n,), ascending.
+        images: float16 (n, dim).
+        texts: float16 (m, dim), the text vectors of the first row, then of the next.
+        text_kinds: Kinds of the text vectors of each row.
+    """
+
+    ids: Ids
+    images: NDArray[np.float16]
+    texts: NDArray[np.float16]
+    text_kinds: Sequence[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
 class SegmentMetadata:
     """The encoder, and the pictures in row order, with the texts embedded in their files."""
 
@@ -75,7 +93,7 @@ def empty_text_vectors(dim: int) -> TextVectors:
 def write_segment(
     layout: IndexLayout,
     number: int,
-    vectors: SegmentVectors,
+    vectors: SegmentVectors | StoredVectors,
     metadata: SegmentMetadata | None = None,
 ) -> Segment:
     """Write a segment durably; it takes effect once the catalog refers to it.
@@ -91,20 +109,31 @@ def write_segment(
         The segment, with its checksum.
     """
     path = layout.new_segment_path(number)
-    counts = [len(text_vectors.kinds) for text_vectors in vectors.texts]
+    stored = vectors if isinstance(vectors, StoredVectors) else _to_stored(vectors)
+    counts = [len(kinds) for kinds in stored.text_kinds]
     with write_checksummed_arrays(path) as (arrays, file):
-        arrays.append("ids", vectors.ids)
-        arrays.append("image", vectors.images.astype(np.float16))
+        arrays.append("ids", stored.ids)
+        arrays.append("image", stored.images)
         if any(counts):
-            kinds = [kind.encode() for text_vectors in vectors.texts for kind in text_vectors.kinds]
-            texts = np.concatenate([text_vectors.vectors for text_vectors in vectors.texts])
-            arrays.append("text", texts.astype(np.float16))
+            kinds = [kind.encode() for row_kinds in stored.text_kinds for kind in row_kinds]
+            arrays.append("text", stored.texts)
             arrays.append("text_rows", np.repeat(np.arange(len(counts), dtype=np.int64), counts))
             arrays.append("text_kinds", np.array(kinds))
         if metadata is not None:
             arrays.append("facts", _pack_metadata(metadata))
         arrays.finish()
-    return Segment(number, file.file_ref(path), len(vectors.ids), vectors.images.shape[1])
+    return Segment(number, file.file_ref(path), len(stored.ids), stored.images.shape[1])
+
+
+def _to_stored(vectors: SegmentVectors) -> StoredVectors:
+    images = vectors.images.astype(np.float16)
+    texts = [text_vectors.vectors for text_vectors in vectors.texts]
+    return StoredVectors(
+        vectors.ids,
+        images,
+        np.concatenate([*texts, np.empty((0, images.shape[1]), np.float32)]).astype(np.float16),
+        [text_vectors.kinds for text_vectors in vectors.texts],
+    )
 
 
 def read_segment(layout: IndexLayout, segment: Segment) -> SegmentVectors:
@@ -115,6 +144,16 @@ def read_segment(layout: IndexLayout, segment: Segment) -> SegmentVectors:
     """
     path = layout.path(segment.file_ref)
     return _load_vectors(path, open_arrays(path, read_verified_bytes(path, segment.file_ref)))
+
+
+def read_stored_vectors(layout: IndexLayout, segment: Segment) -> StoredVectors:
+    """Return the vectors of a segment without a change of their precision or norm.
+
+    Raises:
+        DamagedFileError: The file is missing or does not match the catalog.
+    """
+    path = layout.path(segment.file_ref)
+    return _load_stored(path, open_arrays(path, read_verified_bytes(path, segment.file_ref)))
 
 
 def read_segment_with_metadata(
@@ -208,18 +247,36 @@ def iter_fused_blocks(
 
 
 def _load_vectors(path: Path, arrays: ChecksummedArrays | NpzArrays) -> SegmentVectors:
+    stored = _load_stored(path, arrays)
     with damaged_file_errors(path):
-        ids, images = arrays.array("ids").astype(np.int64), as_unit_vectors(arrays.array("image"))
-        if len(ids) != len(images):
-            raise ValueError(f"it has {len(ids)} ids for {len(images)} vectors")
+        images = as_unit_vectors(stored.images)
+        vectors = as_unit_vectors(stored.texts) if len(stored.texts) else None
+        texts, first = [], 0
+        for kinds in stored.text_kinds:
+            end = first + len(kinds)
+            if kinds and vectors is not None:
+                texts.append(TextVectors(kinds, vectors[first:end]))
+            else:
+                texts.append(empty_text_vectors(images.shape[1]))
+            first = end
+        return SegmentVectors(stored.ids, images, texts)
+
+
+def _load_stored(path: Path, arrays: ChecksummedArrays | NpzArrays) -> StoredVectors:
+    with damaged_file_errors(path):
+        ids, images = arrays.array("ids").astype(np.int64), arrays.array("image")
+        if images.ndim != 2 or len(ids) != len(images):
+            raise ValueError(f"it has {len(ids)} ids for vectors of shape {images.shape}")
         if "text" not in arrays:
-            return SegmentVectors(ids, images, [empty_text_vectors(images.shape[1])] * len(ids))
-        vectors = as_unit_vectors(arrays.array("text"))
+            no_kinds: list[tuple[str, ...]] = [()] * len(ids)
+            return StoredVectors(ids, images, images[:0], no_kinds)
+        texts = arrays.array("text")
         kinds = [kind.decode() for kind in arrays.array("text_kinds").tolist()]
-        ends = np.searchsorted(arrays.array("text_rows"), np.arange(len(ids) + 1))
-        spans = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
-        texts = [TextVectors(tuple(kinds[a:b]), vectors[a:b]) for a, b in spans]
-        return SegmentVectors(ids, images, texts)
+        ends = np.searchsorted(arrays.array("text_rows"), np.arange(len(ids) + 1)).tolist()
+        spans = pairwise(ends)
+        if ends[-1] != len(texts) or len(kinds) != len(texts):
+            raise ValueError(f"it has {len(kinds)} kinds for {len(texts)} text vectors")
+        return StoredVectors(ids, images, texts, [tuple(kinds[a:b]) for a, b in spans])
 
 
 def _pack_metadata(metadata: SegmentMetadata) -> NDArray[np.uint8]:
@@ -247,7 +304,8 @@ def _load_metadata(path: Path, arrays: ChecksummedArrays | NpzArrays) -> Segment
 
 
 def _picture_to_json(encoded: EncodedPicture) -> dict[str, Any]:
-    picture_fields = asdict(encoded.picture)
+    # dataclasses.asdict copies every value, which takes a fifth of an import.
+    picture_fields = dict(vars(encoded.picture))
     embedded_texts = [text for text in encoded.picture.texts if text.source == TextSource.METADATA]
     picture_fields["texts"] = [[text.kind, text.text, text.language] for text in embedded_texts]
     return {

@@ -38,6 +38,8 @@ ARGUMENTS = {
     ("compact",): [],
     ("backup",): ["copy"],
     ("restore",): ["copy"],
+    ("export",): ["vectors"],
+    ("import",): ["vectors"],
     ("roots",): [],
     ("calibrate",): [],
     ("models", "pull"): [],

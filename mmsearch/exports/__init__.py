@@ -1,0 +1,1 @@
+"""Folders of exported embeddings: Parquet, NumPy arrays, and the layout of clip-retrieval."""

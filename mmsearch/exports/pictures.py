@@ -1,0 +1,228 @@
+"""Exported pictures: their facts as plain values, and batches of them with their vectors."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.core.types import Picture, Text, TextSource
+
+BATCH_ROWS = 16_384
+"""Number of pictures per batch: one segment of an import, one row group of a Parquet file."""
+
+ROWS_PER_FILE = 4 * BATCH_ROWS
+"""Maximum number of pictures per file, in formats of several files."""
+
+HalfVectors: TypeAlias = "NDArray[np.float16]"
+"""Vectors as they are stored: float16 (n, dim), C-order."""
+
+_MAX_INTEGER = 2**63 - 1
+_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+_FACTS = (
+    "damage",
+    "taken_at",
+    "taken_from",
+    "camera",
+    "lens",
+    "latitude",
+    "longitude",
+    "rating",
+    "label",
+)
+_TEXT_FIELDS = ("kind", "language", "source", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path at which a picture lies: an indexed folder, and a path below it, both as bytes.
+
+    In exports of other programs, the folder is b"" and the path may be absolute.
+    """
+
+    root: bytes
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedPicture:
+    """One picture of an export, without its vectors.
+
+    Attributes:
+        id: Id in the index that was exported; 0 if another program wrote the export.
+        digest: sha256 of the content; b"" if it is not known.
+        places: All paths of the content, at least one.
+        size: Size of the file in bytes.
+        mtime_ns: Modification time of the first place, in nanoseconds; 0 if it is not known.
+        picture: Its metadata with all its texts. The size is 0 x 0 if it is not known.
+        texts_digest: Digest of the texts that the text vectors are of; see `EncodedPicture`.
+        text_kinds: Kinds of its text vectors, in their order.
+    """
+
+    id: int
+    digest: bytes
+    places: tuple[Place, ...]
+    size: int
+    mtime_ns: int
+    picture: Picture
+    texts_digest: bytes = b""
+    text_kinds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExportBatch:
+    """Pictures with their vectors.
+
+    Attributes:
+        pictures: The pictures.
+        images: float16 (n, dim), one row per picture.
+        texts: float16 (m, dim), the text vectors of the first picture, then of the next.
+    """
+
+    pictures: Sequence[ExportedPicture]
+    images: HalfVectors
+    texts: HalfVectors
+
+    def slice(self, start: int, stop: int) -> ExportBatch:
+        """Return the pictures from ``start`` to ``stop`` with their vectors."""
+        counts = np.cumsum([0, *(len(item.text_kinds) for item in self.pictures)])
+        stop = min(stop, len(self.pictures))
+        return ExportBatch(
+            self.pictures[start:stop],
+            self.images[start:stop],
+            self.texts[counts[start] : counts[stop]],
+        )
+
+
+def rebatch(batches: Iterable[ExportBatch], rows: int = BATCH_ROWS) -> Iterator[ExportBatch]:
+    """Yield the same pictures in batches of ``rows``; only the last one may be smaller."""
+    pending: list[ExportBatch] = []
+    count = 0
+    for batch in batches:
+        pending.append(batch)
+        count += len(batch.pictures)
+        if count < rows:
+            continue
+        joined = _join(pending)
+        full = count - count % rows
+        yield from (joined.slice(start, start + rows) for start in range(0, full, rows))
+        pending, count = [joined.slice(full, count)], count - full
+    if count:
+        yield _join(pending)
+
+
+def _join(batches: Sequence[ExportBatch]) -> ExportBatch:
+    return ExportBatch(
+        [item for batch in batches for item in batch.pictures],
+        np.concatenate([batch.images for batch in batches]),
+        np.concatenate([batch.texts for batch in batches]),
+    )
+
+
+def to_row(item: ExportedPicture) -> dict[str, Any]:
+    """Return a picture as plain values, by the names of the columns of an export."""
+    first = item.places[0]
+    path = os.path.join(first.root, first.key)  # noqa: PTH118 - bytes paths need os
+    return {
+        "id": item.id,
+        "sha256": item.digest or None,
+        "image_path": path.decode("utf-8", "replace"),
+        "root": first.root,
+        "key": first.key,
+        "size": item.size,
+        "mtime_ns": item.mtime_ns,
+        "copies": [{"root": place.root, "key": place.key} for place in item.places[1:]],
+        "width": item.picture.width,
+        "height": item.picture.height,
+        "format": item.picture.format,
+        **{name: getattr(item.picture, name) for name in _FACTS},
+        "texts": [
+            {name: getattr(text, name) for name in _TEXT_FIELDS} for text in item.picture.texts
+        ],
+        "texts_digest": item.texts_digest,
+        "text_kinds": list(item.text_kinds),
+    }
+
+
+def from_row(row: Mapping[str, Any]) -> ExportedPicture:
+    """Return the picture of `to_row`.
+
+    Raises:
+        KeyError: A value is missing.
+        TypeError: A value has another type.
+        ValueError: A value is not valid.
+    """
+    places = (row, *(row["copies"] or ()))
+    texts = tuple(_parse_text(text) for text in row["texts"] or ())
+    taken_at = _optional(row, "taken_at", str)
+    if taken_at is not None and not _DATE.fullmatch(taken_at):
+        raise ValueError(f"taken_at is {taken_at!r}")
+    picture = Picture(
+        _integer(row, "width"),
+        _integer(row, "height"),
+        _typed(row, "format", str),
+        damage=_optional(row, "damage", str),
+        taken_at=taken_at,
+        taken_from=_optional(row, "taken_from", str),
+        camera=_optional(row, "camera", str),
+        lens=_optional(row, "lens", str),
+        latitude=_degrees(row, "latitude", 90),
+        longitude=_degrees(row, "longitude", 180),
+        rating=None if row["rating"] is None else _integer(row, "rating", -1, 5),
+        label=_optional(row, "label", str),
+        texts=texts,
+    )
+    digest = _optional(row, "sha256", bytes) or b""
+    if len(digest) not in (0, 32):
+        raise ValueError("sha256 has not 32 bytes")
+    return ExportedPicture(
+        _integer(row, "id"),
+        digest,
+        tuple(Place(_typed(at, "root", bytes), _typed(at, "key", bytes)) for at in places),
+        _integer(row, "size"),
+        _integer(row, "mtime_ns", -_MAX_INTEGER - 1),
+        picture,
+        _typed(row, "texts_digest", bytes),
+        tuple(_typed({"text_kinds": kind}, "text_kinds", str) for kind in row["text_kinds"]),
+    )
+
+
+def _parse_text(row: Mapping[str, Any]) -> Text:
+    source = TextSource(row["source"])
+    kind, text = _typed(row, "kind", str), _typed(row, "text", str)
+    return Text(kind, text, _optional(row, "language", str), source)
+
+
+def _typed(row: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = row[name]
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def _optional(row: Mapping[str, Any], name: str, kind: type) -> Any:
+    return None if row[name] is None else _typed(row, name, kind)
+
+
+def _integer(row: Mapping[str, Any], name: str, low: int = 0, high: int = _MAX_INTEGER) -> int:
+    value = row[name]
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}")
+    return value
+
+
+def _degrees(row: Mapping[str, Any], name: str, limit: float) -> float | None:
+    value = row[name]
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}")
+    if abs(value) > limit:
+        raise ValueError(f"{name} is {value!r}")
+    return float(value)

@@ -1,1 +1,0 @@
-"""Guarded fetch of untrusted URLs, which sources and the server share."""
