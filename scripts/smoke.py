@@ -18,7 +18,7 @@ OPTIONAL_MODULES = (
     "mmsearch.integrations.langchain",
     "mmsearch.integrations.llama_index",
     "mmsearch.mcp.server",
-    "mmsearch.server.fetch",
+    "mmsearch.sources._web.fetch",
 )
 PORT = "17788"
 

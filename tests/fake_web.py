@@ -3,11 +3,12 @@
 import ipaddress
 import socket
 import threading
+import zlib
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from mmsearch.server.fetch_policy import AddressPolicy
+from mmsearch.sources._web.addresses import AddressPolicy
 
 PUBLIC_HOST, PRIVATE_HOST = "127.0.0.1", "127.0.0.2"
 """Addresses that stand for the public internet and for a private network."""
@@ -59,6 +60,14 @@ class _Handler(BaseHTTPRequestHandler):
             answer(self)
         else:
             send(self, 200, answer)
+
+    def do_HEAD(self):
+        self.close_connection = True
+        answer = self.server.answers.get(self.path.partition("?")[0])
+        if not isinstance(answer, bytes):
+            self.send_error(405 if answer else 404)
+            return
+        send(self, 200, Content_Length=str(len(answer)), ETag=f'"{zlib.crc32(answer)}"')
 
     def log_message(self, *arguments):
         pass

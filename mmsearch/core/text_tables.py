@@ -187,6 +187,20 @@ def read_json_lines(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str
     Raises:
         SourceError: A line is too long, or is not a JSON object.
     """
+    for number, row in iter_json_lines(path, file):
+        if isinstance(row, SourceError):
+            raise row
+        yield number, row
+
+
+def iter_json_lines(
+    path: Path, file: TextIO
+) -> Iterator[tuple[int, Mapping[str, Any] | SourceError]]:
+    """Yield the objects of an open file of JSON Lines, or the error of a line that is not one.
+
+    Raises:
+        SourceError: A line is too long.
+    """
     lines = LimitedLines(file, path)
     for line in lines:
         number = lines.end_row()
@@ -194,8 +208,10 @@ def read_json_lines(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str
             continue
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise SourceError(f"{path}, line {number} is not JSON.") from error
-        if not isinstance(row, dict):
-            raise SourceError(f"{path}, line {number} is not a JSON object.")
-        yield number, row
+        except (ValueError, RecursionError):
+            yield number, SourceError(f"{path}, line {number} is not JSON.")
+            continue
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            yield number, SourceError(f"{path}, line {number} is not a JSON object.")

@@ -16,6 +16,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import decode_error_from_os
+from mmsearch.core.texts import to_single_line
 from mmsearch.core.types import DecodedImage, Picture, Pixels
 from mmsearch.modalities import _damage
 from mmsearch.modalities._pillow_globals import pillow_globals
@@ -25,7 +26,6 @@ from mmsearch.modalities._pixels import (
     to_rgb,
     to_srgb,
 )
-from mmsearch.modalities._texts.normalize import to_single_line
 
 UNKNOWN_FORMAT: Final = "not a picture in a known format"
 

@@ -18,11 +18,11 @@ from PIL import Image
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.protocols import Modality
+from mmsearch.core.texts import to_single_line
 from mmsearch.core.types import DecodedImage, Picture, Text
 from mmsearch.modalities._pillow import PillowReader
 from mmsearch.modalities._pillow_globals import pillow_globals
 from mmsearch.modalities._reader import DEFAULT_MAX_PIXELS, FileReader
-from mmsearch.modalities._texts.normalize import to_single_line
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

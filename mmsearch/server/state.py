@@ -22,14 +22,14 @@ from mmsearch.core.settings import Settings
 from mmsearch.search.image_loader import SandboxedImageLoader
 from mmsearch.server.batcher import IndexPool, IndexWorker
 from mmsearch.server.config import ServerConfig
-from mmsearch.server.fetch_policy import AddressPolicy, display_url
 from mmsearch.server.forwarded import get_root_path
 from mmsearch.server.jobs import Jobs
 from mmsearch.server.metrics import Metrics
 from mmsearch.server.thumbnails import ThumbnailCache
+from mmsearch.sources._web.addresses import AddressPolicy, display_url
 
 if TYPE_CHECKING:
-    from mmsearch.server.fetch import Fetcher
+    from mmsearch.sources._web.fetch import Fetcher
 
 QUERY_IMAGE_MAX_PX = 1024
 """Maximum side, in pixels, of untrusted query pictures, which are downscaled before encoding."""
@@ -205,7 +205,7 @@ class ServerState:
 
 
 def _make_fetcher(config: ServerConfig, address_policy: AddressPolicy | None) -> Fetcher:
-    from mmsearch.server.fetch import Fetcher  # noqa: PLC0415 - an extra
+    from mmsearch.sources._web.fetch import Fetcher  # noqa: PLC0415 - an extra
 
     return Fetcher(config.max_upload_mb, address_policy)
 

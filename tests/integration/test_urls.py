@@ -241,7 +241,7 @@ def test_index_embed_of_url_raises_source_error(photo_index, url):
 def test_server_with_url_queries_lacking_http_library_raises_missing_extra(
     photo_index, monkeypatch
 ):
-    monkeypatch.delitem(sys.modules, "mmsearch.server.fetch", raising=False)
+    monkeypatch.delitem(sys.modules, "mmsearch.sources._web.fetch", raising=False)
     monkeypatch.setitem(sys.modules, "httpcore2", None)
     with (
         pytest.raises(MissingExtraError, match=r"pip install '\.\[urls\]'"),

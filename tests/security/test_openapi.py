@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import (
 
 from mmsearch.server.app import make_app
 from mmsearch.server.config import ServerConfig
-from mmsearch.server.fetch_policy import AddressPolicy
+from mmsearch.sources._web.addresses import AddressPolicy
 from tests.fake_web import FakeResolver
 from tests.http_client import http_client
 from tests.property_budget import examples

@@ -9,8 +9,8 @@ import pytest
 
 from mmsearch.core.errors import BusyError, SourceError
 from mmsearch.server.config import ServerConfig
-from mmsearch.server.fetch import MAX_REDIRECTS, Fetcher
-from mmsearch.server.fetch_policy import AddressPolicy
+from mmsearch.sources._web.addresses import AddressPolicy
+from mmsearch.sources._web.fetch import MAX_REDIRECTS, Fetcher
 from tests.fake_web import (
     PRIVATE_HOST,
     PUBLIC_HOST,

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from PIL import ExifTags, Image
 
+from mmsearch.core.texts import to_single_line
 from mmsearch.core.types import Text
 from mmsearch.modalities._texts.dates import Moment, Precision, Role, parse_date, utc_to_local
 from mmsearch.modalities._texts.facts import (
@@ -23,7 +24,6 @@ from mmsearch.modalities._texts.facts import (
     to_position,
     to_rating,
 )
-from mmsearch.modalities._texts.normalize import to_single_line
 
 _XP_TITLE: Final = 0x9C9B
 _XP_COMMENT: Final = 0x9C9C

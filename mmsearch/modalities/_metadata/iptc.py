@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from mmsearch.core.texts import make_texts
 from mmsearch.core.types import TextSource
 from mmsearch.modalities._metadata.exif import decode_text
 from mmsearch.modalities._texts.dates import Role
 from mmsearch.modalities._texts.facts import Facts
-from mmsearch.modalities._texts.normalize import make_texts
 
 _MARKER: Final = 0x1C
 _CHARACTER_SET: Final = (1, 90)

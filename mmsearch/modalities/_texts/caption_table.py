@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from mmsearch.core.columnar import check_readable, read_rows
 from mmsearch.core.errors import SourceError
 from mmsearch.core.files import os_error_reason
 from mmsearch.core.text_tables import normalize_name, open_text, read_csv, read_json_lines
-from mmsearch.core.types import Text, TextSource
+from mmsearch.core.texts import KIND_BY_COLUMN, LANGUAGE_COLUMNS, column_kind, make_cell_texts
 from mmsearch.modalities._texts.caption_matching import CaptionTable
-from mmsearch.modalities._texts.normalize import make_keyword_texts, make_texts
-from mmsearch.modalities._texts.parquet import check_readable, read_rows
 
 MAX_JSON_BYTES: Final = 1 << 28
 """Maximum size of a JSON document, in bytes; JSON Lines may be longer."""
@@ -28,22 +26,6 @@ _PATH_COLUMNS: Final = (
     *("pfad", "dateipfad", "datei", "dateiname", "bild", "fichier", "nom_du_fichier", "archivo"),
 )
 _FOLDER_COLUMNS: Final = ("folder", "directory", "dir", "ordner", "verzeichnis", "dossier")
-_KIND_BY_COLUMN: Final = {
-    name: kind
-    for kind, names in {
-        "caption": (
-            *("caption", "captions", "text", "alt", "alt_text", "comment", "comments"),
-            *("caption_abstract", "bildunterschrift", "kommentar", "légende", "legende"),
-        ),
-        "description": ("description", "image_description", "imagedescription", "beschreibung"),
-        "title": ("title", "headline", "titel", "titre"),
-        "keywords": ("keywords", "tags", "stichwörter", "schlagwörter", "schlagworte"),
-    }.items()
-    for name in names
-}
-_LANGUAGE_COLUMNS: Final = ("language", "lang", "sprache")
-# Several captions of a picture are often in numbered columns.
-_COLUMN_NUMBER: Final = re.compile(r"_?\d+$")
 _CSV_SUFFIXES: Final = (".csv", ".tsv", ".tab", ".txt")
 _WORKBOOK_SUFFIXES: Final = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 
@@ -76,7 +58,7 @@ def read_captions(path: Path, folder: bytes) -> CaptionTable:
                 text
                 for index, kind in layout.texts
                 if index < len(values) and values[index]
-                for text in _parse_texts(kind, values[index], layout.find_language(values))
+                for text in make_cell_texts(kind, values[index], layout.find_language(values))
             ]
             table.add_row(number, picture, texts)
     except OSError as error:
@@ -112,12 +94,10 @@ class _Layout:
     def __init__(self, names: Sequence[str]) -> None:
         self.paths = [names.index(name) for name in _PATH_COLUMNS if name in names]
         self.texts = [
-            (index, kind)
-            for index, name in enumerate(names)
-            if (kind := _KIND_BY_COLUMN.get(_COLUMN_NUMBER.sub("", name)))
+            (index, kind) for index, name in enumerate(names) if (kind := column_kind(name))
         ]
         self._folders = [names.index(name) for name in _FOLDER_COLUMNS if name in names]
-        self._languages = [names.index(name) for name in _LANGUAGE_COLUMNS if name in names]
+        self._languages = [names.index(name) for name in LANGUAGE_COLUMNS if name in names]
 
     def find_picture(self, values: Sequence[Any]) -> str:
         """Return the path of the picture of a row; empty if it names no picture."""
@@ -153,21 +133,10 @@ def _check_columns(path: Path, row: int, layout: _Layout, names: Collection[str]
         )
 
 
-def _parse_texts(kind: str, value: Any, language: str | None) -> Iterator[Text]:
-    values = value if isinstance(value, list) else [value]
-    if kind == "keywords":
-        is_list = isinstance(value, list)
-        words = values if is_list else str(value).replace(",", ";").split(";")
-        yield from make_keyword_texts([str(word) for word in words], TextSource.TABLE)
-        return
-    for item in values:
-        yield from make_texts(kind, str(item), TextSource.TABLE, language)
-
-
 def _iter_rows(path: Path, table: CaptionTable) -> Iterator[Row]:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        groups = (_PATH_COLUMNS, tuple(_KIND_BY_COLUMN), _LANGUAGE_COLUMNS + _FOLDER_COLUMNS)
+        groups = (_PATH_COLUMNS, tuple(KIND_BY_COLUMN), LANGUAGE_COLUMNS + _FOLDER_COLUMNS)
         yield from _iter_objects(enumerate(read_rows(path, groups), start=1))
     elif suffix in (".jsonl", ".ndjson", ".json", *_CSV_SUFFIXES):
         with open_text(path) as (file, encoding):
@@ -194,12 +163,12 @@ def _iter_rows(path: Path, table: CaptionTable) -> Iterator[Row]:
 
 
 def _iter_csv(path: Path, file: TextIO) -> Iterator[Row]:
-    known = {*_PATH_COLUMNS, *_KIND_BY_COLUMN, *_LANGUAGE_COLUMNS, *_FOLDER_COLUMNS}
+    known = {*_PATH_COLUMNS, *KIND_BY_COLUMN, *LANGUAGE_COLUMNS, *_FOLDER_COLUMNS}
     table = read_csv(path, file, known)
     columns = tuple(table.columns)
     # An empty table would remove all captions of its pictures, so a header is required.
     _check_columns(path, 1, _make_layout(columns), columns)
-    ends_in_text = _KIND_BY_COLUMN.get(_COLUMN_NUMBER.sub("", columns[-1])) is not None
+    ends_in_text = column_kind(columns[-1]) is not None
     for number, cells in table.rows:
         if ends_in_text and any(cells[len(columns) :]):
             # The last text contains the delimiter and is not quoted.

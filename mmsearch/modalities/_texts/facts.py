@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
+from mmsearch.core.texts import make_keyword_texts, make_value_texts
 from mmsearch.core.types import Metadata, Text, TextSource
 from mmsearch.modalities._texts.dates import DateFact, Moment, Role, choose_date, parse_date
-from mmsearch.modalities._texts.normalize import make_keyword_texts, make_value_texts
 
 MIN_RATING: Final = -1
 MAX_RATING: Final = 5

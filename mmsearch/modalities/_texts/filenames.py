@@ -8,6 +8,7 @@ from typing import Final
 
 from mmsearch.core.globs import normalize_path
 from mmsearch.core.records import NO_METADATA
+from mmsearch.core.texts import make_texts
 from mmsearch.core.types import Metadata, Text, TextSource
 from mmsearch.modalities._texts.dates import (
     Moment,
@@ -16,7 +17,6 @@ from mmsearch.modalities._texts.dates import (
     parse_date,
     utc_to_local,
 )
-from mmsearch.modalities._texts.normalize import make_texts
 
 # Names that cameras, phones and programs generate.
 _GENERATED_NAME: Final = re.compile(

@@ -4,39 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import open_source_file, os_error_reason
 from mmsearch.core.records import NO_METADATA
-from mmsearch.core.types import Metadata, Text, TextSource
-from mmsearch.modalities._texts.normalize import decode, make_keyword_texts, make_texts
+from mmsearch.core.texts import decode, iter_json_texts, parse_plain_sidecar
+from mmsearch.core.types import Metadata
 from mmsearch.modalities._texts.takeout import is_takeout, parse_takeout
 from mmsearch.modalities._texts.xmp import MAX_BYTES as MAX_XMP_BYTES
 from mmsearch.modalities._texts.xmp import parse_xmp_sidecar
 
 MAX_SIDECAR_BYTES: Final = 1_000_000
 """Maximum size of a sidecar other than XMP, in bytes."""
-
-# Kinds of text by field of a JSON object.
-_TEXT_FIELDS: Final = {
-    "caption": "caption",
-    "captions": "caption",
-    "text": "caption",
-    "alt": "caption",
-    "alt_text": "caption",
-    "description": "description",
-    "title": "title",
-}
-_KEYWORD_FIELDS: Final = ("keywords", "tags")
-# Export programs often write the picture's file name as its title.
-_FILE_NAME: Final = re.compile(r"\S+\.[A-Za-z0-9]{2,5}")
-_KEYWORD_SEPARATOR: Final = re.compile("[,;]")
-# Pictures and archives have these characters, texts do not; some editors end a text with Ctrl-Z.
-_CONTROL_CHARACTER: Final = re.compile(r"[\0-\x08\x0e-\x19\x1c-\x1f]")
 
 
 @dataclass(frozen=True)
@@ -77,10 +58,10 @@ def read_sidecar(path: bytes) -> SidecarContent:
         return SidecarContent(metadata, is_override=True, fallbacks=fallbacks)
     if suffix == b".json":
         return _parse_json(decode(content))
-    text = decode(content).rstrip("\0")
-    if _CONTROL_CHARACTER.search(text):
-        raise DecodeError("it is not text")
-    return SidecarContent(Metadata(texts=make_texts("caption", text, TextSource.SIDECAR)))
+    try:
+        return SidecarContent(Metadata(texts=parse_plain_sidecar(content)))
+    except ValueError as error:
+        raise DecodeError(str(error)) from error
 
 
 def _parse_json(content: str) -> SidecarContent:
@@ -93,27 +74,4 @@ def _parse_json(content: str) -> SidecarContent:
     fields = {name.lower(): field_value for name, field_value in value.items()}
     if is_takeout(fields):
         return SidecarContent(parse_takeout(fields), is_takeout=True)
-    return SidecarContent(Metadata(texts=tuple(_iter_json_texts(fields))))
-
-
-def _iter_json_texts(fields: Mapping[str, Any]) -> Iterator[Text]:
-    words: list[str] = []
-    for field, value in fields.items():
-        texts = list(_iter_strings(value))
-        if field in _TEXT_FIELDS:
-            for text in texts:
-                if field != "title" or not _FILE_NAME.fullmatch(text.strip()):
-                    yield from make_texts(_TEXT_FIELDS[field], text, TextSource.SIDECAR)
-        elif field in _KEYWORD_FIELDS:
-            is_list = isinstance(value, list)
-            words += (
-                texts if is_list else [word for t in texts for word in _KEYWORD_SEPARATOR.split(t)]
-            )
-    yield from make_keyword_texts(words, TextSource.SIDECAR)
-
-
-def _iter_strings(value: Any) -> Iterator[str]:
-    """Yield the value if it is a string, or the strings of a list."""
-    for item in value if isinstance(value, list) else [value]:
-        if isinstance(item, str):
-            yield item
+    return SidecarContent(Metadata(texts=tuple(iter_json_texts(fields))))

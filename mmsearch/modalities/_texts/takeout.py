@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from mmsearch.core.texts import make_texts, make_value_texts
 from mmsearch.core.types import Metadata, TextSource
 from mmsearch.modalities._texts.dates import from_unix_time
 from mmsearch.modalities._texts.facts import to_position
 from mmsearch.modalities._texts.filenames import is_generated_name
-from mmsearch.modalities._texts.normalize import make_texts, make_value_texts
 
 _FIELDS: Final = frozenset({"phototakentime", "geodataexif", "googlephotosorigin"})
 # The title is almost always the name of the uploaded file.

@@ -18,6 +18,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import XMLParser
 
 from mmsearch.core.errors import DecodeError
+from mmsearch.core.texts import make_texts, to_single_line
 from mmsearch.core.types import Metadata, TextSource
 from mmsearch.modalities._texts.dates import Role, choose_date, parse_date, utc_to_local
 from mmsearch.modalities._texts.facts import (
@@ -32,7 +33,6 @@ from mmsearch.modalities._texts.facts import (
     to_position,
     to_rating,
 )
-from mmsearch.modalities._texts.normalize import make_texts, to_single_line
 
 MAX_BYTES: Final = 4_000_000
 """Maximum size of a packet, in bytes."""

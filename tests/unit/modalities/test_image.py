@@ -20,10 +20,10 @@ from hypothesis.extra import numpy as arrays
 from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin, TiffImagePlugin
 
 from mmsearch.core.errors import DecodeError
+from mmsearch.core.texts import MAX_TEXT_CHARS, to_single_line
 from mmsearch.core.types import Text
 from mmsearch.modalities import _metadata
 from mmsearch.modalities._pixels import apply_orientation, to_rgb
-from mmsearch.modalities._texts.normalize import MAX_TEXT_CHARS, to_single_line
 from mmsearch.modalities.image import DEFAULT_MAX_PIXELS, SUFFIXES, build
 
 pillow_heif.register_heif_opener()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsearch.server.fetch_policy import MAX_DISPLAY_LENGTH, HttpUrl, display_url
+from mmsearch.sources._web.addresses import MAX_DISPLAY_LENGTH, HttpUrl, display_url
 
 
 @pytest.mark.parametrize(

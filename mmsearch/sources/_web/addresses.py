@@ -1,4 +1,4 @@
-"""URLs and addresses that a server may fetch untrusted pictures from.
+"""URLs and addresses that untrusted pictures may be fetched from.
 
 All checks use the result of one parser, so no URL is parsed in two ways.
 """
@@ -10,7 +10,7 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
@@ -83,7 +83,15 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class AddressBlockedError(Exception):
-    """Raised for a host or port that the policy does not allow."""
+    """Raised for a host or port that the policy does not allow.
+
+    Args:
+        reason: The reason as a clause, for the operator.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ class AddressPolicy:
 
     resolve: Callable[[str, int], Awaitable[Sequence[str]]] = resolve
     is_allowed: Callable[[str], bool] = is_public
-    ports: frozenset[int] = frozenset({80, 443})
+    ports: Container[int] = frozenset({80, 443})
     tls: ssl.SSLContext | None = None
 
     async def resolve_allowed(self, host: str, port: int) -> Sequence[str]:
@@ -111,13 +119,17 @@ class AddressPolicy:
             AddressBlockedError: The host has no address, or one of its addresses or the port is
                 not allowed.
         """
+        if port not in self.ports:
+            raise AddressBlockedError(f"port {port} is not one of a public web server")
         try:
-            resolved = await self.resolve(host, port) if port in self.ports else ()
+            resolved = await self.resolve(host, port)
         # A label that is too long for a name raises UnicodeError.
         except (OSError, UnicodeError) as error:
-            raise AddressBlockedError(host) from error
-        if not resolved or not all(map(self.is_allowed, resolved)):
-            raise AddressBlockedError(host)
+            raise AddressBlockedError("the name of its server is not known") from error
+        if not resolved:
+            raise AddressBlockedError("the name of its server is not known")
+        if not all(map(self.is_allowed, resolved)):
+            raise AddressBlockedError("the address of its server is not public")
         return resolved
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsearch.server.fetch import MAX_ADDRESSES, PolicyBackend
-from mmsearch.server.fetch_policy import AddressBlockedError, AddressPolicy, is_public, resolve
+from mmsearch.sources._web.addresses import AddressBlockedError, AddressPolicy, is_public, resolve
+from mmsearch.sources._web.fetch import MAX_ADDRESSES, PolicyBackend
 
 PORT = 443
 

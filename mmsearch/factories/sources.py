@@ -1,0 +1,114 @@
+"""Creation of sources by kind, from a path or URI and the choices of the user."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from mmsearch.core import plugins
+from mmsearch.core.arguments import check_value, suggest_name
+from mmsearch.core.display import display_path
+from mmsearch.core.errors import Hint, SourceError, UsageError
+from mmsearch.core.files import HEAD_BYTES
+
+if TYPE_CHECKING:
+    from mmsearch.core.protocols import Modality
+    from mmsearch.core.sources import Source, SourcePlugin
+
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_ARCHIVE: Final = re.compile(
+    r"\.(zip|cbz|tar|tgz|tbz2|txz|tzst|tar\.(gz|bz2|xz|zst))$", re.IGNORECASE
+)
+_TABLE: Final = re.compile(r"\.(csv|tsv|tab|jsonl|ndjson|parquet|txt|lst)$", re.IGNORECASE)
+_DATASET_FILES: Final = ("dataset_info.json", "dataset_dict.json", "state.json")
+
+
+def open_source(
+    uri: str | bytes | os.PathLike[str],
+    modalities: Sequence[Modality],
+    kind: str | None = None,
+    **choices: Any,
+) -> Source:
+    """Open a source of pictures other than a folder.
+
+    Args:
+        uri: Path or URI.
+        modalities: Readers of pictures, which say what is a picture.
+        kind: Name of the plugin; None to guess it from the URI.
+        **choices: Choices of the plugin, such as ``url_column``.
+
+    Raises:
+        SourceError: The source cannot be used.
+        UsageError: A choice is unknown or not valid.
+        UnknownNameError: There is no such kind.
+        MissingExtraError: A library is not installed.
+    """
+    raw_uri = os.fsencode(check_value("uri", uri, "StrPath"))
+    kind = guess_kind(raw_uri) if kind is None else check_value("kind", kind, "str")
+    plugin: SourcePlugin = plugins.load("sources", kind)
+    known = list_choices(kind)
+    checked = {}
+    for name, value in choices.items():
+        if name not in known:
+            raise UsageError(
+                f"Sources of the kind {kind!r} have no choice {name!r}.", suggest_name(name, known)
+            )
+        checked[name] = check_value(name, value, known[name])
+    return plugin.build(raw_uri, is_picture=_PictureTest(modalities), **checked)
+
+
+def list_choices(kind: str) -> dict[str, str]:
+    """Return the choices of a kind of source by name, with the annotations of their values."""
+    parameters = inspect.signature(plugins.load("sources", kind).build).parameters
+    return {
+        name: str(parameter.annotation)
+        for name, parameter in parameters.items()
+        if name not in ("uri", "is_picture")
+    }
+
+
+def guess_kind(uri: bytes) -> str:
+    """Return the kind of the source at a path or URI.
+
+    Raises:
+        SourceError: It is a folder of files, or cannot be guessed.
+    """
+    text = os.fsdecode(uri)
+    if _SCHEME.match(text):
+        return "remote"
+    path = os.path.expanduser(text)  # noqa: PTH111 - may not be a valid path
+    if os.path.isdir(path):  # noqa: PTH112
+        if any(os.path.exists(os.path.join(path, name)) for name in _DATASET_FILES):  # noqa: PTH110, PTH118
+            return "dataset"
+        raise SourceError(
+            f"{display_path(text)} is a folder of files.",
+            Hint("Index it {}.", "with add_folder", "with 'mmsearch index FOLDER'"),
+        )
+    if _ARCHIVE.search(text):
+        return "archive"
+    if _TABLE.search(text):
+        return "table"
+    raise SourceError(
+        f"{display_path(text)} is not a source that is known by its name.",
+        "Give a .zip, .tar, .csv, .jsonl or .parquet file, a data set, or a URI such as s3://...",
+    )
+
+
+class _PictureTest:
+    """Function that returns True for the name and the first bytes of a picture.
+
+    Args:
+        modalities: Readers of pictures.
+    """
+
+    def __init__(self, modalities: Sequence[Modality]) -> None:
+        self._modalities = [item for item in modalities if item.missing_extra is None]
+
+    def __call__(self, name: bytes, head: bytes) -> bool:
+        return any(
+            modality.can_read(b"/" + name) or modality.recognizes(head[:HEAD_BYTES])
+            for modality in self._modalities
+        )

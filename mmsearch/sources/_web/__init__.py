@@ -1,0 +1,1 @@
+"""Guarded fetch of untrusted URLs, which sources and the server share."""
