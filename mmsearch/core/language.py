@@ -13,7 +13,7 @@ import re
 import zlib
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,6 +108,33 @@ def is_english_word(word: str) -> bool:
     return False
 
 
+class OtherLanguage(NamedTuple):
+    """The most probable language of a text besides English.
+
+    Attributes:
+        code: Code of the language; None if all words are English.
+        log_odds: Log odds that the text is not English; lower for a single word, because it may be
+            a name.
+    """
+
+    code: str | None
+    log_odds: float
+
+
+def score_other_language(text: str) -> OtherLanguage:
+    """Return the most probable language of a query besides English, and how probable it is."""
+    script = _find_script(text)
+    if script is not None:
+        return OtherLanguage(script, math.inf)
+    words = split_words(text if text.isascii() else _other_scripts().sub(" ", text))
+    if all(map(is_english_word, words)):
+        return OtherLanguage(None, -math.inf)
+    english, *others = language_scores(words)
+    log_odds = math.log(sum(map(math.exp, others))) - english
+    code = max(zip(others, list(LANGUAGES)[1:], strict=True))[1]
+    return OtherLanguage(code, log_odds - LONE_WORD_LOG_ODDS * (len(words) == 1))
+
+
 def find_other_language(text: str, min_log_odds: float = MIN_LOG_ODDS) -> str | None:
     """Return the code of the language of a text; None if it may be English, or is only a name.
 
@@ -115,17 +142,8 @@ def find_other_language(text: str, min_log_odds: float = MIN_LOG_ODDS) -> str | 
         text: A query.
         min_log_odds: Log odds that the text is not English from which on it counts as such.
     """
-    script = _find_script(text)
-    if script is not None:
-        return script
-    words = split_words(text if text.isascii() else _other_scripts().sub(" ", text))
-    if all(map(is_english_word, words)):
-        return None
-    english, *others = language_scores(words)
-    log_odds = math.log(sum(map(math.exp, others))) - english
-    if log_odds < min_log_odds + LONE_WORD_LOG_ODDS * (len(words) == 1):
-        return None
-    return max(zip(others, list(LANGUAGES)[1:], strict=True))[1]
+    code, log_odds = score_other_language(text)
+    return code if log_odds >= min_log_odds else None
 
 
 def language_scores(words: list[str]) -> list[float]:

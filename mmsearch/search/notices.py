@@ -6,7 +6,13 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mmsearch.core.language import NAMES, find_other_language, is_english_word, split_words
+from mmsearch.core.language import (
+    MIN_LOG_ODDS,
+    NAMES,
+    is_english_word,
+    score_other_language,
+    split_words,
+)
 from mmsearch.core.query import Mode, Term
 from mmsearch.core.results import Notice
 from mmsearch.core.spelling import closest_common_word, difference
@@ -37,13 +43,14 @@ def find_notices(
     texts = [term.text for term in terms if term.text and term.weight > 0]
     words = [word for text in texts for word in split_words(text)]
     line = " ".join(texts)
-    code = find_other_language(line)
+    other = score_other_language(line)
+    code = other.code if other.log_odds >= MIN_LOG_ODDS else None
     is_unread = code is not None and len(languages) > 0 and code not in languages
     notices = []
     if code is not None and is_unread and mode is not Mode.TEXT:
         notices.append(_language_notice(model, NAMES[code]))
     if len(words) <= MAX_WORDS and (code is None or (is_unread and len(words) == 1)):
-        is_doubtful = find_other_language(line, DOUBTFUL_LOG_ODDS) is not None
+        is_doubtful = other.log_odds >= DOUBTFUL_LOG_ODDS
         notices += _spelling_notices(
             terms, words, snapshot, (is_unread, is_doubtful)[: 1 + ("en" in languages)]
         )

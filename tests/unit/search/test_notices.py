@@ -3,6 +3,7 @@
 import pytest
 
 from mmsearch.core.query import Mode, Term
+from mmsearch.search import notices
 from mmsearch.search.notices import find_notices
 from mmsearch.search.query_parser import parse_query
 
@@ -96,3 +97,13 @@ def test_foreign_words_are_not_corrected_to_words_that_look_alike():
 
 def test_long_texts_are_not_corrected():
     assert notices_of("zeebra " + "and a dog " * 9) == {}
+
+
+def test_language_of_a_query_is_scored_once(monkeypatch):
+    scored = []
+    score = notices.score_other_language
+    monkeypatch.setattr(
+        notices, "score_other_language", lambda text: scored.append(text) or score(text)
+    )
+    assert "spelling" in notices_of("elefant", snapshot=Words("elephant"))
+    assert scored == ["elefant"]
