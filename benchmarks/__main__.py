@@ -97,7 +97,7 @@ def measure(part: str, photos: Path, stamps: Path, wallpapers: Path, cache: Path
         "fusion": lambda: fusion.measure(photos),
         "captions": lambda: captions.measure(photos, wallpapers),
         "queries": lambda: queries.measure(photos, stamps),
-        "confidence": lambda: confidence.measure(photos, stamps, cache)[0],
+        "confidence": lambda: confidence.measure(photos, stamps, wallpapers, cache)[0],
     }
     if part in measured_alone:
         return measured_alone[part]()
@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
     if selected & {"starter", "confidence", "queries"}:
         fetch_set("stamps", options.stamps, "caption_de")
-    if "captions" in selected:
+    if selected & {"captions", "confidence"}:
         fetch_set("wallpapers", options.wallpapers, "package")
     options.cache.mkdir(parents=True, exist_ok=True)
     (ROOT / "results").mkdir(exist_ok=True)

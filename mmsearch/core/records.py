@@ -279,6 +279,7 @@ class IndexCalibration:
         background: float16 (1 + rank, dim), little-endian, row after row, in base64: see
             `Background`, the mean first; empty if that of the encoder is used.
         created_at: ISO 8601 time, UTC.
+        residual: See `Background`.
     """
 
     encoder: str
@@ -292,6 +293,7 @@ class IndexCalibration:
     error: float
     background: str
     created_at: str
+    residual: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

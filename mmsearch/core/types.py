@@ -132,17 +132,20 @@ class ScoreMap:
 class Background:
     """Statistics of the image vectors of many pictures, most of which match no query.
 
-    The similarities of these pictures to a query q have the mean q . mean and the variance
-    |factors q|^2, whatever pictures a library has.
+    The similarities of pictures to a unit query q are taken to have the mean q . mean and the
+    variance |factors q|^2 + residual^2, whatever pictures a library has.
 
     Attributes:
         mean: float32 (dim,), mean of the vectors.
         factors: float32 (rank, dim), the largest principal axes, each scaled by the standard
             deviation along it.
+        residual: Standard deviation of similarities that the factors do not explain: pictures of a
+            library differ in more ways than those that were measured.
     """
 
     mean: NDArray[np.float32]
     factors: NDArray[np.float32]
+    residual: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

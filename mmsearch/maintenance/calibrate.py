@@ -137,6 +137,7 @@ def calibrate_catalog(
         rejected=fitted.rejected,
         error=fitted.error,
         background=encode_background(first_hits.background) if own_background else "",
+        residual=first_hits.background.residual,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     catalog.save_calibration(calibration)
@@ -323,15 +324,21 @@ def conformal_threshold(confidences: Floats, lost_share: float) -> float:
 
 
 def fit_score_map(
-    above_mean: Floats, std: Floats, relevant: NDArray[np.bool_], weights: Floats
+    above_mean: Floats,
+    std: Floats,
+    relevant: NDArray[np.bool_],
+    weights: Floats,
+    *,
+    with_margin: bool = True,
 ) -> ScoreMap:
     """Fit a logistic regression of relevance, (n,), to the features of `score_features`.
 
-    No weight of the map is negative, so that a higher score is never less probable.
+    No weight of the map is negative, so that a higher score is never less probable. Without the
+    margin, only the standard deviations count.
     """
     columns = np.stack([np.ones_like(above_mean), above_mean / std, above_mean], axis=1)
     scales = np.array([1.0, *np.maximum(columns[:, 1:].std(axis=0), 1e-9)])
-    free = [0, 1, 2]
+    free = [0, 1, 2] if with_margin else [0, 1]
     while True:
         coefficients = np.zeros(3)
         coefficients[free] = _logistic_regression(

@@ -4,7 +4,7 @@ A cosine similarity is not a probability: 0.3 may be the highest score of one qu
 another. A similarity is therefore compared with those of the same query to a background of
 pictures: by how much it exceeds their mean, and by how many of their standard deviations. A
 logistic function of both gives the probability. It is fitted for an encoder on queries with and
-without a relevant picture.
+without a relevant picture, in libraries whose pictures are not in the background.
 
 The background belongs to the calibration, not to the library: the same picture is as probable in a
 library of one picture as in one of a million. Image vectors are compared, whatever the fusion of
@@ -110,14 +110,14 @@ def apply_calibration(stored: IndexCalibration | None, encoder: Encoder) -> Cali
     return replace(
         encoder.calibration,
         texts=texts,
-        background=background,
+        background=replace(background, residual=stored.residual),
         measured=True,
         nothing=stored.nothing,
     )
 
 
 def encode_background(background: Background) -> str:
-    """Return a background as `IndexCalibration` stores it."""
+    """Return the mean and the factors of a background as `IndexCalibration` stores them."""
     rows = np.concatenate([background.mean[None, :], background.factors])
     return b64encode(np.ascontiguousarray(rows, dtype="<f2").tobytes()).decode("ascii")
 
@@ -125,7 +125,7 @@ def encode_background(background: Background) -> str:
 # Every search reads the same text.
 @lru_cache(maxsize=4)
 def decode_background(stored: str, dim: int) -> Background | None:
-    """Return the background in a stored calibration; None if it is invalid."""
+    """Return the mean and the factors in a stored calibration; None if they are invalid."""
     try:
         rows = np.frombuffer(b64decode(stored, validate=True), dtype="<f2").reshape(-1, dim)
     except ValueError:
@@ -157,6 +157,7 @@ def score_features(
     queries = vectors.astype(np.float64)
     means = queries @ background.mean.astype(np.float64)
     stds = np.linalg.norm(queries @ background.factors.T.astype(np.float64), axis=1)
+    stds = np.hypot(stds, background.residual)
     above_mean = np.asarray(similarities, dtype=np.float64) - means[:, None]
     return above_mean, np.maximum(stds, MIN_DEVIATION)[:, None]
 

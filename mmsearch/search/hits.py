@@ -15,8 +15,8 @@ from mmsearch.core.results import Hit
 from mmsearch.search.retrieval import Candidates, SearchScope
 
 LIKELY_THRESHOLD, POSSIBLE_THRESHOLD = 0.6, 0.2
-"""Minimum probabilities of the bands: on photographs that percentages are fitted to, at least three
-of four likely hits are right, and one to three of four possible ones. See benchmarks/RESULTS.md."""
+"""Minimum probabilities of the bands: on the sets that percentages are fitted to, at least three of
+four likely first hits are right, and one to three of four possible ones (benchmarks/RESULTS.md)."""
 
 TEXT_PRIOR = 0.04
 """Probability that a picture is relevant if nothing is known about its look."""

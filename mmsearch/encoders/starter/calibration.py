@@ -20,8 +20,9 @@ SPACE_VERSION: Final = 2
 CALIBRATION_FILE: Final = "calibration-{}.npz"
 """Name of the file of a version.
 
-It holds ``background``, float16 (1 + rank, dim), the mean first (see `Background`), and ``texts``
-and ``pictures``, float64 (3,), the coefficients of the maps in the order of `ScoreMap`.
+It holds ``background``, float16 (1 + rank, dim), the mean first, and ``residual``, float64 (), both
+see `Background`, and ``texts`` and ``pictures``, float64 (3,), the coefficients of the maps in the
+order of `ScoreMap`. The file of the first version has no ``residual``.
 """
 
 
@@ -40,12 +41,14 @@ def load_calibration(version: int) -> Calibration:
     try:
         with np.load(path, allow_pickle=False) as stored:
             rows = stored["background"].astype(np.float32)
+            residual = float(stored["residual"]) if "residual" in stored else 0.0
             texts, pictures = (ScoreMap(*stored[name].tolist()) for name in ("texts", "pictures"))
     except (KeyError, ValueError, OSError) as error:
         raise DamagedFileError(
             f"The starter encoder's calibration cannot be read: {path}.", "Reinstall mmsearch."
         ) from error
-    return Calibration(texts, pictures, Background(rows[0], rows[1:]), measured=True)
+    background = Background(rows[0], rows[1:], residual)
+    return Calibration(texts, pictures, background, measured=True)
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
@@ -58,4 +61,10 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
         np.array([score_map.bias, score_map.deviations, score_map.margin])
         for score_map in (calibration.texts, calibration.pictures)
     )
-    np.savez(path, background=rows.astype(np.float16), texts=texts, pictures=pictures)
+    np.savez(
+        path,
+        background=rows.astype(np.float16),
+        residual=background.residual,
+        texts=texts,
+        pictures=pictures,
+    )

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -78,6 +79,12 @@ def test_score_features_equal_mean_and_std_of_background_pictures():
         above_mean, expected - expected.mean(axis=1, keepdims=True), atol=1e-5
     )
     np.testing.assert_allclose(std[:, 0], expected.std(axis=1), rtol=1e-4)
+
+
+def test_score_features_add_variance_of_residual():
+    _, plain = score_features(np.zeros((3, 1)), vectors(3), BACKGROUND)
+    _, std = score_features(np.zeros((3, 1)), vectors(3), replace(BACKGROUND, residual=0.05))
+    np.testing.assert_allclose(std**2, plain**2 + 0.05**2)
 
 
 def test_confidence_of_pair_is_same_in_libraries_of_any_size():
@@ -184,6 +191,9 @@ def test_calibration_of_index_is_used_for_its_encoder():
     rows = np.eye(encoder.spec.dim, dtype=np.float32)
     np.testing.assert_array_equal(applied.background.mean, rows[0])
     np.testing.assert_array_equal(applied.background.factors, rows[1:3])
+    assert applied.background.residual == 0.0
+    stored = stored_calibration(encoder, residual=0.05)
+    assert apply_calibration(stored, encoder).background.residual == 0.05
 
 
 @pytest.mark.parametrize(
