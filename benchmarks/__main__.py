@@ -21,6 +21,7 @@ from benchmarks.speed import (
     build,
     coldstart,
     decode,
+    embeddings,
     encode_cpu,
     flat,
     incremental,
@@ -59,6 +60,7 @@ SPEED: dict[str, Any] = {
     "build": build,
     "memory": memory,
     "metadata": metadata,
+    "embeddings": embeddings,
     "serving": serving,
 }
 LARGE: dict[str, Any] = {

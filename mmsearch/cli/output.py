@@ -270,7 +270,7 @@ def print_hits(result: Mapping[str, Any], *, verbose: bool = False) -> None:
         "rank": [hit["rank"] for hit in hits],
         "score": [f"{hit['score']:.4f}" for hit in hits],
         "path": paths,
-        "size": [display_path(f"{hit['width']}x{hit['height']}") for hit in hits],
+        "size": [_format_size(hit) for hit in hits],
         "date": [display_path(hit_date(hit["taken_at"], hit["modified_at"])) for hit in hits],
         "confidence": labels,
         "text": [hit["matched"] or "" for hit in hits],
@@ -283,6 +283,11 @@ def print_hits(result: Mapping[str, Any], *, verbose: bool = False) -> None:
     title = f"{len(hits)} of {result['pictures']:,} pictures: {display_path(result['query'])}"
     divider = divider_position(columns["rank"], labels)
     _print_hit_table(title, columns, divider)
+
+
+def _format_size(hit: Mapping[str, Any]) -> str:
+    """Return width and height of a hit; "" if they are not known, as after some imports."""
+    return display_path(f"{hit['width']}x{hit['height']}") if hit["width"] else ""
 
 
 def _print_hit_table(title: str, columns: dict[str, list[Any]], divider: int | None) -> None:

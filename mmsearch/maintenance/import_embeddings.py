@@ -38,7 +38,6 @@ from mmsearch.core.records import (
     Segment,
     ShardCommit,
     check_encoder,
-    require_identity,
 )
 from mmsearch.core.reports import ImportReport
 from mmsearch.core.results import Progress
@@ -64,7 +63,7 @@ from mmsearch.factories.plugins import (
     make_fusion,
     parse_text_sources,
 )
-from mmsearch.indexing.build import needs_merge
+from mmsearch.maintenance.repair import rebuild_if_stale
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import SegmentMetadata, StoredVectors, write_segment
 
@@ -106,12 +105,19 @@ def import_embeddings(
     current = _read_identity(layout)
     load_encoder = _encoder_loader(request, manifest, current, settings, on_message)
     identity = current or _new_identity(manifest, load_encoder().spec, settings)
-    _check_vectors_fit(identity.encoder, request, manifest, reader, load_encoder)
+    _check_vectors_fit(
+        identity.encoder, request, manifest, reader, load_encoder, is_new=current is None
+    )
     with catalogs.open_write(layout, wait_s, create=True) as catalog:
         layout.remove_orphans(catalog.referenced_files())
-        if current is None:
+        # Another process may have made or changed the index meanwhile.
+        stored = catalog.identity()
+        if stored is None:
             catalog.set_identity(identity)
             _import_calibration(catalog, manifest)
+        else:
+            _check_fingerprint(identity.encoder, stored.encoder, _INDEX_HINT)
+            identity = stored
         importer = _Importer(layout, catalog, identity, roots)
         with _recorded_run(catalog, importer.counts):
             done = 0
@@ -121,7 +127,9 @@ def import_embeddings(
                 done += len(batch.pictures)
                 progress(Progress("import", done, reader.pictures))
             progress(Progress("build", 0, None))
-            _publish(layout, catalog, load_encoder, settings)
+            builder = make_index_builder(layout, catalog, load_encoder, settings.device)
+            fusion = make_fusion(identity.fusion)
+            rebuild_if_stale(catalog, builder, fusion, identity)
     counts = importer.counts
     return ImportReport(
         done,
@@ -183,17 +191,11 @@ def _encoder_loader(
 
     @cache
     def load() -> Encoder:
-        if request.model is not None:
-            fingerprint = manifest.encoder.fingerprint if manifest else ""
-            if current is not None:
-                fingerprint = current.encoder.fingerprint
-            return make_encoder(request.model, settings, on_message, fingerprint)
+        if current is not None and request.model is None:
+            return load_index_encoder(current, settings, on_message)
         spec = current.encoder if current else (manifest.encoder if manifest else None)
-        if spec is None:
-            raise ValueError("an export without a manifest needs a model")
-        return load_index_encoder(
-            Identity(spec, FusionSpec(), settings.vector_index), settings, on_message
-        )
+        name = request.model or (spec.name if spec else "")
+        return make_encoder(name, settings, on_message, spec.fingerprint if spec else "")
 
     return load
 
@@ -217,6 +219,8 @@ def _check_vectors_fit(
     manifest: Manifest | None,
     reader: ExportReader,
     load_encoder: Callable[[], Encoder],
+    *,
+    is_new: bool,
 ) -> None:
     """Refuse vectors that cannot be compared with those of the index or of the model.
 
@@ -224,24 +228,10 @@ def _check_vectors_fit(
         EncoderMismatchError: They are of another encoder.
         UsageError: They have another dimension.
     """
-    if manifest is not None and manifest.encoder.fingerprint != encoder.fingerprint:
-        raise EncoderMismatchError(
-            f"The export has vectors of {manifest.encoder.name}"
-            f" ({manifest.encoder.fingerprint}), which cannot be compared with those of"
-            f" {encoder.name} ({encoder.fingerprint}).",
-            Hint(
-                "{}",
-                "Import it into another index, or export vectors of the same model.",
-                "Import it into another index with --index NAME, or export vectors of the same"
-                " model.",
-            ),
-            index=encoder.fingerprint,
-            encoder=manifest.encoder.fingerprint,
-        )
+    if manifest is not None:
+        _check_fingerprint(manifest.encoder, encoder, _MODEL_HINT if is_new else _INDEX_HINT)
     if request.model is not None:
-        spec = load_encoder().spec
-        if spec.fingerprint != encoder.fingerprint:
-            check_encoder(Identity(encoder, FusionSpec(), ""), load_encoder())
+        check_encoder(Identity(encoder, FusionSpec(), ""), load_encoder())
     if reader.dim != encoder.dim:
         raise UsageError(
             f"The vectors have {reader.dim:,} dimensions, but those of {encoder.name} have"
@@ -249,6 +239,34 @@ def _check_vectors_fit(
             "Name the model that made them.",
             expected=encoder.dim,
             got=reader.dim,
+        )
+
+
+_INDEX_HINT = Hint(
+    "Import it into another index{}, or export vectors of the same model.",
+    "",
+    " with --index NAME",
+)
+_MODEL_HINT = Hint(
+    "Use the model and the version of mmsearch that made the export{}.",
+    "",
+    ", without --model",
+)
+
+
+def _check_fingerprint(exported: EncoderSpec, encoder: EncoderSpec, hint: Hint) -> None:
+    """Refuse vectors of another encoder.
+
+    Raises:
+        EncoderMismatchError: They cannot be compared with those of ``encoder``.
+    """
+    if exported.fingerprint != encoder.fingerprint:
+        raise EncoderMismatchError(
+            f"The export has vectors of {exported.name} ({exported.fingerprint}), which cannot be"
+            f" compared with those of {encoder.name} ({encoder.fingerprint}).",
+            hint,
+            index=encoder.fingerprint,
+            encoder=exported.fingerprint,
         )
 
 
@@ -548,24 +566,3 @@ def _import_calibration(catalog: CatalogWriter, manifest: Manifest | None) -> No
         return
     with suppress(TypeError, ValueError):
         catalog.save_calibration(IndexCalibration(**manifest.calibration))
-
-
-def _publish(
-    layout: IndexLayout,
-    catalog: CatalogWriter,
-    load_encoder: Callable[[], Encoder],
-    settings: Settings,
-) -> None:
-    """Rebuild and publish the vector index if enough vectors are missing from it."""
-    identity = require_identity(catalog)
-    with catalog.snapshot() as snapshot:
-        built_rows = snapshot.built.rows if snapshot.built else 0
-        tail_rows = sum(segment.rows for segment in snapshot.unindexed_segments)
-    if not needs_merge(built_rows, tail_rows):
-        return
-    builder = make_index_builder(layout, catalog, load_encoder, settings.device)
-    catalog.publish(
-        builder.build(
-            catalog.segments(), make_fusion(identity.fusion), identity, catalog.superseded_ids()
-        )
-    )

@@ -44,6 +44,10 @@ class OtherEncoder(ToyEncoder):
     spec = replace(ToyEncoder.spec, code_version=2)
 
 
+class RenamedEncoder(ToyEncoder):
+    spec = replace(ToyEncoder.spec, name="other", code_version=2)
+
+
 def run_export(layout, folder, format_name="npy"):
     return export(layout, folder, format_name, lambda progress: None)
 
@@ -268,9 +272,14 @@ def test_import_into_an_index_of_another_encoder_is_refused(layout, other, tmp_p
 @pytest.mark.parametrize("model", [None, "toy"])
 def test_import_is_refused_if_the_model_here_is_another_one(model, layout, other, tmp_path):
     run_export(layout, tmp_path / "a")
-    with pytest.raises(EncoderMismatchError):
+    with pytest.raises(EncoderMismatchError, match="Use the model and the version"):
         run_import(other, tmp_path / "a", model=model, encoder=OtherEncoder())
     assert not other.folder.exists()
+
+
+def test_import_with_another_model_than_that_of_the_index_is_refused(foreign, layout):
+    with pytest.raises(EncoderMismatchError, match="Leave out the model"):
+        run_import(layout, foreign, format="npy", model="other", encoder=RenamedEncoder())
 
 
 @pytest.mark.parametrize(

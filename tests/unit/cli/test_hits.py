@@ -180,3 +180,8 @@ def test_notices_are_lines_of_stderr_in_each_format(capsys, notices, lines, opti
     printed = capsys.readouterr()
     assert printed.err.splitlines() == lines
     assert "as_json" in options or "Best guesses" not in printed.out
+
+
+def test_hit_of_unknown_size_shows_no_size(capsys):
+    output.print_hits(answer(LIKELY | {"width": 0, "height": 0}))
+    assert "0x0" not in capsys.readouterr().out
