@@ -34,7 +34,7 @@ Larger tables may contain up to `MAX_GROWTH_RATIO` times the size of their file.
 _ROW_OVERHEAD_CHARS: Final = 64
 _BATCH_ROWS: Final = 256
 _MAX_LISTED_COLUMNS: Final = 20
-_DAMAGED_REASON: Final = "is not a {} file, or is damaged"
+_DAMAGED_REASON: Final = "is not {} file, or is damaged"
 _MEMORY_REASON: Final = f"needs more than {MAX_MEMORY_BYTES >> 30} GiB of memory to be decoded"
 
 Row = dict[str, Any]
@@ -178,7 +178,7 @@ def _is_arrow(path: Path) -> bool:
 
 
 def _damaged_reason(path: Path) -> str:
-    return _DAMAGED_REASON.format("Arrow" if _is_arrow(path) else "Parquet")
+    return _DAMAGED_REASON.format("an Arrow" if _is_arrow(path) else "a Parquet")
 
 
 # --- in the subprocess ---

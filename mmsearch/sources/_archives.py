@@ -25,10 +25,10 @@ from mmsearch.sources._members import (
     IsPicture,
     LimitError,
     bomb_error,
-    clause,
     failure_reason,
     is_hidden,
     is_sidecar,
+    is_transient,
     make_item,
     parse_sidecar,
     sample_key,
@@ -44,6 +44,7 @@ MAX_SAMPLE_PICTURES: Final = 16
 MAX_SAMPLE_BYTES: Final = 1 << 26
 """Size of a sample from which its pictures do not wait for its end, in bytes."""
 
+_AGAIN: Final = b" (again)"
 _ZIP_SUFFIXES: Final = (".zip", ".cbz")
 
 ARCHIVE_SUFFIXES: Final = (
@@ -146,14 +147,14 @@ class ArchiveSource:
         try:
             for item in self._iter_zip(file) if file.is_zip else self._iter_tar(file):
                 if isinstance(item, SourceItem) and not seen.add(item.key):
-                    yield SourceFailure(item.key + b" (again)", SAME_NAME)
+                    yield SourceFailure(item.key + _AGAIN, SAME_NAME)
                 else:
                     yield item
         except (SourceError, LimitError, *ZIP_ERRORS) as error:
             yield SourceFailure(
                 file.name or file.shown.encode("utf-8", "surrogateescape"),
                 failure_reason(error),
-                transient=isinstance(error, OSError),
+                transient=is_transient(error),
                 ends_part=True,
             )
 
@@ -169,11 +170,8 @@ class ArchiveSource:
                         if isinstance(content, bytes):
                             return content
                         raise DecodeError(content)
-        except SourceError as error:
-            raise DecodeError(clause(error.message)) from error
-        except (LimitError, *ZIP_ERRORS) as error:
-            is_transient = isinstance(error, OSError)
-            raise DecodeError(failure_reason(error), transient=is_transient) from error
+        except (SourceError, LimitError, *ZIP_ERRORS) as error:
+            raise DecodeError(failure_reason(error), transient=is_transient(error)) from error
         raise DecodeError(MISSING)
 
     def exists(self, key: bytes) -> bool | None:
@@ -263,7 +261,8 @@ class ArchiveSource:
         archive = ZipReader(file.open())
         for name, reason in archive.refused:
             if self._is_wanted(name, b""):
-                yield SourceFailure(self._key(file, name), reason)
+                key = self._key(file, name)
+                yield SourceFailure(key + _AGAIN if reason == SAME_NAME else key, reason)
         budget = BASE_MAX_BYTES + MAX_GROWTH_RATIO * (file.size() or 0)
         for name, member in archive.members.items():
             if is_sidecar(name) or (not self._hidden and is_hidden(name)):

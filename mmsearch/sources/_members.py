@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from mmsearch.core.errors import DecodeError, SourceError
+from mmsearch.core.errors import DecodeError, MMSearchError, SourceError
 from mmsearch.core.sources import SourceItem
 from mmsearch.core.texts import JSON_TEXT_FIELDS, iter_json_texts, parse_plain_sidecar
 from mmsearch.core.types import Text
@@ -85,7 +85,11 @@ def normalize_name(name: bytes) -> tuple[bytes, str | None]:
 
 
 def is_hidden(name: bytes) -> bool:
-    return any(part.startswith(b".") or part.lower() == _SYSTEM_FOLDER for part in name.split(b"/"))
+    """Return True if a part of a name begins with a dot, or is a folder of a system."""
+    return any(
+        (part.startswith(b".") and part != b"..") or part.lower() == _SYSTEM_FOLDER
+        for part in name.split(b"/")
+    )
 
 
 def is_sidecar(name: bytes) -> bool:
@@ -161,6 +165,13 @@ _REASONS: Final = {
     NotImplementedError: "it is compressed by a method that is not supported",
     EOFError: "the archive ends early",
 }
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return True if a retry of a failed read may succeed."""
+    if isinstance(error, MMSearchError):
+        return bool(error.details.get("transient"))
+    return isinstance(error, OSError)
 
 
 def clause(message: str) -> str:

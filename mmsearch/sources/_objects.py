@@ -324,7 +324,6 @@ class WebStore:
         self._allow_private = allow_private
         self._web = self._make_reader(max_bytes / 1e6, accept="*/*")
         self._pages = self._make_reader(MAX_PAGE_MB, accept="text/html")
-        self._streams: list[WebReader] = []
 
     def _make_reader(self, limit_mb: float, **options: Any) -> WebReader:
         from mmsearch.sources._web.reader import WebReader  # noqa: PLC0415 - an extra
@@ -371,15 +370,14 @@ class WebStore:
 
     def open(self, name: bytes) -> BinaryIO:
         """Open one object as a stream; a zip is fetched to a temporary file first."""
-        # A stream that waits for its reader must not delay others.
         reader = self._make_reader(MAX_ARCHIVE_MB, deadline_s=None, tries=1, accept="*/*")
-        self._streams.append(reader)
         stream = reader.open(self._url(_check_name(name)))
         if not name.lower().endswith(b".zip"):
             return stream
         file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
         try:
-            shutil.copyfileobj(stream, file)
+            with stream:
+                shutil.copyfileobj(stream, file)
         except BaseException:
             file.close()
             raise
@@ -395,7 +393,7 @@ class WebStore:
 
     def close(self) -> None:
         """End the fetches."""
-        for reader in (self._web, self._pages, *self._streams):
+        for reader in (self._web, self._pages):
             reader.close()
 
     def _url(self, name: bytes) -> str:

@@ -15,6 +15,7 @@ from mmsearch.sources._members import (
     ZIP_ERRORS,
     LimitError,
     failure_reason,
+    is_transient,
     max_bytes,
     normalize_name,
     too_large,
@@ -49,7 +50,7 @@ class ZipReader:
             if member.external_attr >> 28 == 0xA:
                 reason = reason or LINK
             if name in self.members:
-                name, reason = name + b" (again)", SAME_NAME
+                reason = SAME_NAME
             if reason:
                 self.refused.append((name, reason))
             else:
@@ -75,8 +76,7 @@ class ZipReader:
             with self._zip.open(member) as file:
                 content = file.read(member.file_size + 1 if size is None else size)
         except (LimitError, *ZIP_ERRORS) as error:
-            is_transient = isinstance(error, OSError)
-            raise DecodeError(failure_reason(error), transient=is_transient) from error
+            raise DecodeError(failure_reason(error), transient=is_transient(error)) from error
         if size is None and len(content) != member.file_size:
             raise DecodeError("the archive is damaged")
         return content

@@ -154,7 +154,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     """Return a description of the data set; empty without one."""
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_INFO_BYTES)
+            content = file.read(min(os.fstat(file.fileno()).st_size, MAX_INFO_BYTES))
         value = json.loads(content)
     except FileNotFoundError:
         return {}

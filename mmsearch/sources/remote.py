@@ -112,7 +112,9 @@ def _make_options(scheme: str, endpoint: str | None, *, anonymous: bool) -> dict
 def _make_file(store: ObjectStore, member: bytes, name: bytes, shown: str) -> ArchiveFile:
     def raise_source_error(error: DecodeError) -> SourceError:
         return SourceError(
-            f"{shown} cannot be read: {error.message}.", "Check the address and the credentials."
+            f"{shown} cannot be read: {error.message}.",
+            "Check the address and the credentials.",
+            transient=error.details.get("transient", False),
         )
 
     def open_file() -> BinaryIO:

@@ -341,12 +341,13 @@ class TableSource:
         path = self._check_inside(os.path.realpath(self._resolve(place)))
         with open_source_file(path) as file:
             try:
-                content = file.read(MAX_FILE_BYTES + 1)
+                size = os.fstat(file.fileno()).st_size
+                if size > MAX_FILE_BYTES:
+                    raise DecodeError(f"it is larger than {MAX_FILE_BYTES >> 30} GiB")
+                # The buffer is as large as what is asked for.
+                return file.read(size)
             except OSError as error:
                 raise decode_error_from_os(error) from error
-        if len(content) > MAX_FILE_BYTES:
-            raise DecodeError(f"it is larger than {MAX_FILE_BYTES >> 30} GiB")
-        return content
 
     def _resolve(self, place: str) -> bytes:
         """Return the absolute path of a picture; DecodeError outside of the base."""

@@ -12,6 +12,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import BinaryIO
 
 from mmsearch import __version__
@@ -143,6 +144,13 @@ class PolicyBackend(httpcore2.AsyncNetworkBackend):
         )
 
 
+@cache
+def _default_tls() -> ssl.SSLContext:
+    """Return a context with the certificates of this machine, whose loading takes long."""
+    context: ssl.SSLContext = httpcore2.default_ssl_context()
+    return context
+
+
 class Fetcher:
     """Fetches pictures from URLs, for one event loop.
 
@@ -167,7 +175,7 @@ class Fetcher:
     ) -> None:
         address_policy = address_policy or AddressPolicy()
         self._limit_mb = limit_mb
-        self._ssl_context = address_policy.tls or httpcore2.default_ssl_context()
+        self._ssl_context = address_policy.tls or _default_tls()
         self._network_backend = PolicyBackend(address_policy, httpcore2.AnyIOBackend())
         self._max_concurrent = max_concurrent
         self._slots = asyncio.Semaphore(max_concurrent)

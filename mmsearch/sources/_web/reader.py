@@ -110,9 +110,11 @@ class WebReader:
     def open(self, url: str) -> io.BufferedReader:
         """Return the content at a URL as a stream, which may be larger than memory.
 
-        Reading raises OSError if the content cannot be fetched to its end.
+        Reading raises OSError if the content cannot be fetched to its end. The stream is the last
+        use of this reader, because it delays other fetches while nobody reads it; closing it closes
+        the reader.
         """
-        stream = _Stream()
+        stream = _Stream(self.close)
         future = self._submit(url, cast("BinaryIO", stream))
         future.add_done_callback(stream.finish)
         return io.BufferedReader(stream, STREAM_BUFFER_BYTES)
@@ -157,9 +159,13 @@ class _Stream(io.RawIOBase):
     """A pipe from the thread that fetches to the one that reads.
 
     The thread that fetches waits while `_MAX_CHUNKS` chunks are not read yet.
+
+    Args:
+        on_close: Called when the stream is closed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_close: Callable[[], None]) -> None:
+        self._on_close = on_close
         self._chunks: queue.Queue[bytes | None] = queue.Queue(_MAX_CHUNKS)
         self._rest = b""
         self._error: str | None = None
@@ -193,6 +199,12 @@ class _Stream(io.RawIOBase):
             except queue.Full:
                 continue
             return
+
+    def close(self) -> None:
+        """Close the stream and end the fetch."""
+        if not self.closed:
+            super().close()
+            self._on_close()
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         """Fill a buffer as far as one chunk goes; OSError if the content ends early."""
