@@ -106,6 +106,9 @@ def _parse(stored: Mapping[str, Any]) -> Manifest:
     encoder = EncoderSpec(**stored["encoder"])
     if encoder.fingerprint != stored["fingerprint"]:
         raise ValueError("fingerprint")
+    files = {str(name): int(size) for name, size in stored["files"].items()}
+    if any(".." in Path(name).parts or Path(name).is_absolute() for name in files):
+        raise ValueError("a file is outside the folder")
     return Manifest(
         format=str(stored["format"]),
         encoder=encoder,
@@ -114,7 +117,7 @@ def _parse(stored: Mapping[str, Any]) -> Manifest:
         pictures=int(stored["pictures"]),
         text_vectors=int(stored["text_vectors"]),
         calibration=stored["calibration"] and dict(stored["calibration"]),
-        files={str(name): int(size) for name, size in stored["files"].items()},
+        files=files,
     )
 
 

@@ -63,6 +63,7 @@ from mmsearch.factories.plugins import (
     make_fusion,
     parse_text_sources,
 )
+from mmsearch.indexing.build import check_vector_index_name
 from mmsearch.maintenance.repair import rebuild_if_stale
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import SegmentMetadata, StoredVectors, write_segment
@@ -210,7 +211,11 @@ def _new_identity(manifest: Manifest | None, encoder: EncoderSpec, settings: Set
     )
     if manifest is None:
         return defaults
-    return catalogs.settings_to_identity(manifest.settings, encoder, defaults)
+    identity = catalogs.settings_to_identity(manifest.settings, encoder, defaults)
+    # Fail before any work if this machine lacks a part that the settings name.
+    make_fusion(identity.fusion)
+    check_vector_index_name(identity.vector_index)
+    return identity
 
 
 def _check_vectors_fit(

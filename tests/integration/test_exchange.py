@@ -13,7 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mmsearch as library
-from mmsearch.core.errors import EncoderMismatchError, SourceError, StateError, UsageError
+from mmsearch.core.errors import (
+    EncoderMismatchError,
+    SourceError,
+    StateError,
+    UnknownNameError,
+    UsageError,
+)
 from mmsearch.core.results import IndexRequest
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, Picture, Text
@@ -335,6 +341,17 @@ def test_import_of_vectors_that_are_not_unit_vectors_is_refused(value, other, tm
     write_export(tmp_path / "a", "npy", [batch])
     with pytest.raises(SourceError, match="norm is not 1"):
         run_import(other, tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["fusion", "vector_index"])
+def test_import_of_settings_that_name_an_unknown_part_is_refused(name, layout, other, tmp_path):
+    run_export(layout, tmp_path / "a")
+    settings = json.loads((tmp_path / "a" / "mmsearch-export.json").read_text())["settings"]
+    settings[name] = {"name": "other"} if name == "fusion" else "other"
+    edit_manifest(tmp_path / "a", settings=settings)
+    with pytest.raises(UnknownNameError, match="other"):
+        run_import(other, tmp_path / "a")
+    assert not other.folder.exists()
 
 
 def test_calibration_of_the_index_is_imported(layout, other, tmp_path):

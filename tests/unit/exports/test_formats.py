@@ -168,7 +168,13 @@ def test_parquet_with_a_changed_vector_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"encoder": {}}, {"fingerprint": "0" * 16}, {"files": 3}, {"roots": [{"hex": "x"}]}],
+    [
+        {"encoder": {}},
+        {"fingerprint": "0" * 16},
+        {"files": 3},
+        {"roots": [{"hex": "x"}]},
+        {"files": {"../a.parquet": 1}},
+    ],
 )
 def test_damaged_manifest_is_refused(changes, tmp_path):
     write_export(tmp_path / "export", "npy", [make_batch()])
