@@ -22,7 +22,7 @@ from mmsearch.maintenance.export import export
 from mmsearch.maintenance.import_embeddings import ImportRequest, import_embeddings
 from mmsearch.storage.layout import IndexLayout
 
-SIZES = (25_000, 100_000)
+SIZES = (20_000, 100_000)
 MODEL = "starter"
 
 
