@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +20,7 @@ from mmsearch.core.errors import (
     UnknownNameError,
     UsageError,
 )
+from mmsearch.core.records import IndexCalibration
 from mmsearch.core.results import IndexRequest
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, Picture, Text
@@ -356,9 +357,9 @@ def test_import_of_settings_that_name_an_unknown_part_is_refused(name, layout, o
 
 def test_calibration_of_the_index_is_imported(layout, other, tmp_path):
     run_export(layout, tmp_path / "a")
-    calibration = dict.fromkeys(
-        ("bias", "deviations", "margin", "nothing", "lost", "rejected", "error"), 0.5
-    ) | {"encoder": SPEC.fingerprint, "texts": 7, "background": "", "created_at": "2026-01-01"}
+    values = {"encoder": SPEC.fingerprint, "background": "", "created_at": "2026-01-01"}
+    numbers = [field.name for field in fields(IndexCalibration) if field.name not in values]
+    calibration = dict.fromkeys(numbers, 0.5) | values
     edit_manifest(tmp_path / "a", calibration=calibration)
     run_import(other, tmp_path / "a")
     with catalogs.open_read(other) as catalog, catalog.snapshot() as snapshot:
