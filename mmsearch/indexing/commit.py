@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.records import FailedFile, IndexedFile, ScannedFile, ShardCommit
@@ -13,9 +14,43 @@ from mmsearch.core.results import Progress
 from mmsearch.indexing.diff import FileOutcome
 from mmsearch.indexing.encode import EncodedShard
 
-INITIAL_SHARD_SIZE, MIN_SHARD_SIZE, MAX_SHARD_SIZE = 32, 16, 512
+INITIAL_SHARD_SIZE, MIN_SHARD_SIZE, MAX_SHARD_SIZE = 32, 16, 65_536
 COMMIT_INTERVAL_S = 4.0
 """Target time between two commits; the shard size is adapted to it."""
+
+
+class ShardSizer:
+    """Size of the next shard: the number of contents that are encoded between two commits.
+
+    Several shards are encoded at once, and may be committed one right after the other. So the speed
+    is that of all shards committed in at least the last `COMMIT_INTERVAL_S`, if the run is so old.
+
+    Attributes:
+        size: Number of contents of the next shard.
+    """
+
+    def __init__(self) -> None:
+        self.size = INITIAL_SHARD_SIZE
+        # Times at which shards were committed, and their contents; the first is the start.
+        self._commits: deque[tuple[float, int]] = deque()
+
+    def start_shard(self) -> None:
+        """Note that a shard is about to be encoded."""
+        if not self._commits:
+            self._commits.append((time.monotonic(), 0))
+
+    def commit_shard(self, count: int) -> None:
+        """Adapt the size to a shard of ``count`` contents that has been committed."""
+        now = time.monotonic()
+        self._commits.append((now, count))
+        while now - self._commits[1][0] >= COMMIT_INTERVAL_S:
+            self._commits.popleft()
+        elapsed_s = now - self._commits[0][0]
+        num_contents = sum(count for _, count in islice(self._commits, 1, None))
+        contents_per_s = num_contents / max(elapsed_s, 1e-3)
+        self.size = int(
+            min(max(contents_per_s * COMMIT_INTERVAL_S, MIN_SHARD_SIZE), MAX_SHARD_SIZE)
+        )
 
 
 class CommitBatcher:
@@ -30,7 +65,6 @@ class CommitBatcher:
         indexed: Files whose content has a vector already, or gets one with the next shard.
         failed: Files that cannot be read, with their digests and the reasons.
         removed: Paths to remove from the catalog.
-        shard_size: Number of contents that can be encoded between two commits.
         has_committed: True if there was a commit.
         captions_removed: Number of captions from tables that the commits removed.
     """
@@ -43,7 +77,6 @@ class CommitBatcher:
         self.indexed: list[IndexedFile] = []
         self.failed: list[tuple[ScannedFile, bytes, str]] = []
         self.removed: list[bytes] = []
-        self.shard_size = INITIAL_SHARD_SIZE
         self.has_committed = False
         self.captions_removed = 0
 
@@ -57,14 +90,9 @@ class CommitBatcher:
         if self.indexed or self.failed or self.removed:
             self._commit(None)
 
-    def commit_shard(self, encoded: EncodedShard, count: int) -> None:
-        """Commit pending results together with a shard of ``count`` contents."""
-        elapsed_s = time.monotonic() - self._committed_at
+    def commit_shard(self, encoded: EncodedShard) -> None:
+        """Commit pending results together with a shard."""
         self._commit(encoded)
-        contents_per_s = count / max(elapsed_s, 1e-3)
-        self.shard_size = int(
-            min(max(contents_per_s * COMMIT_INTERVAL_S, MIN_SHARD_SIZE), MAX_SHARD_SIZE)
-        )
 
     def _commit(self, encoded: EncodedShard | None) -> None:
         shard = ShardCommit(

@@ -1,15 +1,16 @@
 """Shard worker, the same under every executor.
 
-A shard holds a few hundred contents. They are decoded in parallel, encoded in batches on the device
-together with their texts, and written as one segment, which the driver then commits.
+The contents of a shard are decoded in parallel, encoded in batches on the device together with
+their texts, and written batch by batch to one segment, which the driver then commits.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from threading import Lock
 
 import numpy as np
@@ -30,7 +31,7 @@ from mmsearch.core.types import (
 )
 from mmsearch.indexing.texts import TextEncoder
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.segments import SegmentMetadata, SegmentVectors, write_segment
+from mmsearch.storage.segments import SegmentVectors, SegmentWriter, segment_writer
 
 REENCODE_PAGE_SIZE = 256
 """Number of pictures to re-encode between two commits."""
@@ -129,25 +130,36 @@ class ShardEncoder:
             for offset, content in enumerate(shard.contents)
         }
         contents = {content.source: content for content in shard.contents}
-        batches = _Batcher(self._encode_batch, self._texts.digest, self._encoder.batch_size)
         failed: dict[bytes, TaskFailure] = {}
-        for task, outcome in self._decode_executor.run(self._make_decoder, list(ids)):
-            if isinstance(outcome, TaskFailure):
-                failed[contents[task].digest] = outcome
-                self._on_encoded(1)
-                continue
-            batches.add(ids[task], contents[task], *outcome)
-        batches.flush()
-        if not batches.pictures:
-            return EncodedShard(None, (), failed)
-        vectors = SegmentVectors(
-            np.array([picture.id for picture in batches.pictures], dtype=np.int64),
-            np.concatenate(batches.images),
-            batches.texts,
-        )
-        metadata = SegmentMetadata(self._encoder.spec, batches.pictures)
-        segment = write_segment(self._layout, shard.segment, vectors, metadata)
-        return EncodedShard(segment, tuple(batches.pictures), failed)
+        pictures: list[EncodedPicture] = []
+        with ExitStack() as stack:
+
+            @cache
+            def open_writer() -> SegmentWriter:
+                # A shard of which no content can be read has no segment.
+                return stack.enter_context(
+                    segment_writer(self._layout, shard.segment, self._encoder.spec)
+                )
+
+            def write(
+                batch: Sequence[EncodedPicture], images: Vectors, texts: list[TextVectors]
+            ) -> None:
+                batch_ids = np.array([picture.id for picture in batch], dtype=np.int64)
+                open_writer().append(SegmentVectors(batch_ids, images, texts), batch)
+                pictures.extend(batch)
+
+            batches = _Batcher(
+                self._encode_batch, self._texts.digest, write, self._encoder.batch_size
+            )
+            for task, outcome in self._decode_executor.run(self._make_decoder, list(ids)):
+                if isinstance(outcome, TaskFailure):
+                    failed[contents[task].digest] = outcome
+                    self._on_encoded(1)
+                    continue
+                batches.add(ids[task], contents[task], *outcome)
+            batches.flush()
+            segment = open_writer().finish() if pictures else None
+        return EncodedShard(segment, tuple(pictures), failed)
 
     def _encode_batch(
         self, model_inputs: list[ModelInput], texts_per_image: list[tuple[Text, ...]]
@@ -187,7 +199,7 @@ def find_shared_worker(make_worker: Callable[[], ShardEncoder]) -> ShardEncoder 
 
 
 class _Batcher:
-    """Groups decoded pictures into batches; pictures and vectors keep the same order."""
+    """Groups decoded pictures into batches, and encodes and writes these in order."""
 
     def __init__(
         self,
@@ -195,12 +207,11 @@ class _Batcher:
             [list[ModelInput], list[tuple[Text, ...]]], tuple[Vectors, list[TextVectors]]
         ],
         digest: Callable[[Sequence[Text]], bytes],
+        write: Callable[[list[EncodedPicture], Vectors, list[TextVectors]], None],
         size: int,
     ) -> None:
-        self.pictures: list[EncodedPicture] = []
-        self.images: list[Vectors] = []
-        self.texts: list[TextVectors] = []
         self._encode = encode
+        self._write = write
         self._digest = digest
         self._batch_size = size
         self._pending: list[tuple[int, EncodeTask, Picture, ModelInput]] = []
@@ -218,12 +229,11 @@ class _Batcher:
         pending, self._pending = self._pending, []
         texts_per_image = [(*picture.texts, *content.texts) for _, content, picture, _ in pending]
         images, texts = self._encode([model_input for *_, model_input in pending], texts_per_image)
-        self.images.append(images)
-        self.texts += texts
-        self.pictures += [
+        pictures = [
             EncodedPicture(image_id, content.digest, picture, self._digest(texts), content.replaces)
             for (image_id, content, picture, _), texts in zip(pending, texts_per_image, strict=True)
         ]
+        self._write(pictures, images, texts)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from mmsearch.core.records import (
 )
 from mmsearch.core.reports import format_skipped
 from mmsearch.core.results import IndexRequest, Progress, TaskFailure
-from mmsearch.indexing.commit import CommitBatcher, RunStats
+from mmsearch.indexing.commit import CommitBatcher, RunStats, ShardSizer
 from mmsearch.indexing.diff import ContentResolver, FileOutcome, FileStatus
 from mmsearch.indexing.encode import DecodeTask, EncodedShard, EncodeTask, Shard, ShardEncoder
 from mmsearch.indexing.scan import FolderScan
@@ -90,6 +90,7 @@ class IndexRun:
         self._failure_by_digest: dict[bytes, str] = {}
         # Digests committed since the last `find_image_ids`.
         self._newly_encoded: set[bytes] = set()
+        self._shards = ShardSizer()
         self._batcher = CommitBatcher(
             catalog, self._root.id, lambda: progress(stats.progress("encode"))
         )
@@ -232,7 +233,7 @@ class IndexRun:
                     source = DecodeTask(self._absolute_path(file.path), file.size, file.mtime_ns)
                     texts = (*indexed.texts, *(indexed.table.texts if indexed.table else ()))
                     contents.append(EncodeTask(indexed.digest, source, texts))
-                if len(contents) >= self._batcher.shard_size:
+                if len(contents) >= self._shards.size:
                     yield self._make_shard(contents)
                     contents = []
             self._batcher.commit_if_due()
@@ -294,6 +295,7 @@ class IndexRun:
 
     def _make_shard(self, contents: list[EncodeTask]) -> Shard:
         self._before_encoding()
+        self._shards.start_shard()
         shard = Shard(self._next_segment, self._next_id, tuple(contents))
         self._next_segment += 1
         self._next_id += len(contents)
@@ -315,7 +317,8 @@ class IndexRun:
         self._newly_encoded.update(picture.digest for picture in encoded.pictures)
         self.stats.encoded += len(encoded.pictures)
         self.stats.uncommitted = max(0, self.stats.uncommitted - len(shard.contents))
-        self._batcher.commit_shard(encoded, len(shard.contents))
+        self._batcher.commit_shard(encoded)
+        self._shards.commit_shard(len(shard.contents))
 
     def _record_unread(self, file: ScannedFile, resolver: ContentResolver, reason: str) -> None:
         """Record a file whose content could not be read now.

@@ -73,6 +73,10 @@ class ChecksummedArraysWriter:
         self._arrays[name]["shape"][0] += len(rows)
         self._write(content.data)
 
+    def columns(self, name: str) -> int:
+        """Return the number of columns of an array of rows."""
+        return int(self._arrays[name]["shape"][1])
+
     def read(self, name: str) -> NDArray[Any]:
         """Return the rows appended to an array so far, mapped from the file."""
         self._file.flush()

@@ -11,12 +11,14 @@ require encoding.
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +35,19 @@ from mmsearch.core.types import (
     Vectors,
 )
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.storage.arrays import ChecksummedArrays, damaged_file_errors, write_checksummed_arrays
-from mmsearch.storage.atomic import REPAIR_HINT, make_file_ref, open_index_file, read_verified_bytes
+from mmsearch.storage.arrays import (
+    ChecksummedArrays,
+    ChecksummedArraysWriter,
+    damaged_file_errors,
+)
+from mmsearch.storage.atomic import (
+    REPAIR_HINT,
+    AtomicFile,
+    atomic_file,
+    make_file_ref,
+    open_index_file,
+    read_verified_bytes,
+)
 from mmsearch.storage.layout import IndexLayout, segment_number
 from mmsearch.storage.legacy import LEGACY_SUFFIX, NpzArrays, open_arrays
 
@@ -43,6 +56,11 @@ if TYPE_CHECKING:
 
 MAX_UNPACKED_BYTES = 1_000_000_000
 """Maximum size of unpacked metadata; a segment of half a million pictures has about 200 MB."""
+
+MAX_SPOOLED_BYTES = 16_000_000
+"""Maximum size of the text vectors of a segment that is being written, in memory."""
+
+SPOOL_BLOCK_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -90,39 +108,101 @@ def empty_text_vectors(dim: int) -> TextVectors:
     return TextVectors((), np.empty((0, dim), dtype=np.float32))
 
 
+class SegmentWriter:
+    """Writer that appends pictures to a new segment; see `segment_writer`.
+
+    Args:
+        path: Path of the segment.
+        file: The file at that path.
+        texts: Keeps the text vectors until the end.
+        encoder: Encoder of the vectors; None writes no metadata.
+    """
+
+    def __init__(
+        self, path: Path, file: AtomicFile, texts: _TextSpool, encoder: EncoderSpec | None
+    ) -> None:
+        self._path = path
+        self._file = file
+        self._arrays = ChecksummedArraysWriter(file)
+        self._ids: list[Ids] = []
+        self._texts = texts
+        self._metadata = None if encoder is None else _MetadataPacker(encoder)
+
+    def append(
+        self, vectors: SegmentVectors | StoredVectors, pictures: Sequence[EncodedPicture] = ()
+    ) -> None:
+        """Append pictures.
+
+        Args:
+            vectors: Their vectors; the ids ascend from one call to the next.
+            pictures: The same pictures, for the metadata.
+        """
+        stored = vectors if isinstance(vectors, StoredVectors) else _to_stored(vectors)
+        self._arrays.append("image", stored.images)
+        self._ids.append(stored.ids)
+        self._texts.append(stored)
+        if self._metadata is not None:
+            self._metadata.append(pictures)
+
+    def finish(self) -> Segment:
+        """Write what is left, and return the segment; at least one picture was appended."""
+        ids = np.concatenate(self._ids)
+        dim = self._arrays.columns("image")
+        self._arrays.append("ids", ids)
+        self._texts.write(self._arrays, dim)
+        if self._metadata is not None:
+            self._arrays.append("facts", self._metadata.finish())
+        self._arrays.finish()
+        number, file_ref = segment_number(self._path), self._file.file_ref(self._path)
+        return Segment(number, file_ref, len(ids), dim)
+
+
+@contextmanager
+def segment_writer(
+    layout: IndexLayout, number: int, encoder: EncoderSpec | None
+) -> Iterator[SegmentWriter]:
+    """Write a segment durably; it takes effect once the catalog refers to it.
+
+    Vectors go to the file as they are appended, so that memory does not grow with them. The file is
+    complete when the context ends; `SegmentWriter.finish` must be called before.
+
+    Args:
+        layout: The index.
+        number: Number of the segment, not used by any committed one. Files with one number that
+            several workers write at once do not disturb each other.
+        encoder: Encoder of the vectors; None writes no metadata.
+    """
+    from tempfile import SpooledTemporaryFile  # noqa: PLC0415 - searches do not need it
+
+    path = layout.new_segment_path(number)
+    folder = os.fspath(path.parent)
+    with (
+        atomic_file(path) as file,
+        SpooledTemporaryFile(MAX_SPOOLED_BYTES, dir=folder) as spool,
+    ):
+        yield SegmentWriter(path, file, _TextSpool(spool), encoder)
+
+
 def write_segment(
     layout: IndexLayout,
     number: int,
     vectors: SegmentVectors | StoredVectors,
     metadata: SegmentMetadata | None = None,
 ) -> Segment:
-    """Write a segment durably; it takes effect once the catalog refers to it.
+    """Write a segment of vectors in memory with a `segment_writer`.
 
     Args:
         layout: The index.
-        number: Number of the segment, not used by any committed one. Files with one number that
-            several workers write at once do not disturb each other.
+        number: Number of the segment.
         vectors: Vectors of at least one picture.
         metadata: Metadata of the same pictures.
 
     Returns:
         The segment, with its checksum.
     """
-    path = layout.new_segment_path(number)
-    stored = vectors if isinstance(vectors, StoredVectors) else _to_stored(vectors)
-    counts = [len(kinds) for kinds in stored.text_kinds]
-    with write_checksummed_arrays(path) as (arrays, file):
-        arrays.append("ids", stored.ids)
-        arrays.append("image", stored.images)
-        if any(counts):
-            kinds = [kind.encode() for row_kinds in stored.text_kinds for kind in row_kinds]
-            arrays.append("text", stored.texts)
-            arrays.append("text_rows", np.repeat(np.arange(len(counts), dtype=np.int64), counts))
-            arrays.append("text_kinds", np.array(kinds))
-        if metadata is not None:
-            arrays.append("facts", _pack_metadata(metadata))
-        arrays.finish()
-    return Segment(number, file.file_ref(path), len(stored.ids), stored.images.shape[1])
+    with segment_writer(layout, number, metadata.encoder if metadata else None) as writer:
+        writer.append(vectors, metadata.pictures if metadata else ())
+        return writer.finish()
 
 
 def _to_stored(vectors: SegmentVectors) -> StoredVectors:
@@ -279,12 +359,60 @@ def _load_stored(path: Path, arrays: ChecksummedArrays | NpzArrays) -> StoredVec
         return StoredVectors(ids, images, texts, [tuple(kinds[a:b]) for a, b in spans])
 
 
-def _pack_metadata(metadata: SegmentMetadata) -> NDArray[np.uint8]:
-    content = {
-        "encoder": asdict(metadata.encoder),
-        "pictures": [_picture_to_json(encoded) for encoded in metadata.pictures],
-    }
-    return np.frombuffer(zlib.compress(json.dumps(content).encode("ascii")), dtype=np.uint8)
+class _TextSpool:
+    """Text vectors of a segment until its image vectors are complete.
+
+    Args:
+        file: An empty file that holds them.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._kinds: list[bytes] = []
+        self._counts: list[int] = []
+
+    def append(self, vectors: StoredVectors) -> None:
+        """Append the text vectors of pictures."""
+        self._counts += [len(kinds) for kinds in vectors.text_kinds]
+        self._kinds += [kind.encode() for kinds in vectors.text_kinds for kind in kinds]
+        self._file.write(np.ascontiguousarray(vectors.texts).data)
+
+    def write(self, arrays: ChecksummedArraysWriter, dim: int) -> None:
+        """Write the arrays of the texts, if there are any."""
+        if not self._kinds:
+            return
+        self._file.seek(0)
+        rows = np.arange(len(self._counts), dtype=np.int64)
+        block_bytes = SPOOL_BLOCK_ROWS * dim * np.dtype(np.float16).itemsize
+        while block := self._file.read(block_bytes):
+            arrays.append("text", np.frombuffer(block, np.float16).reshape(-1, dim))
+        arrays.append("text_rows", np.repeat(rows, self._counts))
+        arrays.append("text_kinds", np.array(self._kinds))
+
+
+class _MetadataPacker:
+    """Compressor of the metadata of a segment, picture by picture."""
+
+    def __init__(self, encoder: EncoderSpec) -> None:
+        self._compressor = zlib.compressobj()
+        self._chunks: list[bytes] = []
+        self._separator = ""
+        self._write(f'{{"encoder": {json.dumps(asdict(encoder))}, "pictures": [')
+
+    def append(self, pictures: Sequence[EncodedPicture]) -> None:
+        """Append the metadata of pictures."""
+        for encoded in pictures:
+            self._write(self._separator + json.dumps(_picture_to_json(encoded)))
+            self._separator = ", "
+
+    def finish(self) -> NDArray[np.uint8]:
+        """Return the compressed JSON, uint8 (b,)."""
+        self._write("]}")
+        content = b"".join((*self._chunks, self._compressor.flush()))
+        return np.frombuffer(content, dtype=np.uint8)
+
+    def _write(self, text: str) -> None:
+        self._chunks.append(self._compressor.compress(text.encode("ascii")))
 
 
 def _load_metadata(path: Path, arrays: ChecksummedArrays | NpzArrays) -> SegmentMetadata:

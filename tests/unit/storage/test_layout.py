@@ -13,6 +13,7 @@ from mmsearch.core.records import EncodedPicture
 from mmsearch.core.types import EncoderSpec, Picture, TextVectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.storage import atomic as module
+from mmsearch.storage import segments as segments_module
 from mmsearch.storage.atomic import atomic_write, read_verified_bytes
 from mmsearch.storage.layout import (
     IndexLayout,
@@ -27,6 +28,7 @@ from mmsearch.storage.segments import (
     read_image_vectors,
     read_segment,
     recover_segment,
+    segment_writer,
     write_segment,
 )
 
@@ -181,6 +183,41 @@ def test_write_segment_equal_vectors_give_equal_files(layout):
     vectors = vectors_of(4, texts=[("caption",)])
     first_segment = write_segment(layout, 1, vectors)
     assert write_segment(layout, 2, vectors).file_ref.sha256 == first_segment.file_ref.sha256
+
+
+@pytest.mark.parametrize("max_spooled_bytes", [1, 1000, 10**6])
+@pytest.mark.parametrize("batch_size", [1, 3, 9])
+def test_segment_written_in_batches_equals_segment_written_at_once(
+    layout, monkeypatch, batch_size, max_spooled_bytes
+):
+    monkeypatch.setattr(segments_module, "MAX_SPOOLED_BYTES", max_spooled_bytes)
+    monkeypatch.setattr(segments_module, "SPOOL_BLOCK_ROWS", 2)
+    encoder = EncoderSpec("toy", 24, "0" * 64, {}, 1, 16)
+    vectors = vectors_of(9, texts=[(), ("caption", "title"), (), ("caption",) * 5])
+    pictures = [EncodedPicture(i * 5, bytes([i]) * 32, Picture(4, 3, "PNG")) for i in range(9)]
+    whole = write_segment(layout, 1, vectors, SegmentMetadata(encoder, pictures))
+    with segment_writer(layout, 1, encoder) as writer:
+        for start in range(0, 9, batch_size):
+            rows = slice(start, start + batch_size)
+            batch = SegmentVectors(vectors.ids[rows], vectors.images[rows], vectors.texts[rows])
+            writer.append(batch, pictures[rows])
+        segment = writer.finish()
+    assert segment.file_ref.sha256 == whole.file_ref.sha256
+    assert recover_segment(layout.path(segment.file_ref))[1] == SegmentMetadata(encoder, pictures)
+    assert len(list((layout.folder / "segments").iterdir())) == 2
+
+
+def test_segment_writer_error_between_batches_leaves_no_file(layout):
+    vectors = vectors_of(2, texts=[("caption",)])
+
+    def write_half():
+        with segment_writer(layout, 1, None) as writer:
+            writer.append(vectors)
+            raise RuntimeError("device lost")
+
+    with pytest.raises(RuntimeError, match="device lost"):
+        write_half()
+    assert list((layout.folder / "segments").iterdir()) == []
 
 
 SAME_SHARD_TIMES = 200
