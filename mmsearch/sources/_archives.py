@@ -35,7 +35,7 @@ from mmsearch.sources._members import (
     stems,
     without_suffix,
 )
-from mmsearch.sources._tar import TarReader
+from mmsearch.sources._tar import TarIndex, TarReader
 from mmsearch.sources._zip import ZipReader
 
 MAX_SAMPLE_PICTURES: Final = 16
@@ -134,6 +134,7 @@ class ArchiveSource:
         self._on_close = on_close
         self._lock = threading.Lock()
         self._last_zip: tuple[bytes, bytes, ZipReader] | None = None
+        self._last_tar: tuple[bytes, bytes, TarIndex | None] | None = None
 
     def parts(self) -> Iterator[SourcePart]:
         """Yield each archive."""
@@ -164,7 +165,10 @@ class ArchiveSource:
         try:
             if file.is_zip:
                 return self._zip(file).read(name)
+            index = self._tar(file)
             with file.open() as raw:
+                if index is not None:
+                    return index.read(raw, name)
                 for member, content in TarReader(raw, lambda name, head: False, name):
                     if member == name:
                         if isinstance(content, bytes):
@@ -180,6 +184,9 @@ class ArchiveSource:
             file, name = self._split_key(key)
             if file.is_zip:
                 return name in self._zip(file).members
+            index = self._tar(file)
+            if index is not None:
+                return isinstance(index.members.get(name), tuple)
             self.read(key)
         except DecodeError as error:
             return False if error.message == MISSING else None
@@ -246,6 +253,17 @@ class ArchiveSource:
             load = partial(bytes, content)
             key = self._key(file, name)
             yield make_item(key, xxh3_64_digest(content), load, len(content), beside)
+
+    def _tar(self, file: ArchiveFile) -> TarIndex | None:
+        """Return the index of a tar for single reads; the last one is kept until it changes."""
+        stamp = file.stamp()
+        with self._lock:
+            if not stamp:
+                return None
+            if self._last_tar is None or self._last_tar[:2] != (file.name, stamp):
+                with file.open() as raw:
+                    self._last_tar = (file.name, stamp, TarIndex.build(raw))
+            return self._last_tar[2]
 
     # --- zip ---
 

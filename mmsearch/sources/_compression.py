@@ -146,7 +146,7 @@ def decompress(read_raw: ReadRaw) -> Readable:
     while len(head) < _HEAD_BYTES and (chunk := read_raw(_HEAD_BYTES - len(head))):
         head += chunk
     stream = _Chained(head, read_raw)
-    method = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+    method = _find_method(head)
     if method == "gzip":
         return _Decompressed(stream, _Gzip)
     if method == "bzip2":
@@ -159,6 +159,15 @@ def decompress(read_raw: ReadRaw) -> Readable:
     if method == "zstandard":
         return _Zstandard(stream, _load_zstandard())
     return stream
+
+
+def is_compressed(head: bytes) -> bool:
+    """Return True if a stream that begins like that is compressed."""
+    return _find_method(head) is not None
+
+
+def _find_method(head: bytes) -> str | None:
+    return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 
 def _load_zstandard() -> Any:

@@ -24,6 +24,7 @@ from mmsearch.sources._keys import SeenKeys, relative_names
 from mmsearch.sources._local import expand_paths, file_stamp, stat_stamp, to_path
 from mmsearch.sources._rows import (
     ENTRY_COLUMN,
+    PARQUET_SUFFIXES,
     Row,
     TablePart,
     iter_rows,
@@ -103,6 +104,8 @@ def build(
     paths = expand_paths(uri)
     for path in paths:
         file_stamp(path)
+    if not url_column and not path_column:
+        _refuse_downloaded(to_path(paths[0]))
     columns = _choose_columns(to_path(paths[0]), url_column, path_column, id_column, text_columns)
     web = None
     if columns.is_url:
@@ -112,6 +115,20 @@ def build(
         web = WebReader(max_mb, allow_private=allow_private, deadline_s=timeout_s, tries=tries)
     folder = os.fsencode(base.expanduser()) if base else os.path.dirname(paths[0])  # noqa: PTH120
     return TableSource(uri, paths, columns, os.path.realpath(folder), web)
+
+
+def _refuse_downloaded(path: Path) -> None:
+    """Raise SourceError for a table that img2dataset wrote beside the pictures that it fetched."""
+    if path.suffix.lower() not in PARQUET_SUFFIXES:
+        return
+    if not {"key", "status", "url"} <= set(read_columns(path, ())):
+        return
+    for beside in (path.with_suffix(".tar"), path.with_suffix("")):
+        if beside.exists():
+            raise SourceError(
+                f"The pictures of {path} are downloaded: they are in {beside}.",
+                f"Read {beside}, or choose url_column='url' to fetch them again.",
+            )
 
 
 @dataclass(frozen=True)

@@ -390,3 +390,24 @@ def test_archive_that_goes_away_while_it_is_read_is_a_failure(tmp_path):
     with pytest.raises(DecodeError, match="no such file"):
         source.read(b"a.jpg")
     assert source.exists(b"a.jpg") is None
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+def test_archive_read_finds_each_member_again_after_a_change(tmp_path, name):
+    def write(contents):
+        with tarfile.open(tmp_path / name, "w:gz" if name.endswith("gz") else "w") as tar:
+            for key, content in contents.items():
+                info, _ = member(key, content)
+                tar.addfile(info, io.BytesIO(content))
+
+    contents = {f"{number}.jpg": JPEG * number for number in range(1, 20)}
+    write(contents)
+    source = build(tmp_path / name)
+    for key in reversed(contents):
+        assert source.read(key.encode()) == contents[key]
+        assert source.exists(key.encode())
+    write({key: contents[key] + b"!" for key in list(contents)[3:]})
+    assert source.read(b"9.jpg") == contents["9.jpg"] + b"!"
+    assert source.exists(b"1.jpg") is False
+    with pytest.raises(DecodeError, match="no such member"):
+        source.read(b"1.jpg")

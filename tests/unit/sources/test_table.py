@@ -237,3 +237,14 @@ def test_table_without_permission_is_a_source_error(folder):
     path.chmod(0)
     with pytest.raises(SourceError, match="permission denied"):
         build(path)
+
+
+@pytest.mark.parametrize("beside", ["00000.tar", "00000"])
+def test_table_of_img2dataset_points_to_the_pictures_beside_it(folder, beside):
+    columns = {"url": ["http://a.example/a.jpg"], "key": ["0000"], "status": ["success"]}
+    pq.write_table(pa.table(columns), folder / "00000.parquet")
+    build(folder / "00000.parquet").close()
+    (folder / beside).mkdir()
+    with pytest.raises(SourceError, match="are downloaded"):
+        build(folder / "00000.parquet")
+    build(folder / "00000.parquet", url_column="url").close()
