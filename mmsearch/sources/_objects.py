@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -36,10 +37,16 @@ WEB_SCHEMES: Final = ("http", "https")
 LOCAL_SCHEMES: Final = frozenset({"file", "local", "dir", "reference", "data"})
 """Schemes of fsspec for what is on this machine, or named by content."""
 
+_USER: Final = re.compile(r"://[^/@]*@")
 _ETAGS: Final = ("ETag", "etag", "md5Hash", "content_md5", "checksum", "generation")
 _TIMES: Final = ("LastModified", "last_modified", "mtime", "modified", "updated", "created")
 
 MISSING: Final = "the source has no such object"
+
+
+def hide_password(uri: str) -> str:
+    """Return a URI for messages, without a user name and a password."""
+    return _USER.sub("://", uri)
 
 
 def digest(text: str) -> bytes:
@@ -121,27 +128,28 @@ class FsspecStore:
 
     def __init__(self, uri: str, max_bytes: int, options: Mapping[str, Any]) -> None:
         require_packages("Reading remote sources", "remote", "fsspec")
-        import fsspec  # noqa: PLC0415 - an extra
+        from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra
 
         scheme = uri.partition("://")[0].lower()
+        self._shown = hide_password(uri)
         if scheme in LOCAL_SCHEMES or "::" in uri:
             raise SourceError(
-                f"{uri!r} is not a remote source.", "Give the path of a local file or folder."
+                f"{self._shown!r} is not a remote source.",
+                "Give the path of a local file or folder.",
             )
-        self._uri = uri
         self._max_bytes = max_bytes
         try:
-            self._fs = fsspec.filesystem(
-                scheme, skip_instance_cache=True, use_listings_cache=False, **options
+            self._fs, root = url_to_fs(
+                uri, skip_instance_cache=True, use_listings_cache=False, **options
             )
-            self._root = str(self._fs._strip_protocol(uri)).rstrip("/")  # noqa: SLF001 - its API
         except ImportError as error:
             raise SourceError(
-                f"Sources of the scheme {scheme!r} need a Python package: {error}.",
-                "Install it with pip; for s3:// it is s3fs, for gs:// gcsfs.",
+                f"Sources of the scheme {scheme!r} need a Python package that is not installed.",
+                f"{_describe(error)}.",
             ) from error
         except Exception as error:
             raise self._cannot_list(error) from error
+        self._root = str(root).rstrip("/")
 
     def folders(self) -> Iterator[Listing]:
         """Yield the folders in depth-first order."""
@@ -229,7 +237,7 @@ class FsspecStore:
     def _cannot_list(self, error: Exception) -> SourceError:
         reason = "there is nothing" if isinstance(error, FileNotFoundError) else _describe(error)
         return SourceError(
-            f"{self._uri} cannot be listed: {reason}.",
+            f"{self._shown} cannot be listed: {reason}.",
             "Check the address, the network and the credentials.",
         )
 
@@ -387,7 +395,7 @@ class WebStore:
     def match(self, pattern: bytes) -> list[bytes]:
         """Raise SourceError: web servers have no patterns."""
         raise SourceError(
-            f"{self._root} is on a web server, which does not find names by a pattern.",
+            f"{hide_password(self._root)} is on a web server, which knows no patterns.",
             "Give the names, as in {00000..00099}.tar.",
         )
 
@@ -405,7 +413,7 @@ class WebStore:
             page = self._pages.read(url)
         except DecodeError as error:
             raise SourceError(
-                f"{url} cannot be listed: {error.message}.",
+                f"{hide_password(url)} cannot be listed: {error.message}.",
                 "Check the address; a private one needs allow_private.",
             ) from error
         parser = _LinkParser()

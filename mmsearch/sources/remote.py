@@ -19,6 +19,7 @@ from mmsearch.sources._objects import (
     Listing,
     ObjectStore,
     WebStore,
+    hide_password,
 )
 
 PARALLEL_LOADS: Final = 16
@@ -57,7 +58,9 @@ def build(
     scheme, separator, _ = text.partition("://")
     scheme = scheme.lower()
     if not separator or "\0" in text:
-        raise SourceError(f"{text!r} is not a URI.", "Give a URI such as s3://bucket/photos/.")
+        raise SourceError(
+            f"{hide_password(text)!r} is not a URI.", "Give a URI such as s3://bucket/photos/."
+        )
     max_bytes = int(max_mb * 1e6)
 
     def open_store(prefix: bytes) -> ObjectStore:
@@ -75,14 +78,16 @@ def build(
         store = open_store(folder)
         names = store.match(base)
         if not names:
-            raise SourceError(f"Nothing matches {text}.", "Check the address and the pattern.")
+            raise SourceError(
+                f"Nothing matches {hide_password(text)}.", "Check the address and the pattern."
+            )
         uris = [folder + b"/" + name for name in names]
     else:
         uris = expand_braces(uri)
         folder = _shared_folder(uris)
         store = open_store(folder)
     files = [
-        _make_file(store, member, name, os.fsdecode(member_uri))
+        _make_file(store, member, name, hide_password(os.fsdecode(member_uri)))
         for member_uri, member, name in zip(
             uris, [name[len(folder) + 1 :] for name in uris], relative_names(uris), strict=True
         )

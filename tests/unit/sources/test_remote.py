@@ -69,8 +69,15 @@ def test_remote_path_is_no_uri(uri):
 def test_remote_unknown_scheme_and_missing_package_are_source_errors():
     with pytest.raises(SourceError, match="nowhere"):
         build("nowhere://a/b")
-    with pytest.raises(SourceError, match="need a Python package"):
+    with pytest.raises(SourceError, match="need a Python package that is not installed"):
         build("gs://a/b")
+
+
+def test_remote_password_in_a_uri_is_not_in_messages():
+    for uri in ("ftp://me:secret@127.0.0.1:1/a/", "sftp://me:secret@127.0.0.1:1/a.tar"):
+        with pytest.raises(SourceError) as error:
+            list(build(uri).parts())
+        assert "secret" not in str(error.value)
 
 
 def test_remote_parts_are_folders_and_hidden_names_are_left_out(memory):
@@ -225,5 +232,5 @@ def test_remote_web_server_without_head_has_tars_that_never_pass_whole(server):
 
 
 def test_remote_web_has_no_patterns(server):
-    with pytest.raises(SourceError, match="does not find names by a pattern"):
+    with pytest.raises(SourceError, match="which knows no patterns"):
         build(server.url("/*.tar"), allow_private=True)
