@@ -105,15 +105,18 @@ def rebatch(batches: Iterable[ExportBatch], rows: int = BATCH_ROWS) -> Iterator[
     pending: list[ExportBatch] = []
     count = 0
     for batch in batches:
-        pending.append(batch)
-        count += len(batch.pictures)
-        if count < rows:
-            continue
-        joined = _join(pending)
-        full = count - count % rows
-        yield from (joined.slice(start, start + rows) for start in range(0, full, rows))
-        pending, count = [joined.slice(full, count)], count - full
-    if count:
+        start = 0
+        while start < len(batch.pictures):
+            pending.append(batch.slice(start, start + rows - count))
+            start += len(pending[-1].pictures)
+            count += len(pending[-1].pictures)
+            if count == rows:
+                yield _join(pending)
+                pending, count = [], 0
+        # A slice would keep the whole batch in memory while the next one is read.
+        pending = [_join(pending)] if pending else []
+        del batch
+    if pending:
         yield _join(pending)
 
 
