@@ -27,6 +27,7 @@ from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.executors import processes, threads
 from mmsearch.factories import catalogs, indexing, plugins, search
 from mmsearch.indexing.texts import TextCollector
+from mmsearch.maintenance import import_embeddings
 from mmsearch.search.engine import SearchEngine
 from mmsearch.search.query_parser import parse_query
 from mmsearch.storage.layout import IndexLayout
@@ -164,6 +165,7 @@ def make_toys(encoder=None):
     return {
         (plugins, "make_encoder"): make_encoder,
         (indexing, "make_encoder"): make_encoder,
+        (import_embeddings, "make_encoder"): make_encoder,
         (indexing, "make_modalities"): make_modalities,
         (search, "make_modalities"): make_modalities,
         (indexing, "choose_model"): lambda settings, on_message: "toy",

@@ -60,14 +60,8 @@ def run_export(layout, folder, format_name="npy"):
 
 
 def run_import(layout, folder, *, encoder=None, progress=lambda progress: None, **options):
-    encoder = encoder or ToyEncoder()
-
-    def make_encoder(model, settings, on_message, fingerprint=""):
-        return encoder
-
-    toys = make_toys(encoder) | {(importing, "make_encoder"): make_encoder}
     request = ImportRequest(folder, **options)
-    with replaced(toys):
+    with replaced(make_toys(encoder)):
         return importing.import_embeddings(
             layout, Settings(device="cpu"), print, request, 0, progress
         )
