@@ -43,19 +43,21 @@ def change_catalog(layout, *statements):
     checksum.mark_clean(layout.catalog, stored.roots if stored else ())
 
 
-def point_catalog_at_file(layout, path, image_id=1, root=b"/", digest=None):
+def point_catalog_at_file(layout, path, content_id=1, root=b"/", digest=None):
     """Change a catalog so that it lists a file of this machine as one of its pictures."""
     file_stat = path.stat()
     relative_path = os.fsencode(path).removeprefix(root.rstrip(b"/") + b"/")
-    values = [relative_path, file_stat.st_size, file_stat.st_mtime_ns, image_id]
-    digest_values = [] if digest is None else [digest, image_id]
+    values = [relative_path, file_stat.st_size, file_stat.st_mtime_ns, content_id]
+    digest_values = [] if digest is None else [digest, content_id]
     statements = [
-        ("UPDATE roots SET path = ?", [root]),
-        ("UPDATE files SET path = ?, size = ?, mtime_ns = ? WHERE image_id = ?", values),
+        ("UPDATE sources SET uri = ?", [root]),
+        ("UPDATE assets SET key = ?, size = ?, mtime_ns = ? WHERE content_id = ?", values),
     ]
     if digest is not None:
-        statements.append(("UPDATE images SET digest = ? WHERE id = ?", digest_values))
-        statements.append(("UPDATE files SET digest = ? WHERE image_id = ?", digest_values))
+        statements.append(("UPDATE contents SET digest = ? WHERE id = ?", digest_values))
+        statements.append(
+            ("UPDATE assets SET digest = ? WHERE content_id = ?", digest_values)
+        )
     change_catalog(layout, *statements)
 
 

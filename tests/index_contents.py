@@ -18,9 +18,17 @@ def load_stored_files(layout, catalog):
     rows = {}
     for segment in catalog.segments():
         segment_vectors = read_segment(layout, segment)
+        # Rows of newer segments replace those of older ones.
         rows |= dict(zip(segment_vectors.ids.tolist(), segment_vectors.images, strict=True))
+    ids = catalog.find_item_ids(
+        [
+            file.digest
+            for root in catalog.roots()
+            for file in catalog.list_files_under(root.id, b"").values()
+        ]
+    )
     return {
-        path: (file, rows.get(file.image_id))
+        path: (file, rows.get(ids.get(file.digest)))
         for root in catalog.roots()
         for path, file in catalog.list_files_under(root.id, b"").items()
     }

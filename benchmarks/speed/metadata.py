@@ -67,19 +67,28 @@ def _fill_catalog(layout: IndexLayout) -> NDArray[np.int64]:
         catalog.ensure_root(b"/photos")
     connection = sqlite3.connect(layout.catalog)
     with connection:
-        connection.execute("INSERT INTO segments VALUES (1, 'one', 1, '', ?, 512)", [PICTURES])
+        connection.execute("INSERT INTO segments VALUES (1, 'one', 1, '', ?, 512, 1)", [PICTURES])
         connection.executemany(
-            "INSERT INTO images (id, digest, width, height, format, segment)"
-            " VALUES (?, ?, ?, 768, 'JPEG', 1)",
-            ((at + 1, at.to_bytes(32, "big"), int(width)) for at, width in enumerate(widths)),
+            "INSERT INTO contents (id, digest, kind) VALUES (?, ?, 'image')",
+            ((at + 1, at.to_bytes(32, "big")) for at in range(PICTURES)),
         )
         connection.executemany(
-            "INSERT INTO files (root_id, path, size, mtime_ns, checked_ns, digest, image_id)"
+            "INSERT INTO items (id, content_id, width, height, format)"
+            " VALUES (?1, ?1, ?2, 768, 'JPEG')",
+            ((at + 1, int(width)) for at, width in enumerate(widths)),
+        )
+        connection.executemany(
+            "INSERT INTO embeddings (item_id, space_id, segment, texts_digest)"
+            " VALUES (?, 1, 1, x'')",
+            ((at + 1,) for at in range(PICTURES)),
+        )
+        connection.executemany(
+            "INSERT INTO assets (source_id, key, size, mtime_ns, checked_ns, digest, content_id)"
             " VALUES (1, ?, 1000, 1, 9, ?, ?)",
             ((_path(at), at.to_bytes(32, "big"), at + 1) for at in range(PICTURES)),
         )
         connection.executemany(
-            "INSERT INTO texts (image_id, kind, text, source) VALUES (?, 'title', ?, 'metadata')",
+            "INSERT INTO texts (item_id, kind, text, source) VALUES (?, 'title', ?, 'metadata')",
             ((at + 1, f"picture {at}") for at in range(PICTURES)),
         )
     connection.close()
@@ -96,16 +105,17 @@ def _records_one_by_one(connection: sqlite3.Connection, ids: Sequence[int]) -> l
     for number in ids:
         (facts,) = connection.execute(
             "SELECT width, height, format, taken_at, camera, latitude, longitude"
-            " FROM images WHERE id = ?",
+            " FROM items WHERE id = ?",
             [number],
         )
         texts = connection.execute(
-            "SELECT kind, text, language, source FROM texts WHERE image_id = ? ORDER BY id",
+            "SELECT kind, text, language, source FROM texts WHERE item_id = ? ORDER BY id",
             [number],
         )
         files = connection.execute(
-            "SELECT roots.path || '/' || files.path, mtime_ns, size FROM files"
-            " JOIN roots ON roots.id = root_id WHERE image_id = ?",
+            "SELECT sources.uri || '/' || assets.key, mtime_ns, size FROM assets"
+            " JOIN sources ON sources.id = source_id JOIN items USING (content_id)"
+            " WHERE items.id = ?",
             [number],
         ).fetchall()
         names = ("width", "height", "format", "taken_at", "camera", "latitude", "longitude")

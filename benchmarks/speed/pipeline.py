@@ -77,8 +77,9 @@ class MmsearchCommand:
                 segment_vectors = read_segment(self.layout, segment)
                 rows |= dict(zip(segment_vectors.ids.tolist(), segment_vectors.images, strict=True))
             files = catalog.list_files_under(catalog.roots()[0].id, b"")
+            ids = catalog.find_item_ids([file.digest for file in files.values()])
             return {
-                Path(os.fsdecode(path)).name: rows[file.image_id] for path, file in files.items()
+                Path(os.fsdecode(path)).name: rows[ids[file.digest]] for path, file in files.items()
             }
 
 

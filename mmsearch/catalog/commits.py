@@ -1,7 +1,8 @@
-"""Rows of segments, of their pictures and of files."""
+"""Rows of segments, embeddings, items, contents and assets."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,14 +13,24 @@ from sqlalchemy.exc import IntegrityError
 
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.metadata import files_metadata_to_json, metadata_columns
-from mmsearch.catalog.rows import storable
-from mmsearch.catalog.tables import FILES, IMAGES, SEGMENTS, TAGS, TEXTS
-from mmsearch.catalog.texts import delete_embedded_texts, insert_texts, update_file_texts
+from mmsearch.catalog.rows import (
+    IN_IDS,
+    SERVING,
+    chunks,
+    scalar,
+    storable,
+)
+from mmsearch.catalog.sqlalchemy_engine import as_read_connection
+from mmsearch.catalog.tables import ASSETS, CONTENTS, EMBEDDINGS, ITEMS, SEGMENTS, STALE_ROWS
+from mmsearch.catalog.texts import replace_embedded_texts, update_asset_texts
 from mmsearch.core.records import EncodedPicture, ScannedFile, Segment, ShardCommit
+
+IMAGE_KIND = "image"
+"""Value of ``contents.kind`` for still pictures."""
 
 
 def segment_values(segment: Segment) -> dict[str, Any]:
-    """Return the columns that the tables of segments and of staged segments share."""
+    """Return the columns of a segment, without its space."""
     return {
         "number": segment.number,
         **asdict(segment.file_ref),
@@ -43,89 +54,122 @@ def has_segment(db: ReadConnection, segment: Segment) -> bool:
 
 
 def add_segment(
-    connection: Connection, segment: Segment, pictures: Sequence[EncodedPicture]
+    connection: Connection,
+    segment: Segment,
+    pictures: Sequence[EncodedPicture],
+    state: str = SERVING,
+    *,
+    stale_ids: Sequence[int] = (),
 ) -> None:
-    """Write the rows of a segment and of its pictures.
+    """Write the rows of a segment, of its embeddings, and of items that are new or read again.
+
+    A former embedding of an item in the same space becomes a stale row of its segment.
+
+    Args:
+        connection: A connection in a transaction.
+        segment: The segment.
+        pictures: The pictures of its rows.
+        state: State of the space of the segment.
+        stale_ids: Ids of other rows of the segment, which are not used.
 
     Raises:
         ValueError: The segment and its pictures contradict each other or the catalog.
     """
-    if segment.rows != len(pictures):
+    if segment.rows != len(pictures) + len(stale_ids):
         raise ValueError(
             f"segment {segment.number} has {segment.rows} rows for {len(pictures)} pictures"
         )
-    replacements = [item for item in pictures if item.replaces is not None]
-    _release_digests(connection, replacements)
-    images = [
-        {
-            "id": item.id,
-            "digest": item.digest,
-            "width": item.picture.width,
-            "height": item.picture.height,
-            "format": storable(item.picture.format),
-            "damage": storable(item.picture.damage),
-            **metadata_columns(item.picture),
-            "texts_digest": item.texts_digest,
-            "segment": segment.number,
-        }
-        for item in pictures
-    ]
+    db = as_read_connection(connection)
+    space_id = scalar(db, "SELECT id FROM spaces WHERE state = ?", [state])
+    existing = _load_digests(db, [item.id for item in pictures])
+    for item in pictures:
+        if existing.get(item.id, item.digest) != item.digest:
+            raise ValueError(f"item {item.id} already exists with another content")
+    decoded = [item for item in pictures if not item.keep_texts]
     try:
-        connection.execute(insert(SEGMENTS), segment_values(segment))
-        insert_rows(connection, IMAGES, images)
+        values = segment_values(segment) | {"space_id": space_id}
+        connection.execute(insert(SEGMENTS), values)
+        _insert_items(connection, [item for item in decoded if item.id not in existing])
+        _update_items(connection, [item for item in decoded if item.id in existing])
+        _discard_embeddings(connection, space_id, [i.id for i in pictures if i.id in existing])
+        embeddings = [
+            {
+                "item_id": item.id,
+                "space_id": space_id,
+                "segment": segment.number,
+                "texts_digest": item.texts_digest,
+            }
+            for item in pictures
+        ]
+        insert_rows(connection, EMBEDDINGS, embeddings)
+        stale_rows = [{"segment": segment.number, "item_id": number} for number in stale_ids]
+        insert_rows(connection, STALE_ROWS, stale_rows)
     except IntegrityError as error:
         raise ValueError(
             f"segment {segment.number} repeats a file name, a picture's id or its content:"
             f" {error.orig}"
         ) from error
-    _keep_embedded_metadata(connection, [item for item in replacements if item.keep_texts])
-    _move_references(connection, replacements)
-    delete_embedded_texts(connection, [item.id for item in replacements if not item.keep_texts])
-    insert_texts(
-        connection,
-        [
-            (item.id, None, embedded, None)
-            for item in pictures
-            if not item.keep_texts
-            for embedded in item.picture.texts
-        ],
+    replace_embedded_texts(connection, {item.id: item.picture.texts for item in decoded})
+
+
+def _load_digests(db: ReadConnection, item_ids: Sequence[int]) -> dict[int, bytes]:
+    """Return the digests of the contents of existing items."""
+    return dict(
+        db.query(
+            "SELECT items.id, digest FROM items JOIN contents ON contents.id = content_id"  # noqa: S608
+            f" WHERE items.id {IN_IDS}",
+            [json.dumps(list(item_ids))],
+        )
     )
 
 
-def _release_digests(connection: Connection, replacements: Sequence[EncodedPicture]) -> None:
-    """Mark the replaced rows as superseded and free their digests for the new rows."""
-    if replacements:
-        connection.execute(
-            update(IMAGES)
-            .where(IMAGES.c.id == bindparam("former"))
-            .values(digest=bindparam("freed"), superseded=1, retell=0),
-            [
-                {"former": item.replaces, "freed": item.digest + f":{item.replaces}".encode()}
-                for item in replacements
-            ],
-        )
+def _insert_items(connection: Connection, pictures: Sequence[EncodedPicture]) -> None:
+    """Write the rows of new items and of their contents."""
+    if not pictures:
+        return
+    contents = [{"digest": item.digest, "kind": IMAGE_KIND} for item in pictures]
+    connection.execute(insert(CONTENTS).on_conflict_do_nothing(), contents)
+    content_ids = {}
+    for chunk in chunks([item.digest for item in pictures]):
+        statement = select(CONTENTS.c.digest, CONTENTS.c.id, CONTENTS.c.asset_count)
+        for digest, content_id, count in connection.execute(
+            statement.where(CONTENTS.c.digest.in_(chunk))
+        ):
+            content_ids[digest] = {"content_id": content_id, "is_live": int(count > 0)}
+    rows = [{"id": item.id, **content_ids[item.digest], **_item_values(item)} for item in pictures]
+    connection.execute(insert(ITEMS), rows)
 
 
-def _keep_embedded_metadata(connection: Connection, kept: Sequence[EncodedPicture]) -> None:
-    """Copy what the picture files say to the new rows, which have the merged metadata."""
-    if kept:
-        embedded = select(IMAGES.c.embedded).where(IMAGES.c.id == bindparam("former"))
-        connection.execute(
-            update(IMAGES)
-            .where(IMAGES.c.id == bindparam("present"))
-            .values(embedded=embedded.scalar_subquery()),
-            [{"former": item.replaces, "present": item.id} for item in kept],
-        )
+def _update_items(connection: Connection, pictures: Sequence[EncodedPicture]) -> None:
+    """Write what picture files say that were read again; then it must be merged again."""
+    if not pictures:
+        return
+    rows = [
+        {"key": item.id, "embedded": None, "must_merge": 1, **_item_values(item)}
+        for item in pictures
+    ]
+    columns: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name != "key"}
+    connection.execute(update(ITEMS).where(ITEMS.c.id == bindparam("key")).values(columns), rows)
 
 
-def _move_references(connection: Connection, replacements: Sequence[EncodedPicture]) -> None:
-    for table in (FILES, TEXTS, TAGS) if replacements else ():
-        connection.execute(
-            update(table)
-            .where(table.c.image_id == bindparam("former"))
-            .values(image_id=bindparam("present")),
-            [{"former": item.replaces, "present": item.id} for item in replacements],
-        )
+def _item_values(item: EncodedPicture) -> dict[str, Any]:
+    """Return the columns of an item that come from its picture file."""
+    return {
+        "width": item.picture.width,
+        "height": item.picture.height,
+        "format": storable(item.picture.format),
+        "damage": storable(item.picture.damage),
+        **metadata_columns(item.picture),
+    }
+
+
+def _discard_embeddings(connection: Connection, space_id: int, item_ids: Sequence[int]) -> None:
+    """Delete the embeddings of items in a space; their rows become stale."""
+    for chunk in chunks(item_ids):
+        is_former = (EMBEDDINGS.c.space_id == space_id) & EMBEDDINGS.c.item_id.in_(chunk)
+        former = select(EMBEDDINGS.c.segment, EMBEDDINGS.c.item_id).where(is_former)
+        connection.execute(insert(STALE_ROWS).from_select(["segment", "item_id"], former))
+        connection.execute(delete(EMBEDDINGS).where(is_former))
 
 
 def insert_rows(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
@@ -134,72 +178,95 @@ def insert_rows(connection: Connection, table: Table, rows: list[dict[str, Any]]
         connection.execute(insert(table), rows)
 
 
-def delete_files(connection: Connection, shard: ShardCommit) -> None:
-    """Delete the files that a shard removes."""
+def delete_assets(connection: Connection, shard: ShardCommit) -> None:
+    """Delete the assets that a shard removes."""
     if shard.removed:
         connection.execute(
-            delete(FILES).where(
-                FILES.c.root_id == shard.root_id, FILES.c.path == bindparam("dropped_path")
+            delete(ASSETS).where(
+                ASSETS.c.source_id == shard.root_id, ASSETS.c.key == bindparam("dropped_key")
             ),
-            [{"dropped_path": path} for path in shard.removed],
+            [{"dropped_key": path} for path in shard.removed],
         )
 
 
-def upsert_files(connection: Connection, shard: ShardCommit, image_ids: Mapping[bytes, int]) -> int:
-    """Write files with their texts; return the number of captions from tables removed.
+def upsert_assets(
+    connection: Connection,
+    shard: ShardCommit,
+    contents: Mapping[bytes, tuple[int, int]],
+) -> int:
+    """Write assets with their texts; return the number of captions from tables removed.
 
-    ``image_ids`` are the ids of the pictures by digest.
+    Args:
+        connection: A connection in a transaction.
+        shard: The shard with the assets.
+        contents: Ids of the contents and of their first items, by digest.
     """
     rows = []
     for placed in shard.indexed:
-        image_id = image_ids.get(placed.digest)
-        if image_id is None:
+        if placed.digest not in contents:
             digest_hex = placed.digest.hex()
             raise ValueError(f"{placed.file.path!r} has content {digest_hex}, which has no vector")
         metadata = files_metadata_to_json(placed.overrides, placed.fallbacks)
         rows.append(
-            _file_row(shard, placed.file, placed.digest)
-            | {"image_id": image_id, "texts_key": placed.texts_key, "metadata": metadata}
+            _asset_row(shard, placed.file, placed.digest)
+            | {
+                "content_id": contents[placed.digest][0],
+                "texts_key": placed.texts_key,
+                "metadata": metadata,
+            }
         )
     for file, digest, reason in shard.failed:
-        rows.append(_file_row(shard, file, digest) | {"error": storable(reason)})
+        rows.append(_asset_row(shard, file, digest) | {"error": storable(reason)})
     if not rows:
         return 0
-    upsert = insert(FILES)
+    upsert = insert(ASSETS)
     new_values = upsert.excluded
-    columns = [name for name in rows[0] if name not in ("root_id", "path")]
+    columns = [name for name in rows[0] if name not in ("source_id", "key")]
     connection.execute(
         upsert.on_conflict_do_update(
-            index_elements=["root_id", "path"],
+            index_elements=["source_id", "key"],
             set_={name: new_values[name] for name in columns},
             # An unchanged row must not count as a change.
-            where=or_(*(FILES.c[name].is_distinct_from(new_values[name]) for name in columns)),
+            where=or_(*(ASSETS.c[name].is_distinct_from(new_values[name]) for name in columns)),
         ),
         rows,
     )
-    return update_file_texts(connection, shard, image_ids)
+    item_ids = {digest: item_id for digest, (_, item_id) in contents.items()}
+    return update_asset_texts(connection, shard, item_ids)
 
 
-def _file_row(shard: ShardCommit, file: ScannedFile, digest: bytes) -> dict[str, Any]:
+def _asset_row(shard: ShardCommit, file: ScannedFile, digest: bytes) -> dict[str, Any]:
     return {
-        "root_id": shard.root_id,
-        "path": file.path,
+        "source_id": shard.root_id,
+        "key": file.path,
         "size": file.size,
         "mtime_ns": file.mtime_ns,
         "ctime_ns": file.ctime_ns,
         "checked_ns": shard.checked_ns,
         "digest": digest,
-        "image_id": None,
+        "content_id": None,
         "error": None,
         "texts_key": b"",
         "metadata": None,
     }
 
 
-def mark_failed(connection: Connection, image_ids: Sequence[int], reason: str) -> None:
-    """Mark the files of at most `MAX_SQL_PARAMETERS` pictures for a retry by the next run."""
+def mark_failed(connection: Connection, item_ids: Sequence[int], reason: str) -> None:
+    """Mark the assets of at most `MAX_SQL_PARAMETERS` items for a retry by the next run."""
+    contents = select(ITEMS.c.content_id).where(ITEMS.c.id.in_(item_ids))
     connection.execute(
-        update(FILES)
-        .where(FILES.c.image_id.in_(image_ids))
-        .values(image_id=None, error=storable(reason), digest=b"")
+        update(ASSETS)
+        .where(ASSETS.c.content_id.in_(contents))
+        .values(content_id=None, error=storable(reason), digest=b"")
     )
+
+
+def delete_items(connection: Connection, item_ids: Sequence[int]) -> None:
+    """Delete at most `MAX_SQL_PARAMETERS` items, and the contents that are left without items."""
+    connection.execute(delete(ITEMS).where(ITEMS.c.id.in_(item_ids)))
+    delete_empty_contents(connection)
+
+
+def delete_empty_contents(connection: Connection) -> None:
+    """Delete the contents that have no items."""
+    connection.execute(delete(CONTENTS).where(CONTENTS.c.id.not_in(select(ITEMS.c.content_id))))

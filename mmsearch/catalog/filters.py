@@ -51,35 +51,36 @@ _DEADLINE_CHECK_PATHS = 16
 """Paths per deadline check: matching the longest path with the most patterns takes 30 ms."""
 
 _ORIENTATION = (
-    "CASE WHEN images.width > images.height THEN 'landscape'"
-    " WHEN images.width < images.height THEN 'portrait' ELSE 'square' END"
+    "CASE WHEN items.width > items.height THEN 'landscape'"
+    " WHEN items.width < items.height THEN 'portrait' ELSE 'square' END"
 )
 
 _FIELDS: dict[str, str] = {
-    "width": "images.width",
-    "height": "images.height",
-    "megapixels": "(CAST(images.width AS REAL) * images.height / 1e6)",
-    "aspect": "(CAST(images.width AS REAL) / images.height)",
-    "format": "images.format",
+    "width": "items.width",
+    "height": "items.height",
+    "megapixels": "(CAST(items.width AS REAL) * items.height / 1e6)",
+    "aspect": "(CAST(items.width AS REAL) / items.height)",
+    "format": "items.format",
     "orientation": _ORIENTATION,
-    "taken_at": "images.taken_at",
-    "taken_from": "images.taken_from",
-    "camera": "images.camera",
-    "lens": "images.lens",
-    "rating": "images.rating",
-    "label": "images.label",
-    "damage": "images.damage",
-    "latitude": "images.latitude",
-    "longitude": "images.longitude",
+    "taken_at": "items.taken_at",
+    "taken_from": "items.taken_from",
+    "camera": "items.camera",
+    "lens": "items.lens",
+    "rating": "items.rating",
+    "label": "items.label",
+    "damage": "items.damage",
+    "latitude": "items.latitude",
+    "longitude": "items.longitude",
     # All files of a picture have the same content, so min() picks any of their equal sizes.
-    "size_bytes": "(SELECT min(files.size) FROM files WHERE files.image_id = images.id)",
+    "size_bytes": "(SELECT min(assets.size) FROM assets"
+    " WHERE assets.content_id = items.content_id)",
 }
-"""SQL expression of each field that has one value, for a row of ``images``."""
+"""SQL expression of each field that has one value, for a row of ``items``."""
 
 _OPERATORS = {name: name for name in ("!=", "<", "<=", ">", ">=", "+", "-", "*", "/")} | {"==": "="}
 """SQL operators by the operator of a comparison or of arithmetic."""
 
-_TAGS = "SELECT 1 FROM tags WHERE tags.image_id = images.id"
+_TAGS = "SELECT 1 FROM tags WHERE tags.item_id = items.id"
 _LIST_FIELD_KINDS = {
     "tags": "keywords",
     "people": "people",
@@ -88,13 +89,13 @@ _LIST_FIELD_KINDS = {
 }
 """Kind of the texts that hold the values of a field of a condition, or of a filter."""
 
-_FILES = "SELECT 1 FROM files WHERE files.image_id = images.id"
+_ASSETS = "SELECT 1 FROM assets WHERE assets.content_id = items.content_id"
 
 _NESTING_MESSAGE = "parser stack overflow"
 """SQLite's error for about 50 expressions inside each other; it has no code of its own."""
 
 _MODIFIED_AT = (
-    "strftime('%Y-%m-%dT%H:%M:%S', files.mtime_ns / 1000000000, 'unixepoch', 'localtime')"
+    "strftime('%Y-%m-%dT%H:%M:%S', assets.mtime_ns / 1000000000, 'unixepoch', 'localtime')"
 )
 
 
@@ -107,11 +108,11 @@ def filter_ids(db: ReadConnection, filters: Filters) -> Ids:
     _check_lengths(filters)
     db.connection.create_function(FOLD_FUNCTION, 1, fold_text, deterministic=True)
     where = _WhereClause()
-    condition = " AND ".join(["images.file_count > 0", *where.conditions(filters)])
+    condition = " AND ".join(["items.is_live = 1", *where.conditions(filters)])
     try:
         matches = db.query(
-            "SELECT images.id, images.latitude, images.longitude FROM images"  # noqa: S608
-            f" WHERE {condition} ORDER BY images.id",
+            "SELECT items.id, items.latitude, items.longitude FROM items"  # noqa: S608
+            f" WHERE {condition} ORDER BY items.id",
             where.values,
         )
         ids = np.array([row[0] for row in matches], dtype=np.int64)
@@ -150,7 +151,7 @@ def _check_lengths(filters: Filters) -> None:
 
 
 class _WhereClause:
-    """Conditions on rows of ``images`` as SQL text.
+    """Conditions on rows of ``items`` as SQL text.
 
     Attributes:
         values: Values of the named parameters in the text.
@@ -162,23 +163,23 @@ class _WhereClause:
     def conditions(self, filters: Filters) -> Iterator[str]:  # noqa: C901 - one case per filter
         """Yield one condition for each filter that is set."""
         if filters.min_width is not None:
-            yield f"images.width >= {self._bind(filters.min_width)}"
+            yield f"items.width >= {self._bind(filters.min_width)}"
         if filters.min_height is not None:
-            yield f"images.height >= {self._bind(filters.min_height)}"
+            yield f"items.height >= {self._bind(filters.min_height)}"
         if filters.orientation is not None:
             yield f"{_ORIENTATION} = {self._bind(filters.orientation)}"
         if filters.after is not None or filters.before is not None:
             yield self._date(filters.after, filters.before, file_dates=filters.file_dates)
         if filters.formats:
             names = ", ".join(self._bind(fold_text(name)) for name in filters.formats)
-            yield f"{_folded('images.format')} IN ({names})"
+            yield f"{_folded('items.format')} IN ({names})"
         if filters.cameras:
-            yield _any(self._contains("images.camera", part) for part in filters.cameras)
+            yield _any(self._contains("items.camera", part) for part in filters.cameras)
         for field in ("tags", "people", "places"):
             for value in getattr(filters, field):
                 yield self._has_value(_LIST_FIELD_KINDS[field], value)
         if filters.min_rating is not None:
-            yield f"coalesce(images.rating >= {self._bind(filters.min_rating)}, 0)"
+            yield f"coalesce(items.rating >= {self._bind(filters.min_rating)}, 0)"
         if filters.near is not None:
             yield self._near_latitude(filters.near)
         if filters.where is not None:
@@ -212,11 +213,10 @@ class _WhereClause:
         if before is not None:
             bounds.append(f"< {self._bind(before)}")
         taken, modified = (
-            _all(f"{date} {bound}" for bound in bounds)
-            for date in ("images.taken_at", _MODIFIED_AT)
+            _all(f"{date} {bound}" for bound in bounds) for date in ("items.taken_at", _MODIFIED_AT)
         )
-        by_file = f"EXISTS ({_FILES} AND {modified})" if file_dates else "0"
-        return f"CASE WHEN images.taken_at IS NULL THEN {by_file} ELSE {taken} END"
+        by_file = f"EXISTS ({_ASSETS} AND {modified})" if file_dates else "0"
+        return f"CASE WHEN items.taken_at IS NULL THEN {by_file} ELSE {taken} END"
 
     def _near_latitude(self, near: GeoCircle) -> str:
         """Return the condition that the place is known and in the circle's range of latitudes.
@@ -226,7 +226,7 @@ class _WhereClause:
         margin_deg = math.degrees(near.km / EARTH_RADIUS_KM) + 1e-6
         low = self._bind(near.latitude - margin_deg)
         high = self._bind(near.latitude + margin_deg)
-        return f"images.latitude BETWEEN {low} AND {high} AND images.longitude IS NOT NULL"
+        return f"items.latitude BETWEEN {low} AND {high} AND items.longitude IS NOT NULL"
 
     def _condition(self, condition: Condition) -> str:
         """Return a condition that is never NULL."""
@@ -309,7 +309,7 @@ def _ids_matching_paths(
 ) -> Ids:
     """Return the ids of the pictures that meet a condition and have a file matching a pattern."""
     # Patterns are checked in an index without folders, too.
-    roots = dict(db.query("SELECT id, path FROM roots")) or {0: b"/"}
+    roots = dict(db.query("SELECT id, uri FROM sources")) or {0: b"/"}
     files = {pattern: _find_file(db, roots, pattern) for pattern in patterns}
     globs = _compile_globs(roots, [_to_glob(roots, p, files[p]) for p in patterns])
     # The path of an indexed file means this file, not another whose name differs in case.
@@ -318,18 +318,18 @@ def _ids_matching_paths(
     folded = {(root_id, fold_path(path)) for root_id, path in exact}
     # The alias keeps this table apart from the subqueries on files in the condition.
     candidates = db.query(
-        "SELECT placed.image_id, placed.root_id, placed.path FROM files AS placed"  # noqa: S608
-        f" JOIN images ON images.id = placed.image_id WHERE {condition}",
+        "SELECT items.id, placed.source_id, placed.key FROM assets AS placed"  # noqa: S608
+        f" JOIN items USING (content_id) WHERE {condition}",
         values,
     )
-    image_ids = set()
-    for index, (image_id, root_id, path) in enumerate(candidates):
+    item_ids = set()
+    for index, (item_id, root_id, path) in enumerate(candidates):
         if index % _DEADLINE_CHECK_PATHS == 0 and deadlines.is_expired():
             raise deadlines.deadline_error()
         is_other = folded and (root_id, path) not in exact and (root_id, fold_path(path)) in folded
         if (others if is_other else globs)[root_id].matches(os.fsdecode(path)):
-            image_ids.add(image_id)
-    return np.array(sorted(image_ids), dtype=np.int64)
+            item_ids.add(item_id)
+    return np.array(sorted(item_ids), dtype=np.int64)
 
 
 def _compile_globs(roots: Mapping[int, bytes], patterns: Sequence[str]) -> dict[int, Globs]:
@@ -350,7 +350,7 @@ def _find_file(
             for root_id, folder in roots.items():
                 relative_path = relative_to(folder, path)
                 if relative_path and db.query(
-                    "SELECT 1 FROM files WHERE root_id = ? AND path = ?", [root_id, relative_path]
+                    "SELECT 1 FROM assets WHERE source_id = ? AND key = ?", [root_id, relative_path]
                 ):
                     return root_id, relative_path
     return None

@@ -80,7 +80,7 @@ class _Postings:
 
     Attributes:
         text_ids: int64 (n,).
-        image_ids: int64 (n,), the picture of each text.
+        item_ids: int64 (n,), the picture of each text.
         bounds: float64 (n,), the most that each match can count.
         lengths: int64 (n,), number of characters of each text.
         levels: int64 (n,), 2 if the text may hold the word itself, 1 if it may hold an inflection
@@ -88,7 +88,7 @@ class _Postings:
     """
 
     text_ids: Ids
-    image_ids: Ids
+    item_ids: Ids
     bounds: NDArray[np.float64]
     lengths: NDArray[np.int64]
     levels: NDArray[np.int64]
@@ -164,9 +164,9 @@ class FullText:
         """Return a bool mask (n,) of the pictures that have a text other than file names."""
         # The unary plus keeps SQLite from scanning all texts of those sources.
         rows = self._query(
-            "SELECT DISTINCT image_id FROM texts WHERE source <> 'filename'"
+            "SELECT DISTINCT item_id FROM texts WHERE source <> 'filename'"
             " AND +source IN (SELECT value FROM json_each(:sources))"
-            " AND image_id IN (SELECT value FROM json_each(:ids))",
+            " AND item_id IN (SELECT value FROM json_each(:ids))",
             ids=json.dumps(ids.tolist()),
         )
         return np.isin(ids, [row[0] for row in rows])
@@ -203,18 +203,18 @@ class FullText:
         literals = [phrase.literal for phrase in phrases if phrase.literal]
         best: dict[int, tuple[tuple[float, int], MatchedText]] = {}
         rows = self._query(
-            "SELECT id, image_id, kind, language, text FROM texts"
-            " WHERE image_id IN (SELECT value FROM json_each(:ids))"
+            "SELECT id, item_id, kind, language, text FROM texts"
+            " WHERE item_id IN (SELECT value FROM json_each(:ids))"
             " AND +source IN (SELECT value FROM json_each(:sources))",
-            ids=json.dumps([int(image_id) for image_id in ids]),
+            ids=json.dumps([int(item_id) for item_id in ids]),
         )
-        for text_id, image_id, kind, language, text in rows:
+        for text_id, item_id, kind, language, text in rows:
             weight, spans = self._find_spans(text, tokens, literals, exact_words)
             if spans:
                 known = "folder" if kind == "filename" else kind
                 rank = (weight * KIND_EVIDENCE.get(known, OTHER_EVIDENCE), -text_id)
-                if image_id not in best or rank > best[image_id][0]:
-                    best[image_id] = rank, MatchedText(kind, language, text, spans)
+                if item_id not in best or rank > best[item_id][0]:
+                    best[item_id] = rank, MatchedText(kind, language, text, spans)
         return [best[int(i)][1] if int(i) in best else None for i in ids]
 
     # --- scores ---
@@ -260,9 +260,9 @@ class FullText:
             weights = [_idf(count, num_pictures) for count in frequencies]
         bits = [-math.log2(max(n, 1) / (num_pictures + UNSEEN_PICTURES)) for n in frequencies]
         scores, evidence, reached = np.zeros((3, len(ids)))
-        for row, image_id in enumerate(ids.tolist()):
+        for row, item_id in enumerate(ids.tolist()):
             coverage = nats = surprise = 0.0
-            for match, weight, bit in zip(matches.get(image_id, ()), weights, bits, strict=False):
+            for match, weight, bit in zip(matches.get(item_id, ()), weights, bits, strict=False):
                 weighted = weight * match.exactness
                 scores[row] += weighted * min(match.nats, FULL_SCORE_EVIDENCE)
                 reached[row] += weighted * match.most_nats
@@ -292,10 +292,10 @@ class FullText:
             return _PhraseMatches(no_ids, nothing, nothing, nothing, nothing, 0.0)
         found = self._run_postings(Token("words", " ".join(words)), quote(" ".join(words)), allowed)
         ids, lengths, _ = _best_pictures([found], [1.0], max(limit, MAX_MATCHED_PICTURES))
-        texts = self._read_texts(found.text_ids[np.isin(found.image_ids, ids)])
+        texts = self._read_texts(found.text_ids[np.isin(found.item_ids, ids)])
         exact = {
-            image_id
-            for image_id, _, text, _ in texts.values()
+            item_id
+            for item_id, _, text, _ in texts.values()
             if _find_sequence([fold_case(word) for word in WORD.findall(text)], words)
         }
         is_exact = np.isin(ids, list(exact))
@@ -337,7 +337,7 @@ class FullText:
             condition = f"{token.table} MATCH :query"
         # One row of arrays is much faster than a row for each text.
         rows = self._query(
-            "SELECT json_group_array(texts.id), json_group_array(texts.image_id),"  # noqa: S608
+            "SELECT json_group_array(texts.id), json_group_array(texts.item_id),"  # noqa: S608
             f" json_group_array(length(texts.text) * 16 + {_KIND_CODE}) FROM {source_table}"
             f" WHERE {condition}"
             " AND +texts.source IN (SELECT value FROM json_each(:sources))",
@@ -349,9 +349,9 @@ class FullText:
             columns = columns[:, ~np.isin(columns[1], self._deleted_ids)]
         if allowed is not None:
             columns = columns[:, np.isin(columns[1], allowed)]
-        text_ids, image_ids, codes = columns
+        text_ids, item_ids, codes = columns
         bounds = _CODE_EVIDENCE[codes % 16]
-        return _Postings(text_ids, image_ids, bounds, codes // 16, np.full(len(codes), 2))
+        return _Postings(text_ids, item_ids, bounds, codes // 16, np.full(len(codes), 2))
 
     def _classify(
         self,
@@ -366,13 +366,13 @@ class FullText:
         """
         tokens_by_text: dict[int, list[int]] = {}
         for number, found in enumerate(postings):
-            for text_id in found.text_ids[np.isin(found.image_ids, ids)].tolist():
+            for text_id in found.text_ids[np.isin(found.item_ids, ids)].tolist():
                 tokens_by_text.setdefault(text_id, []).append(number)
         texts = self._read_texts(tokens_by_text)
         known: list[dict[str, float]] = [{} for _ in tokens]
         results: list[tuple[int, int, float, float]] = []
         for text_id, numbers in tokens_by_text.items():
-            image_id, kind, text, path = texts[text_id]
+            item_id, kind, text, path = texts[text_id]
             words = WORD.findall(text.casefold())
             name = _stem(path) if kind == "filename" else ""
             for number in numbers:
@@ -380,22 +380,22 @@ class FullText:
                 exactness, word = _match_text(token, words, known[number])
                 is_folder = kind == "filename" and word not in name
                 nats = KIND_EVIDENCE.get("folder" if is_folder else kind, OTHER_EVIDENCE)
-                results.append((image_id, number, exactness, nats))
+                results.append((item_id, number, exactness, nats))
                 if exactness >= INFLECTED and token.table == "words":
                     exact_words.add(token.value)
         matches: dict[int, list[_Match]] = {}
-        for image_id, number, exactness, nats in results:
+        for item_id, number, exactness, nats in results:
             if exactness < INFLECTED and tokens[number].value in exact_words:
                 continue
-            found_tokens = matches.setdefault(image_id, [_Match() for _ in tokens])
+            found_tokens = matches.setdefault(item_id, [_Match() for _ in tokens])
             found_tokens[number].update(exactness, nats)
         return matches
 
     def _read_texts(self, text_ids: Iterable[int]) -> dict[int, tuple[int, str, str, bytes | None]]:
         """Return the picture id, the kind, the text and the path of the file of texts, by id."""
         rows = self._query(
-            "SELECT texts.id, texts.image_id, texts.kind, texts.text, files.path FROM texts"
-            " LEFT JOIN files ON texts.kind = 'filename' AND files.id = texts.file_id"
+            "SELECT texts.id, texts.item_id, texts.kind, texts.text, assets.key FROM texts"
+            " LEFT JOIN assets ON texts.kind = 'filename' AND assets.id = texts.asset_id"
             " WHERE texts.id IN (SELECT value FROM json_each(:ids))",
             ids=json.dumps([int(text_id) for text_id in text_ids]),
         )
@@ -459,7 +459,7 @@ _LEVEL_BOUNDS = np.array([FOLDED, INFLECTED, EXACT])
 
 def _count_pictures(found: _Postings) -> int:
     """Return the number of pictures with a word, or else with its inflections, or its stem."""
-    best = found.image_ids[found.levels == found.levels.max(initial=0)]
+    best = found.item_ids[found.levels == found.levels.max(initial=0)]
     return len(np.unique(best))
 
 
@@ -495,13 +495,13 @@ def _best_pictures(
         the other pictures can score: 0 without others.
     """
     ids, rows = np.unique(
-        np.concatenate([found.image_ids for found in postings]), return_inverse=True
+        np.concatenate([found.item_ids for found in postings]), return_inverse=True
     )
     bounds = np.zeros(len(ids))
     lengths = np.full(len(ids), np.inf)
     start = 0
     for found, weight in zip(postings, weights, strict=True):
-        own_rows = rows[start : start + len(found.image_ids)]
+        own_rows = rows[start : start + len(found.item_ids)]
         start += len(own_rows)
         token_bounds = np.zeros(len(ids))
         np.maximum.at(token_bounds, own_rows, found.bounds)

@@ -21,32 +21,53 @@ from mmsearch.core.errors import DamagedFileError, MMSearchError
 # Statements that must return no rows, and the message for the rows that they return.
 _INVARIANTS = (
     (
-        "SELECT id FROM images WHERE file_count <>"
-        " (SELECT count(*) FROM files WHERE files.image_id = images.id)",
+        "SELECT id FROM contents WHERE asset_count <>"
+        " (SELECT count(*) FROM assets WHERE assets.content_id = contents.id)",
         "{count} pictures have a wrong file count",
     ),
     (
+        "SELECT items.id FROM items JOIN contents ON contents.id = content_id"
+        " WHERE is_live <> (asset_count > 0)",
+        "{count} pictures are shown or hidden although they should not be",
+    ),
+    (
+        "SELECT id FROM contents WHERE id NOT IN (SELECT content_id FROM items)",
+        "{count} contents have no picture",
+    ),
+    (
         "SELECT number FROM segments WHERE rows <>"
-        " (SELECT count(*) FROM images WHERE images.segment = segments.number)",
+        " (SELECT count(*) FROM embeddings WHERE embeddings.segment = segments.number)"
+        " + (SELECT count(*) FROM stale_rows WHERE stale_rows.segment = segments.number)",
         "{count} segments have a number of pictures that differs from their number of vectors",
     ),
     (
-        "SELECT texts.id FROM texts JOIN files ON files.id = texts.file_id"
-        " WHERE files.image_id IS NOT texts.image_id",
+        "SELECT item_id FROM embeddings JOIN segments ON segments.number = embeddings.segment"
+        " WHERE segments.space_id IS NOT embeddings.space_id",
+        "{count} pictures have a vector in a segment of another encoder",
+    ),
+    (
+        "SELECT id FROM items WHERE id NOT IN (SELECT item_id FROM embeddings JOIN spaces"
+        " ON spaces.id = space_id WHERE state = 'serving')",
+        "{count} pictures have no vector",
+    ),
+    (
+        "SELECT texts.id FROM texts JOIN assets ON assets.id = texts.asset_id"
+        " JOIN items ON items.id = texts.item_id"
+        " WHERE assets.content_id IS NOT items.content_id",
         "{count} texts belong to a different picture than their file",
     ),
     (
         "SELECT tags.id FROM tags JOIN texts ON texts.id = tags.text_id"
-        " WHERE tags.image_id <> texts.image_id",
+        " WHERE tags.item_id <> texts.item_id",
         "{count} keywords belong to a different picture than their text",
     ),
     (
-        "SELECT id FROM files WHERE image_id IS NOT NULL AND length(digest) <> 32",
+        "SELECT id FROM assets WHERE content_id IS NOT NULL AND length(digest) <> 32",
         "{count} files have an invalid digest",
     ),
     (
-        "SELECT images.id FROM files JOIN images ON images.id = files.image_id"
-        " WHERE images.digest <> files.digest",
+        "SELECT contents.id FROM assets JOIN contents ON contents.id = assets.content_id"
+        " WHERE contents.digest <> assets.digest",
         "{count} files have a different digest than their picture",
     ),
 )

@@ -10,36 +10,51 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, text, update
+from sqlalchemy import Connection, delete, insert, select, text, update
 
-from mmsearch.catalog.commits import add_segment, mark_failed
+from mmsearch.catalog.commits import add_segment, delete_items, mark_failed
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.identity import CALIBRATION_KEY, parse_calibration
 from mmsearch.catalog.metadata import merge_changed_metadata
 from mmsearch.catalog.reader import UNFINISHED_REPAIR_KEY
 from mmsearch.catalog.rows import (
+    BUILDING,
+    IN_IDS,
     chunks,
-    find_image_ids,
+    find_contents,
     is_root_path,
     is_safe_relative_path,
-    read_segment_image_ids,
+    read_segment_item_ids,
 )
 from mmsearch.catalog.salvage import MAX_ROWID, SEQUENCE_COLUMNS, DamagedCatalog, read_settings
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection, vacuum, write_transaction
-from mmsearch.catalog.tables import FILES, IMAGES, ROOTS, RUNS, SEGMENTS, SETTINGS, STAGED_IMAGES
+from mmsearch.catalog.tables import (
+    ASSETS,
+    EMBEDDINGS,
+    ITEMS,
+    RUNS,
+    SEGMENTS,
+    SETTINGS,
+    SOURCES,
+    STALE_ROWS,
+)
 from mmsearch.catalog.texts import clear_stale, insert_texts
-from mmsearch.catalog.writer import SqliteWriter, add_generation, ensure_root
+from mmsearch.catalog.writer import FOLDER_KIND, SqliteWriter, add_generation, ensure_root
 from mmsearch.core.records import EncodedPicture, SalvageResult, Segment
 from mmsearch.core.types import Text, TextSource
 
 BATCH_ROWS = 1000
 
-_SEQUENCE_TABLES = ("roots", "segments", "images", "built_indexes", "generations")
+_SEQUENCE_TABLES = {
+    name: name
+    for name in ("sources", "segments", "contents", "items", "built_indexes", "generations")
+} | {"roots": "sources", "images": "items"}
+"""Tables by the name of their sequence, now or in format 1."""
 
-_FILE_COLUMNS = {
+_ASSET_COLUMNS = {
     "id": "integer",
-    "root_id": "integer",
-    "path": "blob",
+    "source_id": "integer",
+    "key": "blob",
     "size": "integer",
     "mtime_ns": "integer",
     "checked_ns": "integer",
@@ -51,8 +66,8 @@ _FILE_COLUMNS = {
 }
 
 _TEXT_COLUMNS = {
-    "image_id": "integer",
-    "file_id": "integer?",
+    "item_id": "integer",
+    "asset_id": "integer?",
     "kind": "text",
     "text": "text",
     "language": "text?",
@@ -79,33 +94,59 @@ class SqliteMaintenance(SqliteWriter):
                 "INSERT INTO trigrams (trigrams) VALUES ('delete-all')",
                 "INSERT INTO words (rowid, text) SELECT id, text FROM texts",
                 "INSERT INTO trigrams (rowid, text) SELECT id, text FROM texts WHERE spaceless",
-                "UPDATE images SET file_count ="
-                " (SELECT count(*) FROM files WHERE files.image_id = images.id)",
+                "UPDATE contents SET asset_count ="
+                " (SELECT count(*) FROM assets WHERE assets.content_id = contents.id)",
+                "UPDATE items SET is_live ="
+                " (SELECT asset_count > 0 FROM contents WHERE contents.id = content_id)",
             ):
                 connection.execute(text(statement))
 
     # --- segments ---
 
-    def restore_segment(self, segment: Segment, pictures: Sequence[EncodedPicture]) -> None:
-        """Add a segment of a lost catalog; its pictures supersede those of equal content."""
+    def restore_segment(
+        self, segment: Segment, pictures: Sequence[EncodedPicture], *, building: bool = False
+    ) -> None:
+        """Add a segment of a lost catalog.
+
+        Its pictures supersede those of equal content. A segment of the space being built adds no
+        pictures; rows of others are stale.
+        """
         with write_transaction(self._engine) as connection:
-            existing_ids = find_image_ids(
+            contents = find_contents(
                 as_read_connection(connection), (item.digest for item in pictures)
             )
-            replacements = [
-                replace(item, replaces=existing_ids.get(item.digest)) for item in pictures
-            ]
-            add_segment(connection, segment, replacements)
+            former_ids = {digest: item_id for digest, (_, item_id) in contents.items()}
+            if building:
+                known = [
+                    replace(item, keep_texts=True)
+                    for item in pictures
+                    if former_ids.get(item.digest) == item.id
+                ]
+                other_ids = {item.id for item in pictures} - {item.id for item in known}
+                add_segment(connection, segment, known, BUILDING, stale_ids=sorted(other_ids))
+                return
+            # Format 1 gave a picture another id when its texts changed.
+            replaced = sorted(set(former_ids.values()) - {item.id for item in pictures})
+            for chunk in chunks(replaced):
+                connection.execute(
+                    insert(STALE_ROWS).from_select(
+                        ["segment", "item_id"],
+                        select(EMBEDDINGS.c.segment, EMBEDDINGS.c.item_id).where(
+                            EMBEDDINGS.c.item_id.in_(chunk)
+                        ),
+                    )
+                )
+                connection.execute(delete(ITEMS).where(ITEMS.c.id.in_(chunk)))
+            add_segment(connection, segment, pictures)
             add_generation(connection)
 
     def drop_segment(self, segment_number: int) -> None:
         """Delete a segment and its pictures; the next run retries their files, marked as failed."""
         with write_transaction(self._engine) as connection:
-            ids = read_segment_image_ids(as_read_connection(connection), segment_number)
+            ids = read_segment_item_ids(as_read_connection(connection), segment_number)
             for chunk in chunks(ids):
                 mark_failed(connection, chunk, "its vector was lost")
-                connection.execute(delete(STAGED_IMAGES).where(STAGED_IMAGES.c.image_id.in_(chunk)))
-                connection.execute(delete(IMAGES).where(IMAGES.c.id.in_(chunk)))
+                delete_items(connection, chunk)
             connection.execute(delete(SEGMENTS).where(SEGMENTS.c.number == segment_number))
             add_generation(connection, None)
 
@@ -127,8 +168,9 @@ class SqliteMaintenance(SqliteWriter):
     def reattach_texts(self) -> None:
         """Attach caption-table texts whose files were lost to a file of the same picture."""
         statement = (
-            "UPDATE texts SET file_id = (SELECT min(id) FROM files"
-            " WHERE files.image_id = texts.image_id) WHERE file_id IS NULL AND source = :table"
+            "UPDATE texts SET asset_id = (SELECT min(assets.id) FROM assets JOIN items"
+            " USING (content_id) WHERE items.id = texts.item_id)"
+            " WHERE asset_id IS NULL AND source = :table"
         )
         with write_transaction(self._engine) as connection:
             connection.execute(text(statement), {"table": TextSource.TABLE.value})
@@ -155,39 +197,40 @@ class SqliteMaintenance(SqliteWriter):
                 if "texts" in source.unreadable_tables:
                     # An empty key makes the next run read the texts beside files again.
                     # Caption-table texts stay.
-                    connection.execute(update(FILES).values(texts_key=b""))
+                    connection.execute(update(ASSETS).values(texts_key=b""))
                 merge_changed_metadata(connection)
                 stale = as_read_connection(connection).query(
-                    "SELECT id FROM images WHERE retell = 1 AND file_count > 0"
+                    "SELECT item_id FROM embeddings WHERE stale > 0"
                 )
-                clear_stale(connection, [image_id for (image_id,) in stale])
+                clear_stale(connection, [item_id for (item_id,) in stale])
             unreadable_tables = tuple(sorted(source.unreadable_tables))
         return SalvageResult(num_files, num_texts, num_lost_contents, unreadable_tables)
 
     def _recover_files(self, damaged: DamagedCatalog) -> tuple[int, int]:
         """Copy the files; return how many, and how many have content without a vector."""
         num_recovered = num_lost = 0
-        for rows in _batches(damaged.read_rows("files", _FILE_COLUMNS)):
+        for rows in _batches(damaged.read_rows("assets", _ASSET_COLUMNS)):
             with write_transaction(self._engine) as connection:
                 db = as_read_connection(connection)
-                roots = {root_id for (root_id,) in db.query("SELECT id FROM roots")}
-                images = find_image_ids(db, (row[6] for row in rows))
+                kinds = dict(db.query("SELECT id, kind FROM sources"))
+                contents = find_contents(db, (row[6] for row in rows))
                 new_rows = []
                 for row in rows:
-                    values = dict(zip(_FILE_COLUMNS, row, strict=True))
-                    values["image_id"] = images.get(values["digest"])
+                    values = dict(zip(_ASSET_COLUMNS, row, strict=True))
+                    values["content_id"], _ = contents.get(values["digest"], (None, None))
                     if values["error"] is not None:
-                        values["image_id"] = None
-                    if not is_safe_relative_path(values["path"]):
-                        damaged.unreadable_tables.add("files")
-                    elif values["root_id"] not in roots:
-                        damaged.unreadable_tables.add("roots")
-                    elif values["image_id"] is None and values["error"] is None:
+                        values["content_id"] = None
+                    kind = kinds.get(values["source_id"])
+                    if kind == FOLDER_KIND and not is_safe_relative_path(values["key"]):
+                        damaged.unreadable_tables.add("assets")
+                    elif kind is None:
+                        damaged.unreadable_tables.add("sources")
+                    elif values["content_id"] is None and values["error"] is None:
                         num_lost += 1
                     else:
                         new_rows.append(values)
                 if new_rows:
-                    connection.execute(insert(FILES).prefix_with("OR IGNORE"), new_rows)
+                    connection.execute(insert(ASSETS).prefix_with("OR IGNORE"), new_rows)
             num_recovered += len(new_rows)
         return num_recovered, num_lost
 
@@ -201,20 +244,25 @@ class SqliteMaintenance(SqliteWriter):
         for rows in _batches(damaged.read_rows("texts", _TEXT_COLUMNS)):
             with write_transaction(self._engine) as connection:
                 db = as_read_connection(connection)
-                files = _load_image_ids(
-                    db, "SELECT id, image_id FROM files", [row[1] for row in rows if row[1]]
+                items_by_asset = _load_pairs(
+                    db,
+                    "SELECT assets.id, items.id FROM assets JOIN items USING (content_id)"
+                    " WHERE part = 0 AND assets.id",
+                    [row[1] for row in rows if row[1]],
                 )
-                images = _load_image_ids(db, "SELECT id, id FROM images", [row[0] for row in rows])
+                items = _load_pairs(
+                    db, "SELECT id, id FROM items WHERE id", [row[0] for row in rows]
+                )
                 new_rows: list[tuple[int, int | None, Text, bytes | None]] = []
-                for image_id, file_id, kind, text_value, language, source, table in rows:
+                for item_id, asset_id, kind, text_value, language, source, table in rows:
                     stored_text = Text(kind, text_value, language, source)
                     if source not in known_sources:
                         damaged.unreadable_tables.add("texts")
-                    elif files.get(file_id) is not None:
-                        new_rows.append((files[file_id], file_id, stored_text, table))
-                    elif source == TextSource.TABLE and image_id in images:
+                    elif asset_id in items_by_asset:
+                        new_rows.append((items_by_asset[asset_id], asset_id, stored_text, table))
+                    elif source == TextSource.TABLE and item_id in items:
                         # `reattach_texts` finds its file again.
-                        new_rows.append((image_id, None, stored_text, table))
+                        new_rows.append((item_id, None, stored_text, table))
                 insert_texts(connection, new_rows)
             num_recovered += len(new_rows)
         return num_recovered
@@ -223,13 +271,17 @@ class SqliteMaintenance(SqliteWriter):
 def _recover_roots(
     damaged: DamagedCatalog, connection: Connection, recorded_roots: Sequence[bytes]
 ) -> None:
-    columns = {"id": "integer", "name": "text", "path": "blob"}
-    for number, name, path in damaged.read_rows("roots", columns):
-        if not is_root_path(path):
-            damaged.unreadable_tables.add("roots")
+    columns = {"id": "integer", "kind": "text", "name": "text", "uri": "blob", "choices": "text"}
+    for number, kind, name, uri, choices in damaged.read_rows("sources", columns):
+        try:
+            parsed_choices = dict(json.loads(choices))
+        except (ValueError, TypeError, RecursionError):
+            parsed_choices = None
+        if parsed_choices is None or (kind == FOLDER_KIND and not is_root_path(uri)):
+            damaged.unreadable_tables.add("sources")
             continue
-        row = {"id": number, "name": name, "path": path}
-        connection.execute(insert(ROOTS).prefix_with("OR IGNORE"), row)
+        row = {"id": number, "kind": kind, "name": name, "uri": uri, "choices": parsed_choices}
+        connection.execute(insert(SOURCES).prefix_with("OR IGNORE"), row)
     for path in filter(is_root_path, recorded_roots):
         ensure_root(connection, path)
 
@@ -257,7 +309,7 @@ def _recover_history(damaged: DamagedCatalog, connection: Connection) -> None:
         connection.execute(insert(RUNS), row)
     for name, sequence in damaged.read_rows("sqlite_sequence", SEQUENCE_COLUMNS):
         if name in _SEQUENCE_TABLES and 0 < sequence < MAX_ROWID // 2:
-            values = {"name": name, "seq": sequence}
+            values = {"name": _SEQUENCE_TABLES[name], "seq": sequence}
             is_present = connection.execute(text(_HAS_SEQUENCE), values).scalar()
             connection.execute(text(_RAISE_SEQUENCE if is_present else _ADD_SEQUENCE), values)
 
@@ -273,10 +325,9 @@ def _read_text_setting(damaged: DamagedCatalog, key: str) -> Iterator[tuple[str]
         yield (value,)
 
 
-def _load_image_ids(db: ReadConnection, statement: str, ids: Sequence[int]) -> dict[int, Any]:
-    """Return the picture ids of existing rows, by row id; ``statement`` selects both columns."""
-    condition = "WHERE id IN (SELECT value FROM json_each(?))"
-    return dict(db.query(f"{statement} {condition}", [json.dumps(ids)]))
+def _load_pairs(db: ReadConnection, statement: str, ids: Sequence[int]) -> dict[int, int]:
+    """Return two columns of the rows whose id is among ``ids``; ``statement`` ends with the id."""
+    return dict(db.query(f"{statement} {IN_IDS}", [json.dumps(ids)]))
 
 
 def _batches(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:

@@ -1,7 +1,7 @@
 """Metadata of pictures: that of the picture file merged with what its sidecars and paths say.
 
-The columns of ``images`` hold the merged values, so filters and results read one row. A trigger
-sets ``must_merge`` when the metadata around any file of a picture changes.
+The columns of ``items`` hold the merged values, so filters and results read one row. A trigger
+sets ``must_merge`` when the metadata around any asset of an item changes.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from sqlalchemy import Connection, bindparam, update
 
 from mmsearch.catalog.rows import storable
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection
-from mmsearch.catalog.tables import IMAGES
+from mmsearch.catalog.tables import ITEMS
 from mmsearch.core.records import NO_METADATA
 from mmsearch.core.types import METADATA_GROUPS, Metadata, merge_metadata
 
 FIELDS = tuple(name for group in METADATA_GROUPS for name in group)
-"""Columns of ``images`` that are merged."""
+"""Columns of ``items`` that are merged."""
 
 
 def metadata_columns(metadata: Metadata) -> dict[str, Any]:
-    """Return the columns of ``images`` for the metadata of a picture file, without its texts."""
+    """Return the columns of ``items`` for the metadata of a picture file, without its texts."""
     return {name: storable(getattr(metadata, name)) for name in FIELDS}
 
 
 def files_metadata_to_json(overrides: Metadata, fallbacks: Metadata) -> str | None:
-    """Return the value of ``files.metadata``; None if there is no metadata around the file."""
+    """Return the value of ``assets.metadata``; None if there is no metadata around the file."""
     sides = {
         side: {
             name: value for name, value in metadata_columns(metadata).items() if value is not None
@@ -47,23 +47,23 @@ def merge_changed_metadata(connection: Connection) -> None:
     """
     db = as_read_connection(connection)
     columns = ", ".join(FIELDS)
-    changed = db.query(f"SELECT id, embedded, {columns} FROM images WHERE must_merge = 1")  # noqa: S608
+    changed = db.query(f"SELECT id, embedded, {columns} FROM items WHERE must_merge = 1")  # noqa: S608
     if not changed:
         return
     around: dict[int, list[Mapping[str, Any]]] = {}
-    for image_id, stored in db.query(
-        "SELECT image_id, metadata FROM files WHERE metadata IS NOT NULL AND image_id IN"
-        " (SELECT id FROM images WHERE must_merge = 1) ORDER BY root_id, path"
+    for item_id, stored in db.query(
+        "SELECT items.id, metadata FROM items JOIN assets USING (content_id)"
+        " WHERE must_merge = 1 AND metadata IS NOT NULL ORDER BY source_id, assets.key"
     ):
-        around.setdefault(image_id, []).append(_load(stored))
+        around.setdefault(item_id, []).append(_load(stored))
     rows = []
-    for image_id, embedded_json, *values in changed:
+    for item_id, embedded_json, *values in changed:
         embedded = (
             dict(zip(FIELDS, values, strict=True))
             if embedded_json is None
             else {name: _load(embedded_json).get(name) for name in FIELDS}
         )
-        files = around.get(image_id, [])
+        files = around.get(item_id, [])
         candidates = [
             *(_parse(file.get("overrides")) for file in files),
             Metadata(**embedded),
@@ -71,13 +71,13 @@ def merge_changed_metadata(connection: Connection) -> None:
         ]
         rows.append(
             {
-                "key": image_id,
+                "key": item_id,
                 "embedded": json.dumps(embedded) if files else None,
                 "must_merge": 0,
                 **merge_metadata(candidates),
             }
         )
-    statement = update(IMAGES).where(IMAGES.c.id == bindparam("key"))
+    statement = update(ITEMS).where(ITEMS.c.id == bindparam("key"))
     connection.execute(
         statement.values({name: bindparam(name) for name in rows[0] if name != "key"}), rows
     )

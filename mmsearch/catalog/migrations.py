@@ -5,33 +5,40 @@ A released migration never changes. A change of the tables is a new migration at
 
 ::
 
-    roots 1──n files n──1 images n──1 segments          generations n──1 built_indexes
-                            1──n texts 1──n tags
+    sources 1──n assets n──1 contents 1──n items 1──n texts 1──n tags
+                                           items 1──n embeddings n──1 segments n──1 spaces
 
-Triggers on ``files`` maintain `images.file_count`, the number of files with a content. An image
-without files is a tombstone: its row remains, so that its vector can be reused. A picture whose
-texts have changed gets a new row in ``images``, with the vectors of the new texts; the old row is
-superseded and never used again. Times without a unit in their name are ISO 8601 in UTC.
+Triggers on ``assets`` maintain `contents.asset_count`, the number of assets with a content, and
+`items.is_live`. An item of a content without assets is a tombstone: its row remains, so that its
+embedding can be reused. The id of an item never changes: if its texts change, its new embedding is
+in a newer segment, and the former row is in ``stale_rows``. Times without a unit in their name are
+ISO 8601 in UTC.
 
 Triggers also maintain two full-text tables, ``words`` and ``trigrams``, over the column
 ``texts.text`` (FTS5 with external content, https://www.sqlite.org/fts5.html); see
 `mmsearch.catalog.full_text`.
 
-- ``roots``: an indexed folder; no root lies inside another.
-- ``segments``: an immutable file of vectors.
-- ``images``: a content that has a vector; AUTOINCREMENT prevents the reuse of ids.
-  ``texts_digest`` is the digest of the texts whose vectors are in the segment, ``retell`` is 1 if
-  the picture's texts may have changed since. The digest of a superseded row matches no content.
-  ``must_merge`` is 1 if the metadata of its files has changed and is not merged yet.
-- ``texts``: a text that belongs to a picture, or, with a ``file_id``, to one of its files.
-  ``table_path`` is the absolute path of the caption table that it came from.
+- ``sources``: where assets lie. The ``uri`` of a folder is its path; no folder lies inside another.
+- ``parts``: a part of a source, such as a folder below it, in which a run found nothing left to do.
+- ``assets``: one place of a content: its key is unique in its source, such as a relative path. It
+  has a content, or the error that prevented reading it. ``metadata`` is what its sidecars and its
+  path say about it, and ``record`` the metadata that a caller gave it, both as JSON.
+- ``contents``: what the bytes of assets are, once per digest (sha256).
+- ``items``: what a hit is: a part of a content. A still picture is one item, with part 0.
+  AUTOINCREMENT prevents the reuse of ids. ``must_merge`` is 1 if the metadata of its assets has
+  changed and is not merged yet; ``embedded`` is that of the picture file itself.
+- ``texts``: a text of an item, or, with an ``asset_id``, of one of its assets. ``table_path`` is
+  the absolute path of the caption table that it came from.
 - ``tags``: one value of a text of kind ``keywords``, ``people`` or ``place``, casefolded.
-- ``files``: a file as it was last read: its picture, or the error that prevented reading it.
-  ``metadata`` is what its sidecars and its path say about the picture, as JSON.
+- ``spaces``: the embeddings of one encoder, by its fingerprint. One space is ``serving``; another
+  may be ``building``, and replaces it once every live item is in it. The settings name the encoder
+  of the serving one, which has no fingerprint here until they are written.
+- ``segments``: an immutable file of vectors of one space.
+- ``embeddings``: the segment with the vectors of an item in a space, and the digest of the texts
+  that were encoded. ``stale`` is 1 if the texts may have changed since, and 2 if the picture must
+  be encoded again, too.
+- ``stale_rows``: rows of segments that hold a former embedding of an item.
 - ``skipped_files``: a file that is not read, and why.
-- ``folders``: a folder in which a run found nothing left to do.
-- ``staged_segments`` and ``staged_images``: segments that replace all others once every picture is
-  in one of them.
 - ``built_indexes``: a vector index built from the segments up to number ``covers``.
 - ``generations``: a state of the index that readers see; readers use the newest one.
 - ``runs``: one run of the indexer.
@@ -333,6 +340,309 @@ _SKIPPED_FILES = (
     )""",
 )
 
+# Format 2. The tables of items, sources and spaces replace those of images, roots and staged
+# segments. Ids of images become ids of items and of contents. Superseded images have no item: their
+# rows of segments are stale. Children are dropped before their parents, so that no row cascades.
+_NEW_TABLES = (
+    """
+    CREATE TABLE sources (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        uri BLOB NOT NULL,
+        choices JSON NOT NULL,
+        UNIQUE (name),
+        UNIQUE (uri)
+    )""",
+    """
+    CREATE TABLE contents (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        digest BLOB NOT NULL,
+        kind TEXT NOT NULL,
+        asset_count INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (digest)
+    )""",
+    """
+    CREATE TABLE items (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        content_id INTEGER NOT NULL REFERENCES contents (id) ON DELETE CASCADE,
+        part INTEGER NOT NULL DEFAULT 0,
+        is_live INTEGER NOT NULL DEFAULT 0,
+        width INTEGER NOT NULL,
+        height INTEGER NOT NULL,
+        format TEXT NOT NULL,
+        damage TEXT,
+        taken_at TEXT,
+        taken_from TEXT,
+        camera TEXT,
+        lens TEXT,
+        latitude REAL,
+        longitude REAL,
+        rating INTEGER,
+        label TEXT,
+        embedded TEXT,
+        must_merge INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (content_id, part)
+    )""",
+    """
+    CREATE TABLE assets (
+        id INTEGER NOT NULL PRIMARY KEY,
+        source_id INTEGER NOT NULL REFERENCES sources (id),
+        key BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        ctime_ns INTEGER NOT NULL DEFAULT 0,
+        checked_ns INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        content_id INTEGER REFERENCES contents (id),
+        error TEXT,
+        texts_key BLOB NOT NULL DEFAULT x'',
+        metadata TEXT,
+        record TEXT,
+        UNIQUE (source_id, key),
+        CONSTRAINT content_or_error CHECK ((content_id IS NULL) <> (error IS NULL))
+    )""",
+    """
+    CREATE TABLE parts (
+        source_id INTEGER NOT NULL REFERENCES sources (id) ON DELETE CASCADE,
+        key BLOB NOT NULL,
+        stamp BLOB NOT NULL,
+        items INTEGER NOT NULL,
+        failed INTEGER NOT NULL,
+        PRIMARY KEY (source_id, key)
+    )""",
+    """
+    CREATE TABLE spaces (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        encoder TEXT NOT NULL,
+        state TEXT NOT NULL,
+        UNIQUE (state)
+    )""",
+    """
+    CREATE TABLE embeddings (
+        item_id INTEGER NOT NULL REFERENCES items (id) ON DELETE CASCADE,
+        space_id INTEGER NOT NULL REFERENCES spaces (id) ON DELETE CASCADE,
+        segment INTEGER NOT NULL REFERENCES segments (number),
+        texts_digest BLOB NOT NULL,
+        stale INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (item_id, space_id)
+    ) WITHOUT ROWID""",
+    """
+    CREATE TABLE stale_rows (
+        segment INTEGER NOT NULL REFERENCES segments (number) ON DELETE CASCADE,
+        item_id INTEGER NOT NULL,
+        PRIMARY KEY (segment, item_id)
+    ) WITHOUT ROWID""",
+    "ALTER TABLE segments ADD COLUMN space_id INTEGER REFERENCES spaces (id)",
+)
+
+_COPY_TO_NEW_TABLES = (
+    "INSERT INTO sources (id, kind, name, uri, choices)"
+    " SELECT id, 'folder', name, path, '{}' FROM roots",
+    "INSERT INTO contents (id, digest, kind, asset_count)"
+    " SELECT id, digest, 'image', file_count FROM images WHERE superseded = 0",
+    "INSERT INTO items (id, content_id, is_live, width, height, format, damage, taken_at,"
+    " taken_from, camera, lens, latitude, longitude, rating, label, embedded, must_merge)"
+    " SELECT id, id, file_count > 0, width, height, format, damage, taken_at,"
+    " taken_from, camera, lens, latitude, longitude, rating, label, embedded, must_merge"
+    " FROM images WHERE superseded = 0",
+    "INSERT INTO assets (id, source_id, key, size, mtime_ns, ctime_ns, checked_ns, digest,"
+    " content_id, error, texts_key, metadata)"
+    " SELECT id, root_id, path, size, mtime_ns, ctime_ns, checked_ns, digest,"
+    " image_id, error, texts_key, metadata FROM files",
+    "INSERT INTO parts (source_id, key, stamp, items, failed)"
+    " SELECT root_id, path, digest, pictures, failed FROM folders",
+    "INSERT INTO spaces (id, encoder, state) VALUES (1, '', 'serving')",
+    "INSERT INTO spaces (id, encoder, state)"
+    " SELECT 2, encoder, 'building' FROM staged_segments LIMIT 1",
+    "UPDATE segments SET space_id = 1",
+    "INSERT INTO segments (number, name, bytes, sha256, rows, dim, space_id)"
+    " SELECT number, name, bytes, sha256, rows, dim, 2 FROM staged_segments",
+    "INSERT INTO embeddings (item_id, space_id, segment, texts_digest, stale)"
+    " SELECT id, 1, segment, texts_digest, retell FROM images WHERE superseded = 0",
+    "INSERT INTO embeddings (item_id, space_id, segment, texts_digest)"
+    " SELECT image_id, 2, segment, texts_digest FROM staged_images"
+    " WHERE image_id IN (SELECT id FROM items)",
+    "INSERT INTO stale_rows (segment, item_id) SELECT segment, id FROM images WHERE superseded = 1",
+    "INSERT INTO stale_rows (segment, item_id)"
+    " SELECT segment, image_id FROM staged_images WHERE image_id NOT IN (SELECT id FROM items)",
+    # Ids of removed pictures are never used again.
+    "DELETE FROM sqlite_sequence WHERE name IN ('sources', 'contents', 'items')",
+    "INSERT INTO sqlite_sequence (name, seq)"
+    " SELECT replace(replace(name, 'roots', 'sources'), 'images', 'items'), seq"
+    " FROM sqlite_sequence WHERE name IN ('roots', 'images')",
+    "INSERT INTO sqlite_sequence (name, seq)"
+    " SELECT 'contents', seq FROM sqlite_sequence WHERE name = 'images'",
+)
+
+_REPLACE_TEXTS_AND_SKIPPED = (
+    "ALTER TABLE tags RENAME TO old_tags",
+    "ALTER TABLE texts RENAME TO old_texts",
+    "ALTER TABLE skipped_files RENAME TO old_skipped_files",
+    """
+    CREATE TABLE texts (
+        id INTEGER NOT NULL PRIMARY KEY,
+        item_id INTEGER NOT NULL REFERENCES items (id) ON DELETE CASCADE,
+        asset_id INTEGER REFERENCES assets (id) ON DELETE CASCADE,
+        kind TEXT NOT NULL,
+        source TEXT NOT NULL,
+        language TEXT,
+        text TEXT NOT NULL,
+        spaceless INTEGER NOT NULL DEFAULT 0,
+        table_path BLOB
+    )""",
+    "INSERT INTO texts (id, item_id, asset_id, kind, source, language, text, spaceless, table_path)"
+    " SELECT id, image_id, file_id, kind, source, language, text, spaceless, table_path"
+    " FROM old_texts",
+    """
+    CREATE TABLE tags (
+        id INTEGER NOT NULL PRIMARY KEY,
+        text_id INTEGER NOT NULL REFERENCES texts (id) ON DELETE CASCADE,
+        item_id INTEGER NOT NULL REFERENCES items (id) ON DELETE CASCADE,
+        kind TEXT NOT NULL,
+        tag TEXT NOT NULL
+    )""",
+    "INSERT INTO tags (id, text_id, item_id, kind, tag)"
+    " SELECT id, text_id, image_id, kind, tag FROM old_tags",
+    """
+    CREATE TABLE skipped_files (
+        source_id INTEGER NOT NULL REFERENCES sources (id) ON DELETE CASCADE,
+        key BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (source_id, key)
+    )""",
+    "INSERT INTO skipped_files (source_id, key, size, mtime_ns, reason)"
+    " SELECT root_id, path, size, mtime_ns, reason FROM old_skipped_files",
+    *(
+        f"DROP TABLE {table}"
+        for table in (
+            "old_tags",
+            "old_texts",
+            "old_skipped_files",
+            "staged_images",
+            "staged_segments",
+            "files",
+            "images",
+            "folders",
+            "roots",
+        )
+    ),
+)
+
+_NEW_INDEXES = (
+    "CREATE INDEX items_dead ON items (id) WHERE is_live = 0",
+    "CREATE INDEX items_must_merge ON items (id) WHERE must_merge = 1",
+    "CREATE INDEX items_damaged ON items (id) WHERE damage IS NOT NULL",
+    "CREATE INDEX assets_content_id ON assets (content_id)",
+    "CREATE INDEX assets_digest ON assets (digest)",
+    "CREATE INDEX embeddings_segment ON embeddings (segment)",
+    "CREATE INDEX embeddings_stale ON embeddings (space_id, item_id) WHERE stale > 0",
+    "CREATE INDEX texts_item_id ON texts (item_id)",
+    "CREATE INDEX texts_asset_id ON texts (asset_id)",
+    "CREATE INDEX texts_said ON texts (source) WHERE source <> 'filename'",
+    "CREATE INDEX texts_of_tables ON texts (table_path) WHERE table_path IS NOT NULL",
+    "CREATE INDEX tags_tag ON tags (tag, item_id)",
+    "CREATE INDEX tags_text_id ON tags (text_id)",
+)
+
+_NEW_TRIGGERS = (
+    """
+    CREATE TRIGGER assets_inserted AFTER INSERT ON assets WHEN NEW.content_id IS NOT NULL
+    BEGIN
+        UPDATE contents SET asset_count = asset_count + 1 WHERE id = NEW.content_id;
+    END""",
+    """
+    CREATE TRIGGER assets_deleted AFTER DELETE ON assets WHEN OLD.content_id IS NOT NULL
+    BEGIN
+        UPDATE contents SET asset_count = asset_count - 1 WHERE id = OLD.content_id;
+    END""",
+    """
+    CREATE TRIGGER assets_changed AFTER UPDATE OF content_id ON assets
+    WHEN OLD.content_id IS NOT NEW.content_id
+    BEGIN
+        UPDATE contents SET asset_count = asset_count - 1 WHERE id = OLD.content_id;
+        UPDATE contents SET asset_count = asset_count + 1 WHERE id = NEW.content_id;
+    END""",
+    """
+    CREATE TRIGGER contents_counted AFTER UPDATE OF asset_count ON contents
+    WHEN (OLD.asset_count > 0) <> (NEW.asset_count > 0)
+    BEGIN
+        UPDATE items SET is_live = NEW.asset_count > 0 WHERE content_id = NEW.id;
+    END""",
+    """
+    CREATE TRIGGER texts_inserted AFTER INSERT ON texts
+    BEGIN
+        INSERT INTO words (rowid, text) VALUES (NEW.id, NEW.text);
+        UPDATE embeddings SET stale = 1 WHERE item_id = NEW.item_id AND stale = 0;
+    END""",
+    """
+    CREATE TRIGGER texts_deleted AFTER DELETE ON texts
+    BEGIN
+        INSERT INTO words (words, rowid, text) VALUES ('delete', OLD.id, OLD.text);
+        UPDATE embeddings SET stale = 1 WHERE item_id = OLD.item_id AND stale = 0;
+    END""",
+    """
+    CREATE TRIGGER spaceless_texts_inserted AFTER INSERT ON texts WHEN NEW.spaceless
+    BEGIN
+        INSERT INTO trigrams (rowid, text) VALUES (NEW.id, NEW.text);
+    END""",
+    """
+    CREATE TRIGGER spaceless_texts_deleted AFTER DELETE ON texts WHEN OLD.spaceless
+    BEGIN
+        INSERT INTO trigrams (trigrams, rowid, text) VALUES ('delete', OLD.id, OLD.text);
+    END""",
+    # The parts of other sources are known by a stamp of their own.
+    """
+    CREATE TRIGGER parts_of_inserted_assets AFTER INSERT ON assets
+    WHEN (SELECT kind FROM sources WHERE id = NEW.source_id) = 'folder'
+    BEGIN
+        DELETE FROM parts WHERE source_id = NEW.source_id;
+    END""",
+    """
+    CREATE TRIGGER parts_of_deleted_assets AFTER DELETE ON assets
+    WHEN (SELECT kind FROM sources WHERE id = OLD.source_id) = 'folder'
+    BEGIN
+        DELETE FROM parts WHERE source_id = OLD.source_id;
+    END""",
+    """
+    CREATE TRIGGER parts_of_changed_assets AFTER UPDATE ON assets
+    WHEN (SELECT kind FROM sources WHERE id = NEW.source_id) = 'folder'
+    BEGIN
+        DELETE FROM parts WHERE source_id IN (OLD.source_id, NEW.source_id);
+    END""",
+    """
+    CREATE TRIGGER metadata_of_inserted_assets AFTER INSERT ON assets
+    WHEN NEW.metadata IS NOT NULL
+    BEGIN
+        UPDATE items SET must_merge = 1 WHERE content_id = NEW.content_id;
+    END""",
+    """
+    CREATE TRIGGER metadata_of_deleted_assets AFTER DELETE ON assets WHEN OLD.metadata IS NOT NULL
+    BEGIN
+        UPDATE items SET must_merge = 1 WHERE content_id = OLD.content_id;
+    END""",
+    """
+    CREATE TRIGGER metadata_of_changed_assets AFTER UPDATE ON assets
+    WHEN OLD.metadata IS NOT NEW.metadata
+        OR (OLD.content_id IS NOT NEW.content_id AND NEW.metadata IS NOT NULL)
+    BEGIN
+        UPDATE items SET must_merge = 1 WHERE content_id IN (OLD.content_id, NEW.content_id);
+    END""",
+)
+
+_ITEMS = (
+    *_NEW_TABLES,
+    *_COPY_TO_NEW_TABLES,
+    *_REPLACE_TEXTS_AND_SKIPPED,
+    *_NEW_INDEXES,
+    *_NEW_TRIGGERS,
+)
+
+FORMAT1_SCHEMA = 10
+"""The last schema of format 1; a backup of the catalog precedes its migration."""
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first_tables", _FIRST_TABLES),
     Migration("file_count_triggers", _FILE_COUNT_TRIGGERS),
@@ -344,4 +654,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("tables_of_captions", _CAPTION_TABLES),
     Migration("more_metadata", _MORE_METADATA),
     Migration("skipped_files", _SKIPPED_FILES),
+    Migration("items_sources_spaces", _ITEMS),
 )

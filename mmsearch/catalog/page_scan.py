@@ -105,6 +105,10 @@ def _read_payload(file: BinaryIO, page: bytes, offset: int, length: int) -> byte
     return content
 
 
+class Blob(bytes):
+    """A value with SQLite's storage class BLOB; a TEXT is plain bytes."""
+
+
 def _parse_record(content: bytes) -> list[SqlValue]:
     end, offset = _read_varint(content, 0)
     value_offset = end
@@ -131,7 +135,8 @@ def _parse_value(content: bytes, serial_type: int, offset: int) -> tuple[SqlValu
     if serial_type < _MIN_BLOB_TYPE:
         raise ValueError("the serial type is reserved")
     end = offset + (serial_type - _MIN_BLOB_TYPE) // 2
-    return content[offset:end], end
+    value = content[offset:end]
+    return (value if serial_type % 2 else Blob(value)), end
 
 
 def _read_varint(content: bytes, offset: int) -> tuple[int, int]:

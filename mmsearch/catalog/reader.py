@@ -28,11 +28,14 @@ from mmsearch.catalog.connection import (
 from mmsearch.catalog.full_text import FullText
 from mmsearch.catalog.identity import read_calibration, read_identity
 from mmsearch.catalog.rows import (
+    BUILDING,
     IN_IDS,
     SEGMENT_COLUMNS,
+    SERVING,
+    SPACE_IN,
     check_relative_path,
     column_values,
-    find_image_ids,
+    find_contents,
     join_path,
     load_pictures,
     load_records,
@@ -40,8 +43,9 @@ from mmsearch.catalog.rows import (
     make_segment,
     read_ids,
     read_roots,
-    read_segment_image_ids,
+    read_segment_item_ids,
     read_segments,
+    read_stale_rows,
     relative_to,
     scalar,
     subtree_condition,
@@ -74,19 +78,18 @@ UNFINISHED_REPAIR_KEY = "unfinished_repair"
 """Key of the setting with the ids of the roots that a repair has yet to scan."""
 
 _NEXT_IDS = (
-    "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'images'), 0) + 1,"
-    " max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'segments'), 0),"
-    " coalesce((SELECT max(number) FROM staged_segments), 0)) + 1"
+    "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'items'), 0) + 1,"
+    " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'segments'), 0) + 1"
 )
 
 SKIPPED_COUNTS_KEY = "skipped_files/"
 """Start of the keys of settings with numbers of skipped files; see `skipped_counts_key`."""
 
 _BUILT_COLUMNS = "plugin, name, bytes, sha256, rows, covers, settings"
-_FILE_COLUMNS = "path, size, mtime_ns, checked_ns, digest, image_id, error, texts_key, ctime_ns"
-# b"0" is the byte after b"/": the bounds enclose all paths that start with the folder's name.
-_DESCENDANTS = "root_id = ? AND path >= ? AND path < ?"
-_NOT_STAGED = "NOT EXISTS (SELECT 1 FROM staged_images WHERE image_id = images.id)"
+_FILE_COLUMNS = "key, size, mtime_ns, checked_ns, digest, content_id, error, texts_key, ctime_ns"
+# b"0" is the byte after b"/": the bounds enclose all keys that start with the folder's name.
+_DESCENDANTS = "source_id = ? AND key >= ? AND key < ?"
+_SERVING_ID = SPACE_IN.format(SERVING)
 
 
 def open_reader(path: Path) -> SqliteReader:
@@ -133,10 +136,12 @@ class SqliteSnapshot:
 
     def __init__(self, db: ReadConnection) -> None:
         self._db = db
-        # SQLite's snapshot begins with the first read, which is this one. Every picture is a row
-        # of a segment, so the sum over the few segments gives their number.
+        # SQLite's snapshot begins with the first read, which is this one. Every item is a row of a
+        # segment, so the sum over the few segments, less their stale rows, gives their number.
         rows = db.query(
-            "SELECT number, (SELECT total(rows) FROM segments), built_id,"  # noqa: S608
+            "SELECT number, (SELECT total(rows) FROM segments"  # noqa: S608
+            f" WHERE space_id = {_SERVING_ID}) - (SELECT count(*) FROM stale_rows WHERE segment IN"
+            f" (SELECT number FROM segments WHERE space_id = {_SERVING_ID})), built_id,"
             f" {_qualified('built_indexes', _BUILT_COLUMNS)} FROM generations"
             " LEFT JOIN built_indexes ON built_indexes.id = built_id"
             " WHERE number = (SELECT max(number) FROM generations)"
@@ -166,11 +171,35 @@ class SqliteSnapshot:
         """The segments that are in no built index yet, oldest first."""
         return read_segments(self._db, above=0 if self.built is None else self.built.covers)
 
+    def stale_rows(self, *, above: int = 0) -> dict[int, Ids]:
+        """Return the ids of the items whose rows are stale, by number of the segment.
+
+        Args:
+            above: Only segments with a higher number are included.
+        """
+        return read_stale_rows(self._db, above)
+
+    def moved_ids(self, covers: int) -> Ids:
+        """Return the items of segments up to ``covers`` whose embedding is in a newer segment.
+
+        A vector index built from those segments holds a former embedding of them.
+
+        Returns:
+            int64 (n,), ascending.
+        """
+        return read_ids(
+            self._db,
+            "SELECT DISTINCT item_id FROM stale_rows JOIN embeddings USING (item_id)"  # noqa: S608
+            f" WHERE stale_rows.segment <= ?1 AND space_id = {_SERVING_ID}"
+            " AND embeddings.segment > ?1 ORDER BY item_id",
+            [covers],
+        )
+
     @cached_property
     def deleted_ids(self) -> Ids:
-        """Ids of the pictures without files (tombstones); int64, ascending."""
+        """Ids of the items without assets (tombstones); int64, ascending."""
         # With a bound parameter for 0, SQLite could not use the partial index.
-        return read_ids(self._db, "SELECT id FROM images WHERE file_count = 0 ORDER BY id")
+        return read_ids(self._db, "SELECT id FROM items WHERE is_live = 0 ORDER BY id")
 
     @property
     def pictures(self) -> int:
@@ -222,24 +251,26 @@ class SqliteSnapshot:
     def find_segments(self, ids: Sequence[int]) -> dict[int, Segment]:
         """Return, for each live picture, the segment that holds its vectors."""
         rows = self._db.query(
-            f"SELECT images.id, {_qualified('segments', SEGMENT_COLUMNS)}"  # noqa: S608
-            " FROM images JOIN segments ON segments.number = images.segment"
-            f" WHERE images.id {IN_IDS} AND file_count > 0",
+            f"SELECT items.id, {_qualified('segments', SEGMENT_COLUMNS)}"  # noqa: S608
+            " FROM items JOIN embeddings ON embeddings.item_id = items.id"
+            " JOIN segments ON segments.number = embeddings.segment"
+            f" WHERE items.id {IN_IDS} AND is_live = 1 AND embeddings.space_id = {_SERVING_ID}",
             [json.dumps(list(ids))],
         )
-        return {image_id: make_segment(row) for image_id, *row in rows}
+        return {item_id: make_segment(row) for item_id, *row in rows}
 
-    def find_file(self, path: bytes) -> FileRecord | None:
-        """Return the record of a file by its absolute path; None if it is not in the index."""
-        for root_id, folder in self._db.query("SELECT id, path FROM roots"):
+    def find_item(self, path: bytes) -> tuple[FileRecord, int] | None:
+        """Return the record of a file by its absolute path, and its item; None without an item."""
+        for root_id, folder in self._db.query("SELECT id, uri FROM sources WHERE kind = 'folder'"):
             relative_path = relative_to(folder, path)
             if relative_path is None:
                 continue
             for row in self._db.query(
-                f"SELECT {_FILE_COLUMNS} FROM files WHERE root_id = ? AND path = ?",  # noqa: S608
+                f"SELECT items.id, {_FILE_COLUMNS} FROM assets JOIN items USING (content_id)"  # noqa: S608
+                " WHERE source_id = ? AND key = ? AND part = 0",
                 [root_id, relative_path],
             ):
-                return FileRecord(*row)
+                return FileRecord(*row[1:]), row[0]
         return None
 
     def filter_ids(self, filters: Filters) -> Ids:
@@ -296,25 +327,24 @@ class SqliteReader:
         with self._connections.read_transaction() as db:
             return read_segments(db)
 
-    def list_staged_segments(self) -> list[Segment]:
-        """Return the staged segments, oldest first."""
+    def list_building_segments(self) -> list[Segment]:
+        """Return the segments of the space being built, oldest first."""
         with self._connections.read_transaction() as db:
-            return read_segments(db, "staged_segments")
+            return read_segments(db, BUILDING)
 
-    def staged_encoder(self) -> str | None:
-        """Return the fingerprint of the staged segments' encoder; None if nothing is staged."""
+    def building_key(self) -> str | None:
+        """Return the key of the space being built; None if there is no such space."""
         with self._connections.read_transaction() as db:
-            return next(
-                iter(column_values(db, "SELECT encoder FROM staged_segments LIMIT 1")), None
-            )
+            keys = column_values(db, "SELECT encoder FROM spaces WHERE state = ?", [BUILDING])
+        return keys[0] if keys else None
 
     def referenced_files(self) -> set[str]:
         """Return the file names of all segments and of the newest generation's built index.
 
-        Staged segments are included.
+        Segments of the space being built are included.
         """
         with self._connections.read_transaction() as db:
-            segments = read_segments(db) + read_segments(db, "staged_segments")
+            segments = read_segments(db) + read_segments(db, BUILDING)
             built = SqliteSnapshot(db).built
         names = {segment.file_ref.name for segment in segments}
         return names if built is None else names | {built.file_ref.name}
@@ -323,45 +353,41 @@ class SqliteReader:
         """Return the first free picture id and the first free segment number."""
         with self._connections.read_transaction() as db:
             # sqlite_sequence holds the highest number that each AUTOINCREMENT column ever had.
-            image_id, number = db.query(_NEXT_IDS)[0]
-            return image_id, number
+            item_id, number = db.query(_NEXT_IDS)[0]
+            return item_id, number
 
     # --- pictures ---
 
-    def find_image_ids(self, digests: Iterable[bytes]) -> dict[bytes, int]:
-        """Return the picture ids of contents that have a vector, by digest, live or not."""
+    def find_item_ids(self, digests: Iterable[bytes]) -> dict[bytes, int]:
+        """Return the ids of the first items of contents, by digest, live or not."""
         with self._connections.read_transaction() as db:
-            return find_image_ids(db, digests)
+            return {d: item_id for d, (_, item_id) in find_contents(db, digests).items()}
 
     def list_live_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
         """Return live pictures with an id above ``after_id``, by id."""
         with self._connections.read_transaction() as db:
-            statement = "SELECT id FROM images WHERE id > ? AND file_count > 0 ORDER BY id LIMIT ?"
-            return load_pictures(db, column_values(db, statement, [after_id, limit]))
-
-    def list_unstaged_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
-        """Return live pictures in no staged segment, with an id above ``after_id``, by id."""
-        with self._connections.read_transaction() as db:
-            statement = (
-                f"SELECT id FROM images WHERE id > ? AND file_count > 0 AND {_NOT_STAGED}"  # noqa: S608
-                " ORDER BY id LIMIT ?"
-            )
+            statement = "SELECT id FROM items WHERE id > ? AND is_live = 1 ORDER BY id LIMIT ?"
             return load_pictures(db, column_values(db, statement, [after_id, limit]))
 
     def list_segment_pictures(self, segment_number: int) -> list[StoredPicture]:
-        """Return the live pictures of a segment, by id."""
+        """Return the live items whose embedding is in a segment, by id."""
         with self._connections.read_transaction() as db:
-            return load_pictures(db, read_segment_image_ids(db, segment_number))
+            return load_pictures(db, read_segment_item_ids(db, segment_number))
 
-    def segment_image_ids(self, segment_number: int) -> Ids:
-        """Return the ids of the pictures whose vectors are in a segment; ascending."""
+    def segment_item_ids(self, segment_number: int) -> Ids:
+        """Return the ids of the items that have a row in a segment, stale or not; ascending."""
         with self._connections.read_transaction() as db:
-            return np.array(read_segment_image_ids(db, segment_number), dtype=np.int64)
+            return read_ids(
+                db,
+                "SELECT item_id FROM embeddings WHERE segment = ?1 UNION ALL"
+                " SELECT item_id FROM stale_rows WHERE segment = ?1 ORDER BY item_id",
+                [segment_number],
+            )
 
-    def superseded_ids(self) -> Ids:
-        """Return the superseded ids of pictures, which searches never return again; ascending."""
+    def stale_rows(self) -> dict[int, Ids]:
+        """Return the ids of the items whose rows are stale, by number of the segment."""
         with self._connections.read_transaction() as db:
-            return read_ids(db, "SELECT id FROM images WHERE superseded = 1 ORDER BY id")
+            return read_stale_rows(db)
 
     # --- roots, files and folders ---
 
@@ -381,7 +407,7 @@ class SqliteReader:
             skip_folders: Folders whose direct files are skipped.
         """
         condition, values = subtree_condition(root_id, subpath)
-        statement = f"SELECT {_FILE_COLUMNS} FROM files WHERE {condition}"  # noqa: S608
+        statement = f"SELECT {_FILE_COLUMNS} FROM assets WHERE {condition}"  # noqa: S608
         files_by_path = {}
         with self._connections.read_transaction() as db:
             for row in db.iterate(statement, values):
@@ -393,12 +419,12 @@ class SqliteReader:
     def list_files_in(self, root_id: int, folder: bytes) -> dict[bytes, FileRecord]:
         """Return the files of a root directly in a folder, not in its subfolders."""
         bounds = [folder + b"/", folder + b"0"] if folder else []
-        condition = _DESCENDANTS if folder else "root_id = ?"
+        condition = _DESCENDANTS if folder else "source_id = ?"
         start = len(folder) + 2 if folder else 1
         with self._connections.read_transaction() as db:
             rows = db.query(
-                f"SELECT {_FILE_COLUMNS} FROM files WHERE {condition}"  # noqa: S608
-                " AND instr(substr(path, ?), ?) = 0",
+                f"SELECT {_FILE_COLUMNS} FROM assets WHERE {condition}"  # noqa: S608
+                " AND instr(substr(key, ?), ?) = 0",
                 [root_id, *bounds, start, b"/"],
             )
         return {row[0]: FileRecord(*row) for row in rows}
@@ -408,7 +434,7 @@ class SqliteReader:
         condition, values = subtree_condition(root_id, subpath)
         with self._connections.read_transaction() as db:
             statement = (
-                "SELECT path FROM files JOIN texts ON texts.file_id = files.id"  # noqa: S608
+                "SELECT key FROM assets JOIN texts ON texts.asset_id = assets.id"  # noqa: S608
                 f" WHERE table_path = ? AND {condition}"
             )
             return frozenset(column_values(db, statement, [table, *values]))
@@ -417,19 +443,19 @@ class SqliteReader:
         """Return the number of files of a root at or under ``subpath``."""
         condition, values = subtree_condition(root_id, subpath)
         with self._connections.read_transaction() as db:
-            return scalar(db, f"SELECT count(*) FROM files WHERE {condition}", values)  # noqa: S608
+            return scalar(db, f"SELECT count(*) FROM assets WHERE {condition}", values)  # noqa: S608
 
     def file_count(self) -> int:
         """Return the number of files whose picture is indexed."""
         with self._connections.read_transaction() as db:
-            return scalar(db, "SELECT count(*) FROM files WHERE image_id IS NOT NULL")
+            return scalar(db, "SELECT count(*) FROM assets WHERE content_id IS NOT NULL")
 
     def failures(self) -> list[FailedFile]:
         """Return the files that could not be read, sorted by path."""
         with self._connections.read_transaction() as db:
             rows = db.query(
-                "SELECT roots.path, files.path, error FROM files"
-                " JOIN roots ON roots.id = root_id WHERE image_id IS NULL"
+                "SELECT sources.uri, assets.key, error FROM assets"
+                " JOIN sources ON sources.id = source_id WHERE content_id IS NULL"
             )
         failed = [FailedFile(join_path(root, path), error or "") for root, path, error in rows]
         return sorted(failed, key=lambda file: file.path)
@@ -438,8 +464,8 @@ class SqliteReader:
         """Return the files whose picture is indexed as far as it could be read, sorted by path."""
         with self._connections.read_transaction() as db:
             rows = db.query(
-                "SELECT roots.path, files.path, damage FROM images"
-                " JOIN files ON files.image_id = images.id JOIN roots ON roots.id = root_id"
+                "SELECT sources.uri, assets.key, damage FROM items"
+                " JOIN assets USING (content_id) JOIN sources ON sources.id = source_id"
                 " WHERE damage IS NOT NULL"
             )
         damaged = [FailedFile(join_path(root, path), damage) for root, path, damage in rows]
@@ -451,7 +477,7 @@ class SqliteReader:
         Triggers delete all folders of a root when a row of any of its files changes.
         """
         condition, values = subtree_condition(root_id, subpath)
-        statement = f"SELECT path, digest, pictures, failed FROM folders WHERE {condition}"  # noqa: S608
+        statement = f"SELECT key, stamp, items, failed FROM parts WHERE {condition}"  # noqa: S608
         with self._connections.read_transaction() as db:
             return {path: FolderRecord(*row) for path, *row in db.query(statement, values)}
 
@@ -463,7 +489,7 @@ class SqliteReader:
         Those directly in one of ``skip_folders`` are left out.
         """
         condition, values = subtree_condition(root_id, subpath)
-        statement = f"SELECT path, reason, size, mtime_ns FROM skipped_files WHERE {condition}"  # noqa: S608
+        statement = f"SELECT key, reason, size, mtime_ns FROM skipped_files WHERE {condition}"  # noqa: S608
         with self._connections.read_transaction() as db:
             return {
                 row[0]: SkippedFile(*row)
@@ -474,7 +500,7 @@ class SqliteReader:
     def list_skip_reasons(self, root_id: int, subpath: bytes) -> list[tuple[bytes, str]]:
         """Return path and reason of the files of `list_skipped_under`."""
         condition, values = subtree_condition(root_id, subpath)
-        statement = f"SELECT path, reason FROM skipped_files WHERE {condition}"  # noqa: S608
+        statement = f"SELECT key, reason FROM skipped_files WHERE {condition}"  # noqa: S608
         with self._connections.read_transaction() as db:
             return db.query(statement, values)
 
@@ -498,8 +524,8 @@ class SqliteReader:
         """Return the files that are not read, sorted by path."""
         with self._connections.read_transaction() as db:
             rows = db.query(
-                "SELECT roots.path, skipped_files.path, reason FROM skipped_files"
-                " JOIN roots ON roots.id = root_id"
+                "SELECT sources.uri, skipped_files.key, reason FROM skipped_files"
+                " JOIN sources ON sources.id = source_id"
             )
         skipped = [FailedFile(join_path(root, path), reason) for root, path, reason in rows]
         return sorted(skipped, key=lambda file: file.path)

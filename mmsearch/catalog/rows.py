@@ -57,6 +57,15 @@ def now() -> str:
 
 
 SEGMENT_COLUMNS = "number, name, bytes, sha256, rows, dim"
+SERVING, BUILDING = "serving", "building"
+"""States of the space that readers search, and of the one that will replace it."""
+
+TEXTS_CHANGED, MUST_DECODE = 1, 2
+"""Values of ``embeddings.stale``."""
+
+SPACE_IN = "(SELECT id FROM spaces WHERE state = '{}')"
+"""SQL of the id of a space, by its state."""
+
 PICTURE_COLUMNS = (
     "width, height, format, damage, taken_at, taken_from, camera, lens, latitude, longitude,"
     " rating, label"
@@ -145,18 +154,20 @@ def relative_to(folder: bytes, path: bytes) -> bytes | None:
 
 def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
     """Return the records of pictures; see `SqliteSnapshot.records`."""
-    requested_ids = [int(image_id) for image_id in ids]
+    requested_ids = [int(item_id) for item_id in ids]
     unique_ids = json.dumps(sorted(set(requested_ids)))
     texts = load_texts(db, unique_ids)
     locations: dict[int, list[tuple[bytes, int, int, bytes]]] = {}
-    for image_id, root, path, mtime_ns, size in db.query(
-        "SELECT files.image_id, roots.path, files.path, files.mtime_ns, files.size"  # noqa: S608
-        f" FROM files JOIN roots ON roots.id = files.root_id WHERE files.image_id {IN_IDS}",
+    for item_id, root, path, mtime_ns, size in db.query(
+        "SELECT items.id, sources.uri, assets.key, assets.mtime_ns, assets.size"  # noqa: S608
+        " FROM items JOIN assets ON assets.content_id = items.content_id"
+        f" JOIN sources ON sources.id = assets.source_id WHERE items.id {IN_IDS}",
         [unique_ids],
     ):
-        locations.setdefault(image_id, []).append((join_path(root, path), mtime_ns, size, root))
+        locations.setdefault(item_id, []).append((join_path(root, path), mtime_ns, size, root))
     rows = db.query(
-        f"SELECT id, digest, {PICTURE_COLUMNS} FROM images WHERE id {IN_IDS}",  # noqa: S608
+        f"SELECT items.id, digest, {PICTURE_COLUMNS} FROM items"  # noqa: S608
+        f" JOIN contents ON contents.id = content_id WHERE items.id {IN_IDS}",
         [unique_ids],
     )
     pictures = [
@@ -173,10 +184,10 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
             longitude=longitude,
             rating=rating,
             label=label,
-            texts=tuple(texts.get(image_id, ())),
+            texts=tuple(texts.get(item_id, ())),
         )
         for (
-            image_id,
+            item_id,
             _,
             width,
             height,
@@ -193,12 +204,12 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
         ) in rows
     ]
     records = {}
-    for (image_id, digest, *_), picture in zip(rows, pictures, strict=True):
-        files = sorted(locations.get(image_id, ()))
+    for (item_id, digest, *_), picture in zip(rows, pictures, strict=True):
+        files = sorted(locations.get(item_id, ()))
         _, mtime_ns, size, root = files[0] if files else (b"", 0, 0, b"")
         paths: tuple[bytes, ...] = next(zip(*files, strict=True), ())
-        records[image_id] = PictureRecord(
-            image_id,
+        records[item_id] = PictureRecord(
+            item_id,
             paths,
             picture,
             mtime_ns,
@@ -207,24 +218,38 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
             digest,
             tuple(copy_root for *_, copy_root in files[1:]),
         )
-    return [records[image_id] for image_id in requested_ids]
+    return [records[item_id] for item_id in requested_ids]
 
 
-def read_segments(db: ReadConnection, table: str = "segments", *, above: int = 0) -> list[Segment]:
-    """Return the segments of ``segments`` or ``staged_segments``, oldest first.
+def read_segments(db: ReadConnection, state: str = SERVING, *, above: int = 0) -> list[Segment]:
+    """Return the segments of a space, oldest first.
 
     Args:
         db: A connection.
-        table: Name of the table.
+        state: State of the space.
         above: Only segments with a higher number are returned.
     """
-    statement = f"SELECT {SEGMENT_COLUMNS} FROM {table} WHERE number > ? ORDER BY number"  # noqa: S608
-    return [make_segment(row) for row in db.query(statement, [above])]
+    rows = db.query(
+        f"SELECT {SEGMENT_COLUMNS} FROM segments WHERE number > ?"  # noqa: S608
+        f" AND space_id = {SPACE_IN.format(state)} ORDER BY number",
+        [above],
+    )
+    return [make_segment(row) for row in rows]
 
 
-def read_segment_image_ids(db: ReadConnection, number: int) -> list[int]:
-    """Return the ids of the pictures whose vectors are in a segment; ascending."""
-    return column_values(db, "SELECT id FROM images WHERE segment = ? ORDER BY id", [number])
+def read_segment_item_ids(db: ReadConnection, number: int) -> list[int]:
+    """Return the ids of the items whose embedding is in a segment; ascending."""
+    statement = "SELECT item_id FROM embeddings WHERE segment = ? ORDER BY item_id"
+    return column_values(db, statement, [number])
+
+
+def read_stale_rows(db: ReadConnection, above: int = 0) -> dict[int, Ids]:
+    """Return the ids of the items whose rows are stale, by number of a segment above a number."""
+    ids_by_segment: dict[int, list[int]] = {}
+    statement = "SELECT segment, item_id FROM stale_rows WHERE segment > ?"
+    for segment, item_id in db.query(statement, [above]):
+        ids_by_segment.setdefault(segment, []).append(item_id)
+    return {number: np.array(ids, dtype=np.int64) for number, ids in ids_by_segment.items()}
 
 
 def read_roots(db: ReadConnection) -> list[Root]:
@@ -233,67 +258,84 @@ def read_roots(db: ReadConnection) -> list[Root]:
     Raises:
         DamagedFileError: The path of a root is not an absolute path.
     """
-    roots = [Root(*row) for row in db.query("SELECT id, name, path FROM roots ORDER BY id")]
+    roots = [
+        Root(*row)
+        for row in db.query("SELECT id, name, uri FROM sources WHERE kind = 'folder' ORDER BY id")
+    ]
     for root in roots:
         check_root_path(root.path)
     return roots
 
 
-def find_image_ids(db: ReadConnection, digests: Iterable[bytes]) -> dict[bytes, int]:
-    """Return the picture ids of the contents that have a vector, by digest."""
-    image_ids: dict[bytes, int] = {}
+def find_contents(db: ReadConnection, digests: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
+    """Return the ids of contents and of their first items, by digest."""
+    ids: dict[bytes, tuple[int, int]] = {}
     for chunk in chunks(list(set(digests))):
         marks = ", ".join("?" * len(chunk))
-        image_ids.update(
-            db.query(f"SELECT digest, id FROM images WHERE digest IN ({marks})", chunk)  # noqa: S608
+        rows = db.query(
+            "SELECT digest, contents.id, items.id FROM contents"  # noqa: S608
+            f" JOIN items ON content_id = contents.id AND part = 0 WHERE digest IN ({marks})",
+            chunk,
         )
-    return image_ids
+        ids.update((digest, (content_id, item_id)) for digest, content_id, item_id in rows)
+    return ids
 
 
 def load_texts(db: ReadConnection, ids: str) -> dict[int, list[Text]]:
     """Return the texts of pictures in the order of their ids; ``ids`` is a JSON list."""
     texts: dict[int, list[Text]] = {}
-    for image_id, *columns in db.query(
-        "SELECT image_id, kind, text, language, source FROM texts"  # noqa: S608
-        f" WHERE image_id {IN_IDS} ORDER BY id",
+    for item_id, *columns in db.query(
+        "SELECT item_id, kind, text, language, source FROM texts"  # noqa: S608
+        f" WHERE item_id {IN_IDS} ORDER BY id",
         [ids],
     ):
-        texts.setdefault(image_id, []).append(Text(*columns))
+        texts.setdefault(item_id, []).append(Text(*columns))
     return texts
 
 
 def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]:
-    """Return live pictures with their texts and one file each, by id."""
+    """Return live items with their texts, one asset each and their serving embedding, by id."""
     json_ids = json.dumps(ids)
     texts = load_texts(db, json_ids)
     pictures: dict[int, StoredPicture] = {}
-    for image_id, digest, segment, texts_digest, root, path, size, mtime_ns, *metadata in db.query(
-        "SELECT images.id, images.digest, segment, texts_digest, roots.path, files.path,"  # noqa: S608
-        f" files.size, files.mtime_ns, {PICTURE_COLUMNS}"
-        " FROM images JOIN files ON files.image_id = images.id JOIN roots ON roots.id = root_id"
-        f" WHERE images.id {IN_IDS} ORDER BY images.id, files.id",
+    rows = db.query(
+        "SELECT items.id, contents.digest, embeddings.segment, embeddings.texts_digest,"  # noqa: S608
+        " embeddings.stale, sources.uri, assets.key, assets.size, assets.mtime_ns,"
+        f" {PICTURE_COLUMNS} FROM items JOIN contents ON contents.id = items.content_id"
+        " JOIN assets ON assets.content_id = contents.id"
+        " JOIN sources ON sources.id = assets.source_id"
+        " LEFT JOIN embeddings ON embeddings.item_id = items.id"
+        f" AND embeddings.space_id = {SPACE_IN.format(SERVING)}"
+        f" WHERE items.id {IN_IDS} ORDER BY items.id, assets.id",
         [json_ids],
-    ):
-        if image_id not in pictures:
-            picture = _make_picture(metadata, texts.get(image_id, ()))
-            absolute_path = join_path(root, path)
-            pictures[image_id] = StoredPicture(
-                image_id, digest, picture, segment, absolute_path, size, mtime_ns, texts_digest
+    )
+    for item_id, digest, segment, texts_digest, stale, uri, key, size, mtime_ns, *metadata in rows:
+        if item_id not in pictures:
+            pictures[item_id] = StoredPicture(
+                item_id,
+                digest,
+                _make_picture(metadata, texts.get(item_id, ())),
+                segment,
+                join_path(uri, key),
+                size,
+                mtime_ns,
+                texts_digest or b"",
+                must_decode=segment is None or stale == MUST_DECODE,
             )
     return list(pictures.values())
 
 
 def subtree_condition(root_id: int, subpath: bytes) -> tuple[str, list[Any]]:
-    """Return the condition on ``root_id`` and ``path`` of a path and all below it, and its values.
+    """Return the condition on ``source_id`` and ``key`` of a path and all below it, and its values.
 
     Args:
         root_id: Id of the root.
         subpath: Path relative to the root; b"" for the whole root.
     """
     if not subpath:
-        return "root_id = ?", [root_id]
-    # b"0" is the byte after b"/": the bounds enclose all paths that start with subpath + b"/".
-    condition = "root_id = ? AND (path = ? OR (path >= ? AND path < ?))"
+        return "source_id = ?", [root_id]
+    # b"0" is the byte after b"/": the bounds enclose all keys that start with subpath + b"/".
+    condition = "source_id = ? AND (key = ? OR (key >= ? AND key < ?))"
     return condition, [root_id, subpath, subpath + b"/", subpath + b"0"]
 
 

@@ -16,27 +16,45 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.catalog.connection import MAINTENANCE_TIMEOUT_S, TimeoutConnection, connect_read_only
-from mmsearch.catalog.page_scan import scan_pages
+from mmsearch.catalog.migrations import FORMAT1_SCHEMA
+from mmsearch.catalog.page_scan import Blob, scan_pages
+from mmsearch.catalog.rows import BUILDING
 from mmsearch.catalog.schema import Column, table_columns
 from mmsearch.core.errors import InspectionError
 
 MAX_ROWID = 2**63 - 1
 
-_DEFAULT_SQL = {"texts_key": "x''", "source": "'metadata'", "ctime_ns": "0"}
+_DEFAULT_SQL = {
+    "texts_key": "x''",
+    "source": "'metadata'",
+    "ctime_ns": "0",
+    "kind": "'folder'",
+    "choices": "'{}'",
+}
 """Default values, as SQL, of columns missing from older schemas."""
 
 _DEFAULT_VALUES: dict[str, Any] = {
     "texts_key": b"",
     "source": b"metadata",
-    "file_id": None,
+    "asset_id": None,
     "spaceless": 0,
     "table_path": None,
     "ctime_ns": 0,
     "metadata": None,
+    "record": None,
+    "space_id": None,
 }
 """Default values, as Python objects, for rows older than these columns."""
 
 SEQUENCE_COLUMNS = {"name": "text", "seq": "integer"}
+
+_FORMAT1_TABLES = {"assets": "files", "sources": "roots"}
+_FORMAT1_COLUMNS = {
+    "assets": {"source_id": "root_id", "key": "path"},
+    "sources": {"uri": "path"},
+    "texts": {"item_id": "image_id", "asset_id": "file_id"},
+}
+"""Names of tables and of their columns in format 1."""
 
 
 class DamagedCatalog:
@@ -47,6 +65,7 @@ class DamagedCatalog:
 
     Attributes:
         unreadable_tables: Names of the tables with rows that could not be read so far.
+        is_format1: True if it has the tables of format 1.
 
     Raises:
         InspectionError: The database cannot be opened for a reason other than damage.
@@ -55,6 +74,7 @@ class DamagedCatalog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.unreadable_tables: set[str] = set()
+        self.is_format1 = False
         self._connection: TimeoutConnection | None = None
         if not path.exists():
             return
@@ -64,6 +84,8 @@ class DamagedCatalog:
             self._connection.execute("PRAGMA writable_schema = ON")
             self._connection.text_factory = bytes
             self._connection.set_timeout(MAINTENANCE_TIMEOUT_S)
+            ((version,),) = self._connection.execute("PRAGMA user_version").fetchall()
+            self.is_format1 = 0 < version <= FORMAT1_SCHEMA
         except sqlite3.Error as error:
             self._raise_unless_damaged(error)
 
@@ -73,20 +95,30 @@ class DamagedCatalog:
         Rows with values of the wrong type are skipped.
 
         Args:
-            table: Name of the table.
+            table: Name of the table, as it is now.
             columns: Required result of SQLite's typeof by column; ``text?`` allows NULL.
         """
+        stored_table, stored_columns = table, columns
+        if self.is_format1:
+            stored_table = _FORMAT1_TABLES.get(table, table)
+            names = _FORMAT1_COLUMNS.get(table, {})
+            stored_columns = {names.get(name, name): kind for name, kind in columns.items()}
         rowids_read = _RowidRanges()
-        num_incomplete = len(self.unreadable_tables)
+        unreadable_before = len(self.unreadable_tables)
         if self._connection is not None:
-            yield from self._read_reachable(self._connection, table, columns, rowids_read)
+            rows = self._read_reachable(self._connection, stored_table, stored_columns, rowids_read)
+            yield from rows
         else:
-            self.unreadable_tables.add(table)
+            self.unreadable_tables.add(stored_table)
         is_incomplete = (
-            table in self.unreadable_tables or len(self.unreadable_tables) > num_incomplete
+            stored_table in self.unreadable_tables
+            or len(self.unreadable_tables) > unreadable_before
         )
+        if stored_table != table and stored_table in self.unreadable_tables:
+            self.unreadable_tables.remove(stored_table)
+            self.unreadable_tables.add(table)
         if is_incomplete and self._path.exists():
-            yield from self._read_from_pages(table, columns, rowids_read)
+            yield from self._read_from_pages(stored_table, stored_columns, rowids_read)
 
     def _read_reachable(
         self,
@@ -129,7 +161,7 @@ class DamagedCatalog:
         self, table: str, columns: dict[str, str], rowids_read: _RowidRanges
     ) -> Iterator[tuple[Any, ...]]:
         """Yield rows that SQLite cannot reach, recognized by the types of their columns."""
-        known_columns = table_columns().get(table, ())
+        known_columns = table_columns(FORMAT1_SCHEMA if self.is_format1 else None).get(table, ())
         column_types = {
             column.name: _column_type(column) for column in known_columns
         } or SEQUENCE_COLUMNS
@@ -148,7 +180,12 @@ class DamagedCatalog:
             if not set(column_types) - set(values_by_name) <= set(_DEFAULT_VALUES):
                 continue
             values_by_name = {**_DEFAULT_VALUES, **values_by_name}
-            if _decode_row([values_by_name[name] for name in column_types], column_types) is None:
+            row_values = [values_by_name[name] for name in column_types]
+            if _decode_row(row_values, column_types) is None or not all(
+                isinstance(value, Blob) == (column_type.removesuffix("?") == "blob")
+                for value, column_type in zip(row_values, column_types.values(), strict=True)
+                if isinstance(value, bytes) and value
+            ):
                 continue
             row = _decode_row([values_by_name[name] for name in columns], columns)
             if row is not None:
@@ -268,6 +305,16 @@ def read_settings(damaged: DamagedCatalog) -> dict[str, Any]:
     return settings
 
 
-def read_staged(damaged: DamagedCatalog) -> set[int]:
-    """Return the readable numbers of staged segments."""
-    return {number for (number,) in damaged.read_rows("staged_segments", {"number": "integer"})}
+def read_building(damaged: DamagedCatalog) -> set[int]:
+    """Return the readable numbers of the segments of a space that was being built."""
+    if damaged.is_format1:
+        return {number for (number,) in damaged.read_rows("staged_segments", {"number": "integer"})}
+    spaces = {
+        space_id
+        for space_id, state in damaged.read_rows("spaces", {"id": "integer", "state": "text"})
+        if state == BUILDING
+    }
+    columns = {"number": "integer", "space_id": "integer?"}
+    return {
+        number for number, space_id in damaged.read_rows("segments", columns) if space_id in spaces
+    }

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = int.from_bytes(b"mmsr")
 
-SCHEMA_SHA256 = "a428176be22c8b5d690745ddff4e9d0d8db4b638c2dcc3acfd1d54bce0804709"
+SCHEMA_SHA256 = "05ad68e5b81bc856c96ba36a8ec69003ba0c260a6c7a012b1ff4c8de864c7449"
 """Digest of the newest schema's sorted statements; faster than comparing each statement."""
 
 _SQLITE_OWN_TABLES = frozenset(
@@ -55,7 +55,6 @@ _INVALID_FILE_NAMES_SQL = " UNION ALL ".join(
     f" OR typeof(bytes) <> 'integer' OR bytes < 0 OR length(sha256) <> 64"
     for table, is_valid_name in (
         ("segments", _IS_SEGMENT_NAME_SQL),
-        ("staged_segments", _IS_SEGMENT_NAME_SQL),
         (
             "built_indexes",
             f"name GLOB 'ann/{_SIX_DIGITS_GLOB}*.[a-z0-9_]*' AND name NOT GLOB 'ann/*[^0-9a-z_.]*'",
@@ -211,9 +210,13 @@ class Column:
 
 
 @cache
-def table_columns() -> dict[str, tuple[Column, ...]]:
-    """Return the columns of each table of the newest schema, without the full-text tables."""
-    with _migrated_database(MIGRATIONS) as db:
+def table_columns(version: int | None = None) -> dict[str, tuple[Column, ...]]:
+    """Return the columns of each table of a schema, without the full-text tables.
+
+    Args:
+        version: Number of the schema; None for the newest one.
+    """
+    with _migrated_database(MIGRATIONS[:version]) as db:
         names = db.query(
             # The names of full-text tables are quoted in their statements.
             "SELECT name FROM sqlite_master WHERE sql GLOB 'CREATE TABLE [a-z]*'"

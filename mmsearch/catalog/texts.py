@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import Connection, delete, update
+from sqlalchemy import Connection, bindparam, delete, update
 from sqlalchemy.dialects.sqlite import insert
 
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.query_words import UNSEGMENTED_SCRIPTS
-from mmsearch.catalog.rows import chunks, fold_text, load_texts, storable
+from mmsearch.catalog.rows import TEXTS_CHANGED, chunks, fold_text, load_texts, storable
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection
-from mmsearch.catalog.tables import IMAGES, TAGS, TEXTS
+from mmsearch.catalog.tables import EMBEDDINGS, TAGS, TEXTS
 from mmsearch.core.records import CaptionTableTexts, IndexedFile, ShardCommit
 from mmsearch.core.types import LIST_KINDS, Text, TextSource, select_encoded_texts, texts_digest
 
@@ -22,7 +22,7 @@ StoredText = tuple[Text, bytes | None]
 
 
 def insert_texts(
-    connection: Connection, rows: Iterable[tuple[int, int | None, Text, bytes | None]]
+    connection: Connection, rows: Sequence[tuple[int, int | None, Text, bytes | None]]
 ) -> None:
     """Insert texts, and the tags of those that hold several values.
 
@@ -31,16 +31,18 @@ def insert_texts(
         rows: The picture id, the file id (None: the text is embedded in the picture), the text,
             and the path of its caption table (None: no table).
     """
+    if not rows:
+        return
     # With a single writer the next ids are known, so tags can be written with their texts.
     ((max_id,),) = as_read_connection(connection).query("SELECT max(id) FROM texts")
     texts, tags = [], []
-    for text_id, (image_id, file_id, text, table) in enumerate(rows, start=(max_id or 0) + 1):
+    for text_id, (item_id, asset_id, text, table) in enumerate(rows, start=(max_id or 0) + 1):
         value = storable(text.text)
         texts.append(
             {
                 "id": text_id,
-                "image_id": image_id,
-                "file_id": file_id,
+                "item_id": item_id,
+                "asset_id": asset_id,
                 "kind": storable(text.kind),
                 "source": str(text.source),
                 "language": storable(text.language),
@@ -51,12 +53,12 @@ def insert_texts(
         )
         if text.kind in LIST_KINDS:
             tags += [
-                {"text_id": text_id, "image_id": image_id, "kind": text.kind, "tag": tag}
+                {"text_id": text_id, "item_id": item_id, "kind": text.kind, "tag": tag}
                 for tag in parse_list(value)
             ]
-    for model, values in ((TEXTS, texts), (TAGS, tags)):
-        if values:
-            connection.execute(insert(model), values)
+    connection.execute(insert(TEXTS), texts)
+    if tags:
+        connection.execute(insert(TAGS), tags)
 
 
 def parse_list(values: str) -> list[str]:
@@ -64,15 +66,40 @@ def parse_list(values: str) -> list[str]:
     return sorted({fold_text(value.strip()) for value in values.split(";")} - {""})
 
 
-def delete_embedded_texts(connection: Connection, image_ids: Sequence[int]) -> None:
-    """Delete the texts embedded in the content of pictures."""
-    for chunk in chunks(image_ids):
-        is_embedded = TEXTS.c.file_id.is_(None) & TEXTS.c.image_id.in_(chunk)
+def replace_embedded_texts(
+    connection: Connection, texts_by_item: Mapping[int, Sequence[Text]]
+) -> None:
+    """Write the texts embedded in the contents of items; unchanged texts are not written."""
+    stored: dict[int, list[Text]] = {}
+    for item_id, *columns in as_read_connection(connection).query(
+        "SELECT item_id, kind, text, language, source FROM texts WHERE asset_id IS NULL"
+        " AND item_id IN (SELECT value FROM json_each(?)) ORDER BY id",
+        [json.dumps(list(texts_by_item))],
+    ):
+        stored.setdefault(item_id, []).append(Text(*columns))
+    changed = {
+        item_id: texts
+        for item_id, texts in texts_by_item.items()
+        if [_stored_form(text) for text in texts] != stored.get(item_id, [])
+    }
+    for chunk in chunks([item_id for item_id in changed if item_id in stored]):
+        is_embedded = TEXTS.c.asset_id.is_(None) & TEXTS.c.item_id.in_(chunk)
         connection.execute(delete(TEXTS).where(is_embedded))
+    insert_texts(
+        connection,
+        [(item_id, None, text, None) for item_id, texts in changed.items() for text in texts],
+    )
 
 
-def update_file_texts(
-    connection: Connection, shard: ShardCommit, image_ids: Mapping[bytes, int]
+def _stored_form(text: Text) -> Text:
+    """Return a text as the database returns it."""
+    return Text(
+        storable(text.kind), storable(text.text), storable(text.language), TextSource(text.source)
+    )
+
+
+def update_asset_texts(
+    connection: Connection, shard: ShardCommit, item_ids: Mapping[bytes, int]
 ) -> int:
     """Update the texts of a shard's files; unchanged texts are not written.
 
@@ -83,15 +110,15 @@ def update_file_texts(
     failed = [file.path for file, _, _ in shard.failed]
     moved = [placed.moved_from for placed in shard.indexed if placed.moved_from is not None]
     db = as_read_connection(connection)
-    ids = _load_file_ids(db, shard.root_id, [*paths, *failed, *moved])
-    stored_by_file = _load_file_texts(db, ids.values())
-    stale = [ids[path] for path in failed if ids[path] in stored_by_file]
+    ids = _load_asset_ids(db, shard.root_id, [*paths, *failed, *moved])
+    stored_by_asset = _load_asset_texts(db, ids.values())
+    stale = [ids[path] for path in failed if ids[path] in stored_by_asset]
     rows: list[tuple[int, int | None, Text, bytes | None]] = []
     removed = 0
     for placed in shard.indexed:
-        file_id, image_id = ids[placed.file.path], image_ids[placed.digest]
-        current = stored_by_file.get(file_id, [])
-        at_old_path = stored_by_file.get(ids.get(placed.moved_from, 0), [])
+        asset_id, item_id = ids[placed.file.path], item_ids[placed.digest]
+        current = stored_by_asset.get(asset_id, [])
+        at_old_path = stored_by_asset.get(ids.get(placed.moved_from, 0), [])
         captions = [
             stored_text
             for _, stored_text in (*current, *at_old_path)
@@ -99,11 +126,11 @@ def update_file_texts(
         ]
         new_texts = _merge_texts(placed, captions)
         removed += _count_removed(captions, new_texts)
-        if current != [(image_id, stored_text) for stored_text in new_texts]:
-            stale.append(file_id)
-            rows += [(image_id, file_id, *stored_text) for stored_text in new_texts]
+        if current != [(item_id, stored_text) for stored_text in new_texts]:
+            stale.append(asset_id)
+            rows += [(item_id, asset_id, *stored_text) for stored_text in new_texts]
     for chunk in chunks(stale):
-        connection.execute(delete(TEXTS).where(TEXTS.c.file_id.in_(chunk)))
+        connection.execute(delete(TEXTS).where(TEXTS.c.asset_id.in_(chunk)))
     insert_texts(connection, rows)
     return removed
 
@@ -124,14 +151,7 @@ def _merge_texts(placed: IndexedFile, captions: Sequence[StoredText]) -> list[St
         tables += [(text, table_texts.table) for text in table_texts.texts]
     # The order must not depend on which table was read last.
     merged += sorted(tables, key=lambda stored_text: stored_text[1] or b"")
-    normalized = [
-        (
-            Text(storable(t.kind), storable(t.text), storable(t.language), TextSource(t.source)),
-            table,
-        )
-        for t, table in merged
-    ]
-    return list(dict.fromkeys(normalized))
+    return list(dict.fromkeys((_stored_form(text), table) for text, table in merged))
 
 
 def _is_kept(table: bytes | None, table_texts: CaptionTableTexts) -> bool:
@@ -153,46 +173,55 @@ def _count_removed(before: Iterable[StoredText], after: Iterable[StoredText]) ->
     return len({(text.kind, text.text) for text, _ in before} - remaining)
 
 
-def clear_stale(connection: Connection, image_ids: Sequence[int]) -> None:
-    """Clear the stale flag of the pictures whose vectors match their texts."""
-    for chunk in chunks(_find_unchanged(as_read_connection(connection), image_ids)):
-        connection.execute(update(IMAGES).where(IMAGES.c.id.in_(chunk)).values(retell=0))
+def clear_stale(connection: Connection, item_ids: Sequence[int]) -> None:
+    """Clear the stale flag of the embeddings that match the texts of their items."""
+    unchanged = _find_unchanged(as_read_connection(connection), item_ids)
+    if unchanged:
+        connection.execute(
+            update(EMBEDDINGS)
+            .where(
+                EMBEDDINGS.c.item_id == bindparam("unchanged_item"),
+                EMBEDDINGS.c.space_id == bindparam("unchanged_space"),
+            )
+            .values(stale=0),
+            [{"unchanged_item": item, "unchanged_space": space} for item, space in unchanged],
+        )
 
 
-def _find_unchanged(db: ReadConnection, image_ids: Sequence[int]) -> list[int]:
-    """Return the flagged pictures whose texts still have the stored digest."""
+def _find_unchanged(db: ReadConnection, item_ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Return item and space of the flagged embeddings whose texts still have the stored digest."""
+    flagged = db.query(
+        "SELECT item_id, space_id, texts_digest FROM embeddings WHERE stale = ?"
+        " AND item_id IN (SELECT value FROM json_each(?))",
+        [TEXTS_CHANGED, json.dumps(list(item_ids))],
+    )
+    if not flagged:
+        return []
     identity = read_identity(db)
     sources = identity.texts if identity else ()
-    stored_digests = dict(
-        db.query(
-            "SELECT id, texts_digest FROM images WHERE retell = 1"
-            " AND id IN (SELECT value FROM json_each(?))",
-            [json.dumps(list(image_ids))],
-        )
-    )
-    texts = load_texts(db, json.dumps(list(stored_digests)))
+    texts = load_texts(db, json.dumps([item_id for item_id, *_ in flagged]))
     return [
-        image_id
-        for image_id, digest in stored_digests.items()
-        if texts_digest(select_encoded_texts(texts.get(image_id, ()), sources)) == digest
+        (item_id, space_id)
+        for item_id, space_id, digest in flagged
+        if texts_digest(select_encoded_texts(texts.get(item_id, ()), sources)) == digest
     ]
 
 
-def _load_file_texts(
-    db: ReadConnection, file_ids: Iterable[int]
+def _load_asset_texts(
+    db: ReadConnection, asset_ids: Iterable[int]
 ) -> dict[int, list[tuple[int, StoredText]]]:
     """Return, by file id, the picture id and the content of each text."""
-    texts_by_file: dict[int, list[tuple[int, StoredText]]] = {}
-    for file_id, image_id, table, *columns in db.query(
-        "SELECT file_id, image_id, table_path, kind, text, language, source FROM texts"
-        " WHERE file_id IN (SELECT value FROM json_each(?)) ORDER BY id",
-        [json.dumps(list(file_ids))],
+    texts_by_asset: dict[int, list[tuple[int, StoredText]]] = {}
+    for asset_id, item_id, table, *columns in db.query(
+        "SELECT asset_id, item_id, table_path, kind, text, language, source FROM texts"
+        " WHERE asset_id IN (SELECT value FROM json_each(?)) ORDER BY id",
+        [json.dumps(list(asset_ids))],
     ):
-        texts_by_file.setdefault(file_id, []).append((image_id, (Text(*columns), table)))
-    return texts_by_file
+        texts_by_asset.setdefault(asset_id, []).append((item_id, (Text(*columns), table)))
+    return texts_by_asset
 
 
-def _load_file_ids(
+def _load_asset_ids(
     db: ReadConnection, root_id: int, paths: Iterable[bytes]
 ) -> dict[bytes | None, int]:
     ids_by_path: dict[bytes | None, int] = {}
@@ -200,7 +229,7 @@ def _load_file_ids(
         marks = ", ".join("?" * len(chunk))
         ids_by_path.update(
             db.query(
-                f"SELECT path, id FROM files WHERE root_id = ? AND path IN ({marks})",  # noqa: S608
+                f"SELECT key, id FROM assets WHERE source_id = ? AND key IN ({marks})",  # noqa: S608
                 [root_id, *chunk],
             )
         )

@@ -14,19 +14,25 @@ from sqlalchemy.dialects.sqlite import insert
 from mmsearch.catalog import checksum
 from mmsearch.catalog.commits import (
     add_segment,
-    delete_files,
+    delete_assets,
+    delete_empty_contents,
     has_segment,
     insert_rows,
     mark_failed,
-    segment_values,
-    upsert_files,
+    upsert_assets,
 )
 from mmsearch.catalog.connection import MAINTENANCE_TIMEOUT_S, ReadPool
 from mmsearch.catalog.identity import CALIBRATION_KEY, read_identity, to_settings
 from mmsearch.catalog.metadata import merge_changed_metadata
 from mmsearch.catalog.reader import SKIPPED_COUNTS_KEY, SqliteReader, skipped_counts_key
 from mmsearch.catalog.rows import (
-    find_image_ids,
+    BUILDING,
+    MUST_DECODE,
+    SERVING,
+    SPACE_IN,
+    TEXTS_CHANGED,
+    column_values,
+    find_contents,
     load_pictures,
     now,
     read_roots,
@@ -36,17 +42,16 @@ from mmsearch.catalog.rows import (
 )
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection, checkpoint_wal, write_transaction
 from mmsearch.catalog.tables import (
+    ASSETS,
     BUILT_INDEXES,
-    FILES,
-    FOLDERS,
+    EMBEDDINGS,
     GENERATIONS,
-    IMAGES,
-    ROOTS,
+    PARTS,
     RUNS,
     SETTINGS,
     SKIPPED_FILES,
-    STAGED_IMAGES,
-    STAGED_SEGMENTS,
+    SOURCES,
+    SPACES,
 )
 from mmsearch.catalog.texts import clear_stale
 from mmsearch.core.display import display_path
@@ -63,8 +68,18 @@ from mmsearch.core.records import (
     SkippedFile,
     StoredPicture,
 )
-from mmsearch.core.types import EncoderSpec
 from mmsearch.storage.failpoints import FailPoint, hit_failpoint
+
+FOLDER_KIND = "folder"
+"""Value of ``sources.kind`` for a folder of files."""
+
+_SPACE_KEY = "SELECT encoder FROM spaces WHERE state = ?"
+
+# A copied embedding is as outdated as the one it was copied from.
+_COPY_STALE_FLAGS = (
+    "UPDATE embeddings SET stale = 1 WHERE segment = :segment AND stale = 0 AND item_id IN"  # noqa: S608
+    f" (SELECT item_id FROM embeddings WHERE stale > 0 AND space_id = {SPACE_IN.format(SERVING)})"
+)
 
 
 class SqliteWriter(SqliteReader):
@@ -150,7 +165,7 @@ class SqliteWriter(SqliteReader):
             moved = Root(old.id, name, path)
             has_absorbed = _absorb_roots(connection, moved, roots.values())
             if has_absorbed or moved != old:
-                connection.execute(update(ROOTS).where(ROOTS.c.id == old.id).values(path=path))
+                connection.execute(update(SOURCES).where(SOURCES.c.id == old.id).values(uri=path))
                 _move_table_paths(connection, old.path, path)
                 add_generation(connection)
         self._record_roots()
@@ -186,17 +201,17 @@ class SqliteWriter(SqliteReader):
         condition, values = subtree_condition(root_id, subpath)
         rows = [
             {
-                "root_id": root_id,
-                "path": path,
-                "digest": folder.digest,
-                "pictures": folder.pictures,
+                "source_id": root_id,
+                "key": path,
+                "stamp": folder.digest,
+                "items": folder.pictures,
                 "failed": folder.failed,
             }
             for path, folder in folders.items()
         ]
         with write_transaction(self._engine) as connection:
-            connection.exec_driver_sql(f"DELETE FROM folders WHERE {condition}", tuple(values))  # noqa: S608
-            insert_rows(connection, FOLDERS, rows)
+            connection.exec_driver_sql(f"DELETE FROM parts WHERE {condition}", tuple(values))  # noqa: S608
+            insert_rows(connection, PARTS, rows)
 
     def save_skipped(
         self, root_id: int, changed: Sequence[SkippedFile], removed: Sequence[bytes]
@@ -206,8 +221,8 @@ class SqliteWriter(SqliteReader):
         new_values = {name: upsert.excluded[name] for name in ("size", "mtime_ns", "reason")}
         rows = [
             {
-                "root_id": root_id,
-                "path": file.path,
+                "source_id": root_id,
+                "key": file.path,
                 "size": file.size,
                 "mtime_ns": file.mtime_ns,
                 "reason": storable(file.reason),
@@ -221,15 +236,15 @@ class SqliteWriter(SqliteReader):
             if removed:
                 connection.execute(
                     delete(SKIPPED_FILES).where(
-                        SKIPPED_FILES.c.root_id == root_id,
-                        SKIPPED_FILES.c.path == bindparam("removed_path"),
+                        SKIPPED_FILES.c.source_id == root_id,
+                        SKIPPED_FILES.c.key == bindparam("removed_key"),
                     ),
-                    [{"removed_path": path} for path in removed],
+                    [{"removed_key": path} for path in removed],
                 )
             if rows:
                 connection.execute(
                     upsert.on_conflict_do_update(
-                        index_elements=["root_id", "path"], set_=new_values
+                        index_elements=["source_id", "key"], set_=new_values
                     ),
                     rows,
                 )
@@ -253,10 +268,10 @@ class SqliteWriter(SqliteReader):
         """Write the change times of files that earlier versions have read, by path."""
         with write_transaction(self._engine) as connection:
             connection.execute(
-                update(FILES)
-                .where(FILES.c.root_id == root_id, FILES.c.path == bindparam("file_path"))
+                update(ASSETS)
+                .where(ASSETS.c.source_id == root_id, ASSETS.c.key == bindparam("asset_key"))
                 .values(ctime_ns=bindparam("ctime")),
-                [{"file_path": path, "ctime": ctime_ns} for path, ctime_ns in ctimes.items()],
+                [{"asset_key": path, "ctime": ctime_ns} for path, ctime_ns in ctimes.items()],
             )
 
     def commit_shard(self, shard: ShardCommit) -> int:
@@ -270,7 +285,7 @@ class SqliteWriter(SqliteReader):
         """
         with write_transaction(self._engine) as connection:
             db = as_read_connection(connection)
-            if not db.query("SELECT 1 FROM roots WHERE id = ?", [shard.root_id]):
+            if not db.query("SELECT 1 FROM sources WHERE id = ?", [shard.root_id]):
                 raise ValueError(f"there is no root {shard.root_id}")
             changes_before = db.connection.total_changes
             if shard.segment is None:
@@ -278,27 +293,51 @@ class SqliteWriter(SqliteReader):
                     raise ValueError(f"{len(shard.pictures)} pictures without a segment")
             elif not has_segment(db, shard.segment):
                 add_segment(connection, shard.segment, shard.pictures)
-            image_ids = find_image_ids(db, (placed.digest for placed in shard.indexed))
-            removed = upsert_files(connection, shard, image_ids)
-            delete_files(connection, shard)
+            contents = find_contents(db, (placed.digest for placed in shard.indexed))
+            removed = upsert_assets(connection, shard, contents)
+            delete_assets(connection, shard)
             merge_changed_metadata(connection)
-            affected_ids = {*image_ids.values(), *(item.id for item in shard.pictures)}
+            affected_ids = {item_id for _, item_id in contents.values()}
+            affected_ids |= {item.id for item in shard.pictures}
             clear_stale(connection, sorted(affected_ids))
             if db.connection.total_changes != changes_before:
                 add_generation(connection)
         return removed
 
-    def stale_texts(self, limit: int) -> list[StoredPicture]:
-        """Return live pictures whose vectors are of outdated texts, by id.
+    def list_stale(
+        self, after_id: int, limit: int, *, building: bool = False
+    ) -> list[StoredPicture]:
+        """Return live items whose embedding is missing or outdated, with an id above, by id.
 
-        Also clear the stale flags of pictures whose texts turn out to be unchanged.
+        Flags of embeddings whose texts turn out to be unchanged are cleared.
         """
-        statement = "SELECT id FROM images WHERE retell = 1 AND file_count > 0 ORDER BY id"
+        state = BUILDING if building else SERVING
+        space = SPACE_IN.format(state)
         with write_transaction(self._engine) as connection:
             db = as_read_connection(connection)
-            clear_stale(connection, [image_id for (image_id,) in db.query(statement)])
-            return load_pictures(
-                db, [image_id for (image_id,) in db.query(f"{statement} LIMIT ?", [limit])]
+            flagged = column_values(
+                db,
+                "SELECT item_id FROM embeddings JOIN items ON items.id = item_id"  # noqa: S608
+                f" WHERE stale > 0 AND space_id = {space} AND item_id > ? AND is_live = 1",
+                [after_id],
+            )
+            clear_stale(connection, flagged)
+            stale = column_values(
+                db,
+                "SELECT id FROM items WHERE id > ? AND is_live = 1 AND NOT EXISTS"  # noqa: S608
+                " (SELECT 1 FROM embeddings WHERE item_id = items.id AND stale = 0"
+                f" AND space_id = {space}) ORDER BY id LIMIT ?",
+                [after_id, limit],
+            )
+            return load_pictures(db, stale)
+
+    def mark_undecoded(self, segment_number: int) -> None:
+        """Mark the pictures of a segment to be decoded and encoded again."""
+        with write_transaction(self._engine) as connection:
+            connection.execute(
+                update(EMBEDDINGS)
+                .where(EMBEDDINGS.c.segment == segment_number)
+                .values(stale=MUST_DECODE)
             )
 
     def publish(self, built: BuiltVectorIndex, identity: Identity | None = None) -> int:
@@ -312,63 +351,82 @@ class SqliteWriter(SqliteReader):
                 _write_identity(connection, identity)
             return _publish(connection, built)
 
-    # --- staged segments, which replace all others at once ---
+    # --- the space being built, which replaces the serving one ---
     #
-    # They are staged one after another, beside those that readers use, and activated in one
-    # transaction. So compaction and a change of the encoder are invisible until they are complete,
-    # and the process may be killed at any time.
+    # Its segments are added one after another, beside those that readers use, and it is activated
+    # in one transaction. So compaction and a change of the encoder are invisible until they are
+    # complete, and the process may be killed at any time.
 
-    def stage_segment(
-        self, segment: Segment, encoder: EncoderSpec, pictures: Sequence[EncodedPicture]
-    ) -> None:
-        """Record a staged segment, which readers do not see yet, and its pictures."""
-        values = {**segment_values(segment), "encoder": encoder.fingerprint}
-        rows = [
-            {"image_id": item.id, "segment": segment.number, "texts_digest": item.texts_digest}
-            for item in pictures
-        ]
-        with write_transaction(self._engine) as connection:
-            connection.execute(insert(STAGED_SEGMENTS), values)
-            insert_rows(connection, STAGED_IMAGES, rows)
+    def begin_space(self, key: str) -> None:
+        """Make a space the one being built, or go on with it.
 
-    def discard_staged(self) -> None:
-        """Delete the rows of all staged segments."""
-        with write_transaction(self._engine) as connection:
-            _discard_staged(connection)
-
-    def activate_staged(
-        self, built: BuiltVectorIndex | None, identity: Identity, unreadable: Mapping[int, str]
-    ) -> None:
-        """Replace all segments by the staged ones, and delete the pictures that are not staged.
+        A space that was begun with another key is discarded.
 
         Args:
-            built: Vector index of the staged segments; None if there is nothing to index.
+            key: What its vectors are made by, such as the fingerprint of an encoder.
+        """
+        with write_transaction(self._engine) as connection:
+            if column_values(as_read_connection(connection), _SPACE_KEY, [BUILDING]) != [key]:
+                _discard_building(connection)
+                connection.execute(insert(SPACES).values(encoder=key, state=BUILDING))
+
+    def commit_embeddings(
+        self, segment: Segment, pictures: Sequence[EncodedPicture], *, building: bool = False
+    ) -> None:
+        """Record a segment with new embeddings of items.
+
+        Readers do not see those of the space being built yet.
+        """
+        with write_transaction(self._engine) as connection:
+            add_segment(connection, segment, pictures, BUILDING if building else SERVING)
+            if building:
+                connection.execute(text(_COPY_STALE_FLAGS), {"segment": segment.number})
+            merge_changed_metadata(connection)
+            clear_stale(connection, [item.id for item in pictures if not item.keep_texts])
+            if not building:
+                add_generation(connection)
+
+    def discard_building(self) -> None:
+        """Discard the space being built."""
+        with write_transaction(self._engine) as connection:
+            _discard_building(connection)
+
+    def activate_space(
+        self, built: BuiltVectorIndex | None, identity: Identity, unreadable: Mapping[int, str]
+    ) -> None:
+        """Replace the serving space by the one being built; delete the items that are not in it.
+
+        Args:
+            built: Vector index of the new space; None if there is nothing to index.
             identity: The new identity of the index.
-            unreadable: Reasons by id of the pictures that could not be encoded; their files are
+            unreadable: Reasons by id of the items that could not be encoded; their assets are
                 marked as failed.
 
         Raises:
-            ValueError: A live picture is neither staged nor unreadable (a bug).
+            ValueError: A live item is neither in the new space nor unreadable (a bug).
         """
         with write_transaction(self._engine) as connection:
             for number, reason in unreadable.items():
                 mark_failed(connection, [number], reason)
-            missing = as_read_connection(connection).query(
-                "SELECT id FROM images WHERE file_count > 0"
-                " AND id NOT IN (SELECT image_id FROM staged_images) LIMIT 1"
+            db = as_read_connection(connection)
+            in_space = (
+                f"SELECT item_id FROM embeddings WHERE space_id = {SPACE_IN.format(BUILDING)}"  # noqa: S608
+            )
+            missing = db.query(
+                f"SELECT id FROM items WHERE is_live = 1 AND id NOT IN ({in_space}) LIMIT 1"  # noqa: S608
             )
             if missing:
-                raise ValueError(f"picture {missing[0][0]} is in no staged segment")
+                raise ValueError(f"item {missing[0][0]} is not in the space being built")
+            serving = SPACE_IN.format(SERVING)
             for statement in (
-                "DELETE FROM images WHERE id NOT IN (SELECT image_id FROM staged_images)",
-                "INSERT INTO segments (number, name, bytes, sha256, rows, dim)"
-                " SELECT number, name, bytes, sha256, rows, dim FROM staged_segments",
-                "UPDATE images SET (segment, texts_digest) = (SELECT segment, texts_digest"
-                " FROM staged_images WHERE image_id = images.id)",
-                "DELETE FROM segments WHERE number NOT IN (SELECT number FROM staged_segments)",
+                f"DELETE FROM items WHERE id NOT IN ({in_space})",  # noqa: S608
+                f"DELETE FROM embeddings WHERE space_id = {serving}",  # noqa: S608
+                f"DELETE FROM segments WHERE space_id = {serving}",  # noqa: S608
+                f"DELETE FROM spaces WHERE state = '{SERVING}'",  # noqa: S608
+                f"UPDATE spaces SET state = '{SERVING}'",  # noqa: S608
             ):
                 connection.execute(text(statement))
-            _discard_staged(connection)
+            delete_empty_contents(connection)
             _replace_identity(connection, identity)
             if built is None:
                 add_generation(connection, None)
@@ -439,7 +497,9 @@ def _write_identity(connection: Connection, identity: Identity) -> None:
         )
     _replace_identity(connection, identity)
     if bound is not None and bound.texts != identity.texts:
-        connection.execute(update(IMAGES).where(IMAGES.c.file_count > 0).values(retell=1))
+        connection.execute(
+            update(EMBEDDINGS).where(EMBEDDINGS.c.stale == 0).values(stale=TEXTS_CHANGED)
+        )
 
 
 def _replace_identity(connection: Connection, identity: Identity) -> None:
@@ -453,6 +513,13 @@ def _replace_identity(connection: Connection, identity: Identity) -> None:
     connection.execute(
         insert(SETTINGS).on_conflict_do_nothing(), {"key": "created_at", "value": now()}
     )
+    connection.execute(
+        insert(SPACES)
+        .values(state=SERVING, encoder=identity.encoder.fingerprint)
+        .on_conflict_do_update(
+            index_elements=["state"], set_={"encoder": identity.encoder.fingerprint}
+        )
+    )
 
 
 def _insert_row(connection: Connection, statement: Insert) -> int:
@@ -464,9 +531,13 @@ def _insert_row(connection: Connection, statement: Insert) -> int:
     return int(primary_key[0])
 
 
-def _discard_staged(connection: Connection) -> None:
-    connection.execute(delete(STAGED_IMAGES))
-    connection.execute(delete(STAGED_SEGMENTS))
+def _discard_building(connection: Connection) -> None:
+    for statement in (
+        f"DELETE FROM embeddings WHERE space_id = {SPACE_IN.format(BUILDING)}",  # noqa: S608
+        f"DELETE FROM segments WHERE space_id = {SPACE_IN.format(BUILDING)}",  # noqa: S608
+        f"DELETE FROM spaces WHERE state = '{BUILDING}'",  # noqa: S608
+    ):
+        connection.execute(text(statement))
 
 
 # --- roots ---
@@ -484,7 +555,8 @@ def ensure_root(connection: Connection, path: bytes) -> tuple[Root, bytes]:
         if relative_path is not None:
             return root, relative_path
     name = _unique_name(path, {root.name for root in roots})
-    root_id = _insert_row(connection, insert(ROOTS).values(name=name, path=path))
+    values = {"kind": FOLDER_KIND, "name": name, "uri": path, "choices": {}}
+    root_id = _insert_row(connection, insert(SOURCES).values(values))
     new_root = Root(root_id, name, path)
     if _absorb_roots(connection, new_root, roots):
         add_generation(connection)
@@ -531,7 +603,7 @@ def _absorb_roots(connection: Connection, outer: Root, others: Iterable[Root]) -
         if relative_path is None:
             continue
         _absorb_files(connection, outer, inner, relative_path + b"/")
-        connection.execute(delete(ROOTS).where(ROOTS.c.id == inner.id))
+        connection.execute(delete(SOURCES).where(SOURCES.c.id == inner.id))
         has_absorbed = True
     return has_absorbed
 
@@ -540,13 +612,14 @@ def _absorb_files(connection: Connection, outer: Root, inner: Root, prefix: byte
     """Move files from an inner root to an outer one; of duplicate paths keep the last read."""
     # SQLite's || returns text; the cast turns it back into the same bytes.
     for statement in (
-        "DELETE FROM files WHERE id IN (SELECT moved.id FROM files AS moved JOIN files AS present"
-        " ON present.root_id = :outer AND present.path = CAST(:prefix || moved.path AS BLOB)"
-        " WHERE moved.root_id = :inner AND present.checked_ns >= moved.checked_ns)",
-        "DELETE FROM files WHERE root_id = :outer AND path IN"
-        " (SELECT CAST(:prefix || path AS BLOB) FROM files WHERE root_id = :inner)",
-        "UPDATE files SET root_id = :outer, path = CAST(:prefix || path AS BLOB)"
-        " WHERE root_id = :inner",
+        "DELETE FROM assets WHERE id IN"
+        " (SELECT moved.id FROM assets AS moved JOIN assets AS present"
+        " ON present.source_id = :outer AND present.key = CAST(:prefix || moved.key AS BLOB)"
+        " WHERE moved.source_id = :inner AND present.checked_ns >= moved.checked_ns)",
+        "DELETE FROM assets WHERE source_id = :outer AND key IN"
+        " (SELECT CAST(:prefix || key AS BLOB) FROM assets WHERE source_id = :inner)",
+        "UPDATE assets SET source_id = :outer, key = CAST(:prefix || key AS BLOB)"
+        " WHERE source_id = :inner",
     ):
         connection.execute(
             text(statement), {"outer": outer.id, "inner": inner.id, "prefix": prefix}

@@ -32,7 +32,7 @@ from mmsearch.core.records import (
     SkippedFile,
     StoredPicture,
 )
-from mmsearch.core.types import EncoderSpec, Ids
+from mmsearch.core.types import Ids
 
 
 class Snapshot(Protocol):
@@ -66,11 +66,26 @@ class Snapshot(Protocol):
     def records(self, ids: Sequence[int]) -> list[PictureRecord]:
         """Return the records of ids, in the same order; KeyError for an id that never existed."""
 
+    def stale_rows(self, *, above: int = 0) -> dict[int, Ids]:
+        """Return the ids of pictures whose rows are stale, by number of a segment ``above``.
+
+        A row is stale if the embedding of its picture is in a newer segment.
+        """
+
+    def moved_ids(self, covers: int) -> Ids:
+        """Return the pictures with a row in segments up to ``covers`` that is stale since then.
+
+        A vector index built from those segments holds a former embedding of them. Ascending.
+        """
+
     def find_segments(self, ids: Sequence[int]) -> dict[int, Segment]:
         """Return the segment with the vectors of each picture that is searchable."""
 
-    def find_file(self, path: bytes) -> FileRecord | None:
-        """Return the record of a file by its absolute path; None if it is not in the index."""
+    def find_item(self, path: bytes) -> tuple[FileRecord, int] | None:
+        """Return the record of a file by its absolute path, and the id of its picture.
+
+        None if the file is not in the index or could not be read.
+        """
 
     def filter_ids(self, filters: Filters) -> Ids:
         """Return the ids of the searchable pictures that pass the filters, ascending."""
@@ -117,11 +132,14 @@ class CatalogReader(Protocol):
 
     def segments(self) -> list[Segment]: ...
 
-    def list_staged_segments(self) -> list[Segment]:
-        """Return the staged segments, oldest first."""
+    def list_building_segments(self) -> list[Segment]:
+        """Return the segments of the space being built, oldest first."""
 
-    def staged_encoder(self) -> str | None:
-        """Return the fingerprint of the encoder of the staged segments; None without any."""
+    def building_key(self) -> str | None:
+        """Return the key of the space being built; None if there is no such space."""
+
+    def stale_rows(self) -> dict[int, Ids]:
+        """Return the ids of pictures whose rows are stale, by number of the segment."""
 
     def referenced_files(self) -> set[str]:
         """Return the names of the index files that the catalog refers to."""
@@ -129,23 +147,17 @@ class CatalogReader(Protocol):
     def next_free_ids(self) -> tuple[int, int]:
         """Return the first free picture id and the first free segment number."""
 
-    def find_image_ids(self, digests: Sequence[bytes]) -> dict[bytes, int]:
-        """Return the ids of contents that have a vector, including deleted pictures."""
+    def find_item_ids(self, digests: Sequence[bytes]) -> dict[bytes, int]:
+        """Return the ids of pictures by the digest of their content, including deleted ones."""
 
     def list_live_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
         """Return searchable pictures with an id above ``after_id``, ordered by id."""
 
-    def list_unstaged_pictures(self, after_id: int, limit: int) -> list[StoredPicture]:
-        """Return searchable pictures that are in no staged segment, ordered by id."""
-
     def list_segment_pictures(self, segment_number: int) -> list[StoredPicture]:
-        """Return the searchable pictures of a segment, ordered by id."""
+        """Return the searchable pictures whose embedding is in a segment, ordered by id."""
 
-    def segment_image_ids(self, segment_number: int) -> Ids:
-        """Return the ids of the pictures whose vectors are in a segment, ascending."""
-
-    def superseded_ids(self) -> Ids:
-        """Return former ids of pictures, which no search returns any more, ascending."""
+    def segment_item_ids(self, segment_number: int) -> Ids:
+        """Return the ids of the pictures with a row in a segment, stale or not, ascending."""
 
     def roots(self) -> list[Root]: ...
 
@@ -268,8 +280,21 @@ class CatalogWriter(CatalogReader, Protocol):
             The number of table captions that were removed from files.
         """
 
-    def stale_texts(self, limit: int) -> list[StoredPicture]:
-        """Return pictures whose encoded texts differ from their current ones, ordered by id."""
+    def list_stale(
+        self, after_id: int, limit: int, *, building: bool = False
+    ) -> list[StoredPicture]:
+        """Return searchable pictures whose embedding is missing or outdated, ordered by id.
+
+        They have the segment of their serving embedding.
+
+        Args:
+            after_id: Only pictures with a higher id are returned.
+            limit: Maximum number of pictures.
+            building: Look in the space being built instead of the serving one.
+        """
+
+    def mark_undecoded(self, segment_number: int) -> None:
+        """Mark the pictures of a segment to be decoded and encoded again."""
 
     def publish(self, built: BuiltVectorIndex, identity: Identity | None = None) -> int:
         """Publish a built index to readers; return the new generation.
@@ -280,20 +305,30 @@ class CatalogWriter(CatalogReader, Protocol):
     def save_calibration(self, calibration: IndexCalibration) -> int:
         """Replace the index's own calibration; return the new generation."""
 
-    def stage_segment(
-        self, segment: Segment, encoder: EncoderSpec, pictures: Sequence[EncodedPicture]
+    def begin_space(self, key: str) -> None:
+        """Begin to build a space of embeddings, or go on with it if it has the same key.
+
+        Args:
+            key: What makes its vectors. A space with another key is discarded.
+        """
+
+    def commit_embeddings(
+        self, segment: Segment, pictures: Sequence[EncodedPicture], *, building: bool = False
     ) -> None:
-        """Record a segment that readers do not see yet, and the pictures in it."""
+        """Record a segment with new embeddings of pictures, and create a new generation.
 
-    def discard_staged(self) -> None:
-        """Discard the staged segments."""
+        Readers do not see embeddings of the space being built yet.
+        """
 
-    def activate_staged(
+    def discard_building(self) -> None:
+        """Discard the space being built."""
+
+    def activate_space(
         self, built: BuiltVectorIndex | None, identity: Identity, unreadable: Mapping[int, str]
     ) -> None:
-        """Replace all segments by the staged ones, in one transaction.
+        """Replace the serving space by the one being built, in one transaction.
 
-        Pictures that are in none of them are removed; the files of unreadable ones count as failed.
+        Pictures that are not in it are removed; the files of unreadable ones count as failed.
         """
 
 
@@ -306,8 +341,13 @@ class CatalogMaintenance(CatalogWriter, Protocol):
     def rebuild_derived(self) -> None:
         """Rebuild the derived data of the catalog: indexes, full-text tables and counts."""
 
-    def restore_segment(self, segment: Segment, pictures: Sequence[EncodedPicture]) -> None:
-        """Add an existing segment whose catalog was lost."""
+    def restore_segment(
+        self, segment: Segment, pictures: Sequence[EncodedPicture], *, building: bool = False
+    ) -> None:
+        """Add an existing segment whose catalog was lost; ``building``: of the space being built.
+
+        The latter adds no pictures.
+        """
 
     def drop_segment(self, segment_number: int) -> None:
         """Drop a segment and its pictures, whose files count as failed from then on."""

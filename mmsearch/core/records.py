@@ -151,7 +151,7 @@ class FileRecord:
         checked_ns: Time of the last read. A modification time close to it does not prove that
             the file is unchanged; see `is_unchanged`.
         digest: sha256 of the content.
-        image_id: Id of the picture; None if it could not be read.
+        content_id: Id of its content; None if it could not be read.
         error: The reason why it could not be read.
         texts_key: Fingerprint of everything outside the file that its texts come from.
         ctime_ns: See `ScannedFile`; 0 also if the file was read by an earlier version.
@@ -162,7 +162,7 @@ class FileRecord:
     mtime_ns: int
     checked_ns: int
     digest: bytes
-    image_id: int | None
+    content_id: int | None
     error: str | None = None
     texts_key: bytes = b""
     ctime_ns: int = 0
@@ -173,19 +173,17 @@ class EncodedPicture:
     """A picture whose vector is in a segment.
 
     Attributes:
-        id: Id never used before.
+        id: Id of the picture; that of a new picture was never used before.
         digest: Digest of its content.
         picture: Its metadata, with the texts embedded in the file.
         texts_digest: Digest of the texts whose vectors are in the segment (`texts_digest`).
-        replaces: The former id of the picture. The new id takes over all its files and texts.
-        keep_texts: Used with `replaces`: the texts embedded in the file were not read again.
+        keep_texts: True if the picture file was not read again.
     """
 
     id: int
     digest: bytes
     picture: Picture
     texts_digest: bytes = b""
-    replaces: int | None = None
     keep_texts: bool = False
 
 
@@ -236,21 +234,23 @@ class StoredPicture:
         id: Id of the picture.
         digest: Digest of its content.
         picture: Its metadata, with all its texts, including those of its files.
-        segment: Number of the segment that holds its vectors.
+        segment: Number of the segment that holds its vectors; None if it has none in that space.
         path: Absolute path of one of its files.
         size: Size of that file, in bytes.
         mtime_ns: Modification time of that file, in nanoseconds.
         texts_digest: Digest of the texts whose vectors are in the segment.
+        must_decode: True if there is no image vector that can be used again.
     """
 
     id: int
     digest: bytes
     picture: Picture
-    segment: int
+    segment: int | None
     path: bytes
     size: int
     mtime_ns: int
     texts_digest: bytes = b""
+    must_decode: bool = False
 
 
 @dataclass(frozen=True)

@@ -164,13 +164,13 @@ class SalvagedCatalog:
     Attributes:
         settings: Settings of the index, by key.
         encoder: Encoder of the index, if the settings name it.
-        staged: Numbers of the staged segments.
+        building: Numbers of the segments of a space that was being built.
         checksum_roots: Indexed folders listed in the checksum file.
     """
 
     settings: Mapping[str, Any]
     encoder: EncoderSpec | None
-    staged: frozenset[int]
+    building: frozenset[int]
     checksum_roots: tuple[bytes, ...]
 
     def identity(self, encoder: EncoderSpec, defaults: Identity) -> tuple[Identity, list[str]]:
@@ -196,8 +196,8 @@ def salvage(layout: IndexLayout) -> SalvagedCatalog:
     from mmsearch.catalog.identity import recover_encoder  # noqa: PLC0415
     from mmsearch.catalog.salvage import (  # noqa: PLC0415
         DamagedCatalog,
+        read_building,
         read_settings,
-        read_staged,
     )
 
     roots: tuple[bytes, ...] = ()
@@ -205,8 +205,8 @@ def salvage(layout: IndexLayout) -> SalvagedCatalog:
         seal = read_checksum(layout.catalog)
         roots = seal.roots if seal else ()
     with closing(DamagedCatalog(layout.catalog)) as damaged:
-        settings, staged = read_settings(damaged), read_staged(damaged)
-    return SalvagedCatalog(settings, recover_encoder(settings), frozenset(staged), roots)
+        settings, building = read_settings(damaged), read_building(damaged)
+    return SalvagedCatalog(settings, recover_encoder(settings), frozenset(building), roots)
 
 
 def replace_catalog(layout: IndexLayout, new_layout: IndexLayout) -> None:

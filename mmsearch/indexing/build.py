@@ -75,7 +75,11 @@ class IndexBuilder:
     gpu_bytes: Callable[[], int] = lambda: 0
 
     def build(
-        self, segments: Sequence[Segment], fusion: Fusion, identity: Identity, excluded: Ids
+        self,
+        segments: Sequence[Segment],
+        fusion: Fusion,
+        identity: Identity,
+        stale_rows: Mapping[int, Ids],
     ) -> BuiltVectorIndex:
         """Build a vector index and write it to a file.
 
@@ -85,21 +89,25 @@ class IndexBuilder:
             segments: Segments to index; at least one.
             fusion: Combines the vectors of a picture into one.
             identity: Names the vector index and the goals for searches.
-            excluded: Ids to leave out.
+            stale_rows: Ids whose rows are left out, by number of the segment.
 
         Raises:
             DamagedFileError: A segment is missing or does not match the catalog.
         """
-        return self.prepare(segments, fusion, identity, excluded)(lambda: False)
+        return self.prepare(segments, fusion, identity, stale_rows)(lambda: False)
 
     def prepare(
-        self, segments: Sequence[Segment], fusion: Fusion, identity: Identity, excluded: Ids
+        self,
+        segments: Sequence[Segment],
+        fusion: Fusion,
+        identity: Identity,
+        stale_rows: Mapping[int, Ids],
     ) -> Callable[[ShouldStop], BuiltVectorIndex]:
         """Return a function that does the work of `build`.
 
         The encoder is used only in this call, not by the returned function.
         """
-        rows = sum(segment.rows for segment in segments) - len(excluded)
+        rows = sum(segment.rows - len(stale_rows.get(segment.number, ())) for segment in segments)
         dim = fused_dim(fusion, segments[0].dim)
         name, goals = identity.vector_index, identity.goals
         if name == AUTO:
@@ -112,7 +120,7 @@ class IndexBuilder:
             name: str, should_stop: ShouldStop, tuning_queries: Vectors | None
         ) -> BuiltVectorIndex:
             blocks = _iter_until_stopped(
-                should_stop, iter_fused_blocks(self.layout, segments, fusion, excluded)
+                should_stop, iter_fused_blocks(self.layout, segments, fusion, stale_rows)
             )
             memory_bytes = None if goals.memory_mb is None else int(goals.memory_mb * 1_000_000)
             training = None

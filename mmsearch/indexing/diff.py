@@ -78,7 +78,7 @@ def compare(
         previous = missing.pop(file.path, None)
         if verify or previous is None or not is_unchanged(previous, file):
             statuses.append(FileStatus.NEEDS_READ)
-        elif previous.image_id is not None:
+        elif previous.content_id is not None:
             same = previous.texts_key == texts_key(file)
             statuses.append(FileStatus.UNCHANGED if same else FileStatus.TEXTS_CHANGED)
         elif retry_failed or not previous.digest:

@@ -45,14 +45,12 @@ class EncodeTask:
         digest: Digest of the content.
         source: The file to decode, or the content itself.
         texts: Texts from outside the file itself.
-        replaces: Previous id of a picture that is re-encoded.
-        id: Id to keep, for a picture that is re-encoded with another encoder.
+        id: Id of a picture that is encoded again.
     """
 
     digest: bytes
     source: DecodeTask
     texts: tuple[Text, ...] = ()
-    replaces: int | None = None
     id: int | None = None
 
 
@@ -65,7 +63,7 @@ def reencode_task(item: StoredPicture) -> EncodeTask:
         text for text in item.picture.texts if text.source != TextSource.METADATA
     )
     source = DecodeTask(item.path, item.size, item.mtime_ns)
-    return EncodeTask(item.digest, source, external_texts)
+    return EncodeTask(item.digest, source, external_texts, item.id)
 
 
 @dataclass(frozen=True)
@@ -230,7 +228,7 @@ class _Batcher:
         texts_per_image = [(*picture.texts, *content.texts) for _, content, picture, _ in pending]
         images, texts = self._encode([model_input for *_, model_input in pending], texts_per_image)
         pictures = [
-            EncodedPicture(image_id, content.digest, picture, self._digest(texts), content.replaces)
+            EncodedPicture(image_id, content.digest, picture, self._digest(texts))
             for (image_id, content, picture, _), texts in zip(pending, texts_per_image, strict=True)
         ]
         self._write(pictures, images, texts)

@@ -6,7 +6,7 @@ The process may be killed at any time and run again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mmsearch.core.catalog import CatalogWriter
@@ -17,7 +17,6 @@ from mmsearch.core.records import (
     BuiltVectorIndex,
     FailedFile,
     Identity,
-    StoredPicture,
     check_encoder,
     empty_index_error,
     require_identity,
@@ -33,9 +32,17 @@ from mmsearch.indexing.build import (
     needs_merge,
 )
 from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, DecoderFactory, ShardEncoder, share_worker
-from mmsearch.indexing.reencode import reencode, refresh_text_vectors
 from mmsearch.indexing.run import IndexRun
-from mmsearch.indexing.staging import commit_staged, stage_encodings
+from mmsearch.indexing.spaces import (
+    COPY_PAGE_SIZE,
+    TEXT_PAGE_SIZE,
+    SpaceUpdate,
+    activate_space,
+    copy_page,
+    decode_page,
+    text_page,
+    update_space,
+)
 from mmsearch.indexing.texts import TextCollector, TextEncoder
 from mmsearch.modalities._contents import Recall
 from mmsearch.storage.layout import IndexLayout
@@ -154,8 +161,8 @@ class Indexer:
         identity = self.catalog.identity()
         if identity is None or not tail_rows or built_rows + tail_rows <= REBUILD_BELOW:
             return None
-        segments, excluded = self.catalog.segments(), self.catalog.superseded_ids()
-        return self.builder.prepare(segments, self.fusion, identity, excluded)
+        segments, stale_rows = self.catalog.segments(), self.catalog.stale_rows()
+        return self.builder.prepare(segments, self.fusion, identity, stale_rows)
 
     def reindex(
         self,
@@ -205,23 +212,24 @@ class Indexer:
                 ),
             )
         self.layout.remove_orphans(self.catalog.referenced_files())
-        if must_reencode:
-            failed = self._reencode_all(fusion, progress)
-        progress(Progress("build", 0, None))
         identity = replace(
             current_identity, fusion=fusion.spec, vector_index=vector_index, goals=goals
         )
-        built = self._publish(fusion, identity)
+        if must_reencode:
+            failed = self._reencode_all(fusion, identity, progress)
+        else:
+            progress(Progress("build", 0, None))
+            self._publish(fusion, identity)
         with self.catalog.snapshot() as snapshot:
-            pictures = snapshot.pictures
+            pictures, built = snapshot.pictures, snapshot.built
         return ReindexReport(
             pictures,
             fusion.spec,
-            built.plugin_name,
+            built.plugin_name if built else vector_index,
             must_reencode,
             tuple(failed),
             time.monotonic() - started_at,
-            built.settings,
+            built.settings if built else {},
         )
 
     def change_encoder(
@@ -249,8 +257,8 @@ class Indexer:
         started_at = time.monotonic()
         current_identity = require_identity(self.catalog)
         self.layout.remove_orphans(self.catalog.referenced_files())
-        encode = self._shard_encoder(self.fusion)
-        failed = stage_encodings(self.catalog, encode, self.encoder.spec, progress)
+        self.catalog.begin_space(self.encoder.spec.fingerprint)
+        failed = self._fill_space(self.fusion, progress).failed
         if failed and not drop_unreadable:
             first = next(iter(failed.values()))
             raise StateError(
@@ -266,7 +274,7 @@ class Indexer:
             )
         progress(Progress("build", 0, None))
         identity = replace(current_identity, encoder=self.encoder.spec, fusion=self.fusion.spec)
-        commit_staged(
+        activate_space(
             self.layout,
             self.catalog,
             self.fusion,
@@ -286,16 +294,18 @@ class Indexer:
             seconds=time.monotonic() - started_at,
         )
 
-    def reencode_pages(self, pages: Iterable[Sequence[StoredPicture]]) -> list[FailedFile]:
-        """Re-encode pages of pictures, with a commit after each page. See `reencode`."""
-        return reencode(self.catalog, self._shard_encoder(self.fusion), pages)
+    def reencode_stale(self) -> SpaceUpdate:
+        """Decode and encode the pictures whose embedding is missing or outdated."""
+        return update_space(
+            self.catalog, decode_page(self._shard_encoder(self.fusion)), REENCODE_PAGE_SIZE
+        )
 
     def _publish(self, fusion: Fusion, identity: Identity | None = None) -> BuiltVectorIndex:
         build_identity = identity or self.catalog.identity()
         if build_identity is None:
             raise ValueError("an index without an identity has nothing to build from")
         built = self.builder.build(
-            self.catalog.segments(), fusion, build_identity, self.catalog.superseded_ids()
+            self.catalog.segments(), fusion, build_identity, self.catalog.stale_rows()
         )
         self.catalog.publish(built, identity)
         return built
@@ -310,35 +320,43 @@ class Indexer:
 
     def _refresh_text_vectors(self) -> int:
         """Re-encode changed texts and return the number of pictures that have them."""
-        count = 0
         if self.fusion.cross_attend is not None:
-            encode = self._shard_encoder(self.fusion)
-            while page := self.catalog.stale_texts(REENCODE_PAGE_SIZE):
-                if reencode(self.catalog, encode, [page]):
-                    break  # Pictures whose files cannot be read would come back in every page.
-                count += len(page)
+            return self.reencode_stale().updated
         texts = TextEncoder(self.encoder, self.fusion, self.sources)
-        return count + refresh_text_vectors(self.layout, self.catalog, texts)
+        encode_page = text_page(self.layout, self.catalog, texts)
+        return update_space(self.catalog, encode_page, TEXT_PAGE_SIZE).updated
 
-    def _reencode_all(
-        self, fusion: Fusion, progress: Callable[[Progress], None]
-    ) -> list[FailedFile]:
+    def _fill_space(self, fusion: Fusion, progress: Callable[[Progress], None]) -> SpaceUpdate:
+        """Decode and encode the pictures that are missing in the space being built."""
         with self.catalog.snapshot() as snapshot:
             total = snapshot.pictures
-        max_id = self.catalog.next_free_ids()[0]
+        done = sum(segment.rows for segment in self.catalog.list_building_segments())
 
-        def pages() -> Iterator[list[StoredPicture]]:
-            after = done = 0
-            while page := self.catalog.list_live_pictures(after, REENCODE_PAGE_SIZE):
-                # Pictures that this run has re-encoded have higher ids.
-                page = [item for item in page if item.id < max_id]
-                if not page:
-                    return
-                yield page
-                after, done = page[-1].id, done + len(page)
-                progress(Progress("encode", done, total, done))
+        def on_page(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(Progress("encode", done, total, done))
 
-        return reencode(self.catalog, self._shard_encoder(fusion), pages())
+        encode_page = decode_page(self._shard_encoder(fusion))
+        return update_space(
+            self.catalog, encode_page, REENCODE_PAGE_SIZE, building=True, on_page=on_page
+        )
+
+    def _reencode_all(
+        self, fusion: Fusion, identity: Identity, progress: Callable[[Progress], None]
+    ) -> list[FailedFile]:
+        """Replace the embeddings by those of a fusion that needs the pictures themselves.
+
+        Pictures that cannot be read keep their vectors.
+        """
+        self.catalog.begin_space(f"{self.encoder.spec.fingerprint}+{fusion.spec.name}")
+        failed = self._fill_space(fusion, progress).failed
+        if failed:
+            copy = copy_page(self.layout, self.catalog, self.encoder.spec)
+            update_space(self.catalog, copy, COPY_PAGE_SIZE, building=True)
+        progress(Progress("build", 0, None))
+        activate_space(self.layout, self.catalog, fusion, self.builder, identity, {})
+        return list(failed.values())
 
     def _ensure_identity(self) -> None:
         current_identity = self.catalog.identity()

@@ -88,7 +88,7 @@ class IndexRun:
         # Files whose content is being encoded, by digest; the first file of each list is decoded.
         self._pending: dict[bytes, list[tuple[IndexedFile, FileOutcome]]] = {}
         self._failure_by_digest: dict[bytes, str] = {}
-        # Digests committed since the last `find_image_ids`.
+        # Digests committed since the last `find_item_ids`.
         self._newly_encoded: set[bytes] = set()
         self._shards = ShardSizer()
         self._batcher = CommitBatcher(
@@ -222,7 +222,7 @@ class IndexRun:
         while chunk := list(islice(read, HASH_BATCH_SIZE)):
             digests = [result[0] for _, result in chunk if not isinstance(result, TaskFailure)]
             self._newly_encoded.clear()
-            encoded = self._catalog.find_image_ids(digests)
+            encoded = self._catalog.find_item_ids(digests)
             for file, result in chunk:
                 if isinstance(result, TaskFailure):
                     self._record_unread(file, resolver, result.reason)
@@ -329,7 +329,7 @@ class IndexRun:
         previous = resolver.records.get(file.path)
         if (
             previous is not None
-            and previous.image_id is not None
+            and previous.content_id is not None
             and (previous.size, previous.mtime_ns) == (file.size, file.mtime_ns)
         ):
             self.stats.failed.append(FailedFile(self._absolute_path(file.path), reason))

@@ -204,7 +204,7 @@ def _copy_files(
 ) -> tuple[int, int]:
     catalog.copy_to(target.catalog)
     with open_writer(target) as copy:
-        copy.discard_staged()
+        copy.discard_building()
         stamps = [segment.file_ref for segment in copy.segments()]
         with copy.snapshot() as snapshot:
             pictures = snapshot.pictures

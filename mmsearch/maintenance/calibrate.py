@@ -230,7 +230,7 @@ def search_texts(
     ids = np.array(list(text_by_id), dtype=np.int64)
     own, others = np.full(len(ids), -1.0), np.full(len(ids), -1.0)
     with catalog.snapshot() as snapshot:
-        deleted_ids = snapshot.deleted_ids
+        deleted_ids, stale_rows = snapshot.deleted_ids, snapshot.stale_rows()
         own_images = read_stored_image_vectors(layout, snapshot, ids)
     segments = catalog.segments()
     step = max(1, sum(segment.rows for segment in segments) // BACKGROUND_PICTURES)
@@ -238,11 +238,12 @@ def search_texts(
     for segment in segments:
         held = read_segment(layout, segment)
         alive = ~np.isin(held.ids, deleted_ids)
+        alive &= ~np.isin(held.ids, stale_rows.get(segment.number, ()))
         sampled.append(held.images[alive][::step])
         for start in range(0, len(held.ids), CHUNK_ROWS):
             span = slice(start, start + CHUNK_ROWS)
             scores = held.images[span] @ queries.T
-            is_own = held.ids[span, None] == ids
+            is_own = (held.ids[span, None] == ids) & alive[span, None]
             own = np.maximum(own, np.where(is_own, scores, -1.0).max(axis=0))
             is_same = held.images[span] @ own_images.T >= SAME_LOOK
             is_out = is_same | ~alive[span, None] | _have_same_text(held, span, plain)

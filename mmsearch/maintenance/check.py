@@ -265,7 +265,7 @@ def _check_segment(layout: IndexLayout, catalog: CatalogReader, segment: Segment
     vectors, metadata = read_segment_with_metadata(layout, segment)
     if (len(vectors.ids), vectors.images.shape[1]) != (segment.rows, segment.dim):
         yield f"It holds {vectors.images.shape} vectors, but the catalog lists {segment.rows}."
-    if not np.array_equal(vectors.ids, catalog.segment_image_ids(segment.number)):
+    if not np.array_equal(np.sort(vectors.ids), catalog.segment_item_ids(segment.number)):
         yield "Its rows are not the pictures that the catalog lists."
     elif metadata is not None and [item.id for item in metadata.pictures] != vectors.ids.tolist():
         yield "The pictures in its metadata are not those of its rows."
@@ -306,14 +306,15 @@ def _compare_with_segments(
     sample_ids = index.ids[sample_rows]
     id_blocks = [np.empty(0, np.int64)]
     sample_vectors = {}
-    for block_ids, vectors in iter_fused_blocks(layout, covered, fusion):
+    stale_rows = _stale_rows_at_build(catalog, covers)
+    for block_ids, vectors in iter_fused_blocks(layout, covered, fusion, stale_rows):
         id_blocks.append(block_ids)
         for row in np.flatnonzero(np.isin(block_ids, sample_ids)):
             sample_vectors[int(block_ids[row])] = vectors[row]
     ids = np.unique(np.concatenate(id_blocks))
     if len(np.setdiff1d(index.ids, ids)):
         yield "It holds pictures that are in no segment."
-    missing = np.setdiff1d(np.setdiff1d(ids, catalog.superseded_ids()), index.ids)
+    missing = np.setdiff1d(ids, index.ids)
     if len(missing):
         yield f"It lacks {len(missing):,} pictures that are in segments."
         return
@@ -321,10 +322,26 @@ def _compare_with_segments(
         return
     queries = np.stack([sample_vectors[number] for number in sorted(sample_vectors)])
     k = min(NUM_NEIGHBORS, len(index.ids))
-    blocks = iter_fused_blocks(layout, covered, fusion, np.setdiff1d(ids, index.ids))
+    blocks = iter_fused_blocks(layout, covered, fusion, stale_rows)
     num_wrong = _count_wrong(index, queries, _exact_neighbors(blocks, queries, k))
     if num_wrong:
         yield f"{num_wrong} of {len(queries)} sample searches do not match exact search."
+
+
+def _stale_rows_at_build(catalog: CatalogReader, covers: int) -> dict[int, Ids]:
+    """Return the rows that were stale when an index of the segments up to ``covers`` was built.
+
+    Of a picture that a newer segment holds, the last covered row was current then.
+    """
+    with catalog.snapshot() as snapshot:
+        moved = snapshot.moved_ids(covers)
+        stale_rows = snapshot.stale_rows()
+    stale_at_build: dict[int, Ids] = {}
+    for number in sorted((n for n in stale_rows if n <= covers), reverse=True):
+        ids = stale_rows[number]
+        stale_at_build[number] = np.setdiff1d(ids, moved)
+        moved = np.setdiff1d(moved, ids)
+    return stale_at_build
 
 
 def _exact_neighbors(blocks: Iterable[tuple[Ids, Vectors]], queries: Vectors, k: int) -> Ranking:
@@ -377,7 +394,7 @@ def check_sources(
             yield Finding(Severity.SOURCE, "sources", message)
             continue
         for path, record in sorted(catalog.list_files_under(root.id, b"").items()):
-            if record.image_id is None:
+            if record.content_id is None:
                 continue
             absolute_path = os.path.join(root.path, path)  # noqa: PTH118
             message = _check_source(

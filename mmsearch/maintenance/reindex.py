@@ -14,7 +14,7 @@ from mmsearch.core.types import FusionSpec, SearchGoals
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_index_builder, make_indexer
 from mmsearch.factories.plugins import load_index_encoder, make_fusion
-from mmsearch.indexing import staging
+from mmsearch.indexing import compaction
 from mmsearch.indexing.build import AUTO, check_vector_index_name
 from mmsearch.maintenance.calibrate import calibrate_catalog
 from mmsearch.storage.layout import IndexLayout
@@ -36,7 +36,7 @@ def compact(
             lambda: load_index_encoder(identity, settings, on_message),
             settings.device,
         )
-        return staging.compact(layout, catalog, make_fusion(identity.fusion), builder, progress)
+        return compaction.compact(layout, catalog, make_fusion(identity.fusion), builder, progress)
 
 
 def reindex(

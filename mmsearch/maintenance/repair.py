@@ -25,7 +25,7 @@ from mmsearch.core.errors import (
 )
 from mmsearch.core.files import create_folder
 from mmsearch.core.protocols import Fusion
-from mmsearch.core.records import FailedFile, Identity, SalvageResult, Segment, StoredPicture
+from mmsearch.core.records import FailedFile, Identity, SalvageResult, Segment
 from mmsearch.core.reports import Finding, RepairReport, Severity
 from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.core.settings import Settings
@@ -39,7 +39,7 @@ from mmsearch.factories.plugins import (
     parse_text_sources,
 )
 from mmsearch.indexing.build import IndexBuilder, needs_merge
-from mmsearch.indexing.encode import REENCODE_PAGE_SIZE
+from mmsearch.indexing.spaces import SpaceUpdate
 from mmsearch.maintenance.check import (
     check_built_index,
     check_catalog,
@@ -169,10 +169,10 @@ class _Repair:
         self._rebuilt.create(inherit_permissions=True)
         with catalogs.open_locked(self._rebuilt, create=True) as catalog:
             catalog.set_identity(identity)
-            count, other = restore_segments(self._layout, catalog, encoder, salvage.staged)
+            count, other = restore_segments(self._layout, catalog, encoder, salvage.building)
             carried_over = catalog.recover_rows(self._layout.catalog, salvage.checksum_roots)
             unfinished = find_stale_roots(catalog)
-            lost_rows = {"roots", "files", "texts"} & set(carried_over.unreadable_tables)
+            lost_rows = {"sources", "assets", "texts"} & set(carried_over.unreadable_tables)
             has_catalog = self._layout.exists()
             lost_commits = has_catalog and catalogs.count_lost_commits(self._layout) > 0
             if carried_over.lost_files or lost_rows or lost_commits or survey.damaged:
@@ -212,7 +212,7 @@ class _Repair:
         if carried_over.unreadable_tables:
             tables = ", ".join(repr(table) for table in carried_over.unreadable_tables)
             self.losses.append(f"Some rows of the catalog's tables {tables} could not be read.")
-        if {"texts", "files"} & set(carried_over.unreadable_tables):
+        if {"texts", "assets"} & set(carried_over.unreadable_tables):
             self.losses.append(
                 "Captions from tables may be missing. Index with these tables again."
             )
@@ -262,11 +262,11 @@ class _Repair:
 
     def segments(self, catalog: CatalogMaintenance) -> None:
         """Re-encode the pictures of damaged segments."""
-        for file_ref in (segment.file_ref for segment in catalog.list_staged_segments()):
+        for file_ref in (segment.file_ref for segment in catalog.list_building_segments()):
             try:
                 verify_file(self._layout.path(file_ref), file_ref)
             except DamagedFileError:
-                catalog.discard_staged()
+                catalog.discard_building()
                 self.repaired.append(
                     "A file of an unfinished encoder change is lost or damaged. Start it again."
                 )
@@ -278,7 +278,7 @@ class _Repair:
         paths = {s.number: self._layout.path(s.file_ref) for s in catalog.segments()}
         with make_indexer(self._layout, catalog, self._settings, self._on_message) as indexer:
             for number, finding in damaged.items():
-                lost, failed = reencode_segment(catalog, number, indexer.reencode_pages)
+                lost, failed = reencode_segment(catalog, number, indexer.reencode_stale)
                 self.quarantine.move(paths[number])
                 self.lost += lost
                 self.failed += failed
@@ -399,7 +399,10 @@ def survey_segments(layout: IndexLayout) -> SegmentSurvey:
 
 
 def restore_segments(
-    layout: IndexLayout, catalog: CatalogMaintenance, encoder: EncoderSpec, staged: Container[int]
+    layout: IndexLayout,
+    catalog: CatalogMaintenance,
+    encoder: EncoderSpec,
+    building: Container[int],
 ) -> tuple[int, list[Path]]:
     """Fill an empty catalog from the segments of an encoder.
 
@@ -409,13 +412,14 @@ def restore_segments(
         layout: File layout of the index.
         catalog: The new catalog.
         encoder: Encoder of the index.
-        staged: Numbers of the staged segments.
+        building: Numbers of the segments of a space that was being built.
 
     Returns:
         The number of recovered vectors, and the segment files of other encoders.
     """
     recovered = 0
     foreign: list[Path] = []
+    unfinished: list[Path] = []
     numbers: set[int] = set()
     for path in _segment_files(layout):
         with suppress(DamagedFileError):
@@ -423,13 +427,17 @@ def restore_segments(
             if segment.number in numbers:
                 continue
             numbers.add(segment.number)
-            if segment.number in staged:
-                catalog.stage_segment(segment, facts.encoder, facts.pictures)
+            if segment.number in building:
+                unfinished.append(path)
             elif facts.encoder.fingerprint != encoder.fingerprint:
                 foreign.append(path)
             else:
                 catalog.restore_segment(segment, facts.pictures)
                 recovered += segment.rows
+    for path in unfinished:
+        segment, facts = _recover_segment(path)
+        catalog.begin_space(facts.encoder.fingerprint)
+        catalog.restore_segment(segment, facts.pictures, building=True)
     return recovered, foreign
 
 
@@ -467,28 +475,23 @@ def find_stale_roots(catalog: CatalogReader) -> list[int]:
 
 
 def reencode_segment(
-    catalog: CatalogMaintenance,
-    number: int,
-    reencode_pages: Callable[[Iterable[Sequence[StoredPicture]]], list[FailedFile]],
+    catalog: CatalogMaintenance, number: int, reencode_stale: Callable[[], SpaceUpdate]
 ) -> tuple[list[bytes], list[FailedFile]]:
     """Re-encode the live pictures of a damaged segment, then drop the segment.
 
     Args:
         catalog: Catalog, open for writing.
         number: Number of the segment.
-        reencode_pages: Re-encodes pages of pictures, commits the new vectors, and returns the files
-            that could not be read.
+        reencode_stale: Decodes and encodes the pictures whose embedding is outdated.
 
     Returns:
         The paths of the segment's live pictures, and the files that could not be read.
     """
     lost = catalog.list_segment_pictures(number)
-    failed = reencode_pages(
-        lost[start : start + REENCODE_PAGE_SIZE]
-        for start in range(0, len(lost), REENCODE_PAGE_SIZE)
-    )
+    catalog.mark_undecoded(number)
+    failed = reencode_stale().failed
     catalog.drop_segment(number)
-    return [item.path for item in lost], failed
+    return [item.path for item in lost], list(failed.values())
 
 
 def rebuild_if_stale(
@@ -499,6 +502,4 @@ def rebuild_if_stale(
         built_rows = snapshot.built.rows if snapshot.built else 0
         tail_rows = sum(segment.rows for segment in snapshot.unindexed_segments)
     if needs_merge(built_rows, tail_rows):
-        catalog.publish(
-            builder.build(catalog.segments(), fusion, identity, catalog.superseded_ids())
-        )
+        catalog.publish(builder.build(catalog.segments(), fusion, identity, catalog.stale_rows()))

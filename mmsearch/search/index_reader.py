@@ -38,7 +38,8 @@ class IndexReader:
 
     Attributes:
         key: The encoder, the fusion, and the checksums of the files that were opened.
-        leaves: Vector indexes over disjoint ids.
+        leaves: Vector indexes, the built one first.
+        hidden: Ids of the rows of each leaf that a later leaf replaces, ascending.
         device: Device that searches the built index.
         fusion: Fusion of the vectors.
         layout: The index, from whose segments image vectors are read.
@@ -46,6 +47,7 @@ class IndexReader:
 
     key: tuple[object, ...]
     leaves: tuple[VectorIndex, ...]
+    hidden: tuple[Ids, ...]
     device: str
     fusion: Fusion
     layout: IndexLayout | None = None
@@ -54,7 +56,10 @@ class IndexReader:
     @property
     def size(self) -> int:
         """Number of vectors, including deleted ones."""
-        return sum(len(leaf.ids) for leaf in self.leaves)
+        return sum(
+            len(leaf.ids) - len(hidden)
+            for leaf, hidden in zip(self.leaves, self.hidden, strict=True)
+        )
 
     def sample_ids(self, count: int) -> Ids:
         """Return ids spread evenly over the index, ascending, including deleted ones.
@@ -62,7 +67,8 @@ class IndexReader:
         Args:
             count: Number of ids; fewer are returned if the index is smaller.
         """
-        positions = np.linspace(0, self.size - 1, min(count, self.size)).astype(np.int64)
+        num_rows = sum(len(leaf.ids) for leaf in self.leaves)
+        positions = np.linspace(0, num_rows - 1, min(count, num_rows)).astype(np.int64)
         sampled, offset = [np.empty(0, np.int64)], 0
         for leaf in self.leaves:
             local_positions = (
@@ -86,16 +92,19 @@ class IndexReader:
         """
         if not self.leaves:
             return stack([(np.full(k, -1), np.full(k, -np.inf))] * len(queries), k)
-        if allowed is not None:
-            rankings = [leaf.search(queries, k, allowed) for leaf in self.leaves]
-        elif not len(deleted_ids):
-            rankings = [leaf.search(queries, k) for leaf in self.leaves]
-        else:
-            rankings = [_search_live(leaf, queries, k, deleted_ids) for leaf in self.leaves]
+        rankings = []
+        for leaf, hidden in zip(self.leaves, self.hidden, strict=True):
+            if allowed is not None:
+                visible = np.setdiff1d(allowed, hidden) if len(hidden) else allowed
+                rankings.append(leaf.search(queries, k, visible))
+            else:
+                excluded = np.union1d(deleted_ids, hidden) if len(hidden) else deleted_ids
+                rankings.append(_search_live(leaf, queries, k, excluded))
         return rankings[0] if len(rankings) == 1 else merge_rankings(rankings, k)
 
     def vectors(self, ids: Ids) -> Vectors:
         """Return the vectors of ids in their order, float32 (n, dim). A leaf must hold each id."""
+        # Rows of a later leaf replace those of an earlier one.
         dim = self.leaves[0].spec.dim if self.leaves else 0
         rows = np.empty((len(ids), dim), dtype=np.float32)
         for leaf in self.leaves:
@@ -156,6 +165,8 @@ def read_stored_image_vectors(layout: IndexLayout, snapshot: Snapshot, ids: Ids)
 
 
 def _search_live(leaf: VectorIndex, queries: Vectors, k: int, deleted_ids: Ids) -> Ranking:
+    if not len(deleted_ids):
+        return leaf.search(queries, k)
     deleted_ids = leaf.ids[find_positions(leaf.ids, deleted_ids)]
     if len(deleted_ids) > MAX_OVERFETCH:
         return leaf.search(queries, k, np.setdiff1d(leaf.ids, deleted_ids, assume_unique=True))
@@ -226,6 +237,7 @@ class IndexReaderCache:
     def _open(self, key: tuple[object, ...], snapshot: Snapshot) -> IndexReader:
         fusion = self._make_fusion(snapshot.identity.fusion if snapshot.identity else FusionSpec())
         leaves: list[VectorIndex] = []
+        hidden: list[Ids] = []
         device = "cpu"
         if snapshot.built is not None:
             built = snapshot.built
@@ -238,13 +250,17 @@ class IndexReaderCache:
                     f"catalog lists {built.rows}."
                 )
             leaves.append(index)
+            hidden.append(snapshot.moved_ids(built.covers))
             device = index.device
         if snapshot.unindexed_segments:
             segments = snapshot.unindexed_segments
             spec = IndexSpec(self._tail_plugin_name, fused_dim(fusion, segments[0].dim), "cpu")
             plugin = self._find_plugin(self._tail_plugin_name)
-            leaves.append(plugin.build(spec, iter_fused_blocks(self._layout, segments, fusion)))
-        return IndexReader(key, tuple(leaves), device, fusion, self._layout)
+            stale_rows = snapshot.stale_rows(above=segments[0].number - 1)
+            blocks = iter_fused_blocks(self._layout, segments, fusion, stale_rows)
+            leaves.append(plugin.build(spec, blocks))
+            hidden.append(np.empty(0, np.int64))
+        return IndexReader(key, tuple(leaves), tuple(hidden), device, fusion, self._layout)
 
 
 Resource = TypeVar("Resource")

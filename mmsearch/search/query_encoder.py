@@ -274,9 +274,10 @@ class StoredVectorLookup:
         if term.image is None:
             return term.picture
         path = os.path.abspath(os.fsencode(term.image))  # noqa: PTH100 - bytes paths need os.path
-        file_record = snapshot.find_file(path)
-        if file_record is None or file_record.image_id is None:
+        found = snapshot.find_item(path)
+        if found is None:
             return None
+        file_record, item_id = found
         try:
             stat = os.stat(path)  # noqa: PTH116
         except OSError:
@@ -287,4 +288,4 @@ class StoredVectorLookup:
             clamped_mtime_ns(stat),
             ctime_ns=clamped_ctime_ns(stat),
         )
-        return file_record.image_id if is_unchanged(file_record, scanned_file) else None
+        return item_id if is_unchanged(file_record, scanned_file) else None

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -68,7 +68,7 @@ class SegmentVectors:
     """The vectors of a segment.
 
     Attributes:
-        ids: int64 (n,), ascending.
+        ids: int64 (n,), unique.
         images: Image vectors, (n, dim).
         texts: Text vectors of each picture.
     """
@@ -303,7 +303,10 @@ def fused_dim(fusion: Fusion, dim: int) -> int:
 
 
 def iter_fused_blocks(
-    layout: IndexLayout, segments: Sequence[Segment], fusion: Fusion, excluded: Ids | None = None
+    layout: IndexLayout,
+    segments: Sequence[Segment],
+    fusion: Fusion,
+    stale_rows: Mapping[int, Ids],
 ) -> Iterator[tuple[Ids, Vectors]]:
     """Yield the ids and the fused vectors of each segment.
 
@@ -311,7 +314,7 @@ def iter_fused_blocks(
         layout: The index.
         segments: The segments to read, in any order.
         fusion: The fusion of a picture's vectors into one.
-        excluded: Ids to leave out.
+        stale_rows: Ids whose rows are left out, by number of the segment.
 
     Raises:
         DamagedFileError: A file is missing or does not match the catalog.
@@ -319,7 +322,8 @@ def iter_fused_blocks(
     for segment in segments:
         held = read_segment(layout, segment)
         fused = fusion.fuse(held.images, held.texts)
-        if excluded is None or not len(excluded):
+        excluded = stale_rows.get(segment.number)
+        if excluded is None:
             yield held.ids, fused
         else:
             kept = ~np.isin(held.ids, excluded)
@@ -441,7 +445,6 @@ def _picture_to_json(encoded: EncodedPicture) -> dict[str, Any]:
         "digest": encoded.digest.hex(),
         "picture": picture_fields,
         "texts_digest": encoded.texts_digest.hex(),
-        "replaces": encoded.replaces,
     }
 
 
@@ -458,5 +461,4 @@ def _picture_from_json(stored: dict[str, Any]) -> EncodedPicture:
         digest=bytes.fromhex(stored["digest"]),
         picture=Picture(**{**picture_fields, "texts": texts}),
         texts_digest=bytes.fromhex(stored["texts_digest"]),
-        replaces=stored["replaces"],
     )

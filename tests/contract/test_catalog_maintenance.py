@@ -59,7 +59,8 @@ def test_drop_built_index_adds_generation_without_one(catalog):
 def test_restore_segment_supersedes_pictures_of_equal_content(catalog):
     catalog.restore_segment(segment(5, 1), [picture(9, "a")])
     assert live_ids(catalog) == [2, 9]
-    assert catalog.superseded_ids().tolist() == [1]
+    assert catalog.find_item_ids([digest_of("a")]) == {digest_of("a"): 9}
+    assert {number: ids.tolist() for number, ids in catalog.stale_rows().items()} == {1: [1]}
 
 
 def test_save_unfinished_roots_replaces_earlier_ones(catalog):

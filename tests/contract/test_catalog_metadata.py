@@ -99,22 +99,21 @@ def test_fallback_of_one_copy_goes_with_it(catalog, root):
 
 
 def test_picture_with_new_texts_keeps_what_its_file_says(catalog, root):
-    """A picture whose texts change gets a new row with merged metadata."""
     commit_new(catalog, root, EMBEDDED, {b"a.tif": {"overrides": SIDECAR}})
     merged = read(catalog)
-    item = EncodedPicture(2, digest_of("a"), merged, replaces=1, keep_texts=True)
-    catalog.commit_shard(ShardCommit(root.id, 3, segment(2, 1), [item]))
-    assert read(catalog, 2) == merged
+    item = EncodedPicture(1, digest_of("a"), merged, keep_texts=True)
+    catalog.commit_embeddings(segment(2, 1), [item])
+    assert read(catalog) == merged
     commit_files(catalog, root, {b"a.tif": {}})
-    assert merge_metadata([read(catalog, 2)]) == merge_metadata([EMBEDDED])
+    assert merge_metadata([read(catalog)]) == merge_metadata([EMBEDDED])
 
 
 def test_picture_decoded_again_is_merged_with_its_sidecar(catalog, root):
     commit_new(catalog, root, EMBEDDED, {b"a.tif": {"overrides": SIDECAR}})
     decoded = Picture(640, 480, "TIFF", camera="New reader", label="Green")
-    item = EncodedPicture(2, digest_of("a"), decoded, replaces=1)
-    catalog.commit_shard(ShardCommit(root.id, 3, segment(2, 1), [item]))
-    present = read(catalog, 2)
+    item = EncodedPicture(1, digest_of("a"), decoded)
+    catalog.commit_embeddings(segment(2, 1), [item])
+    present = read(catalog)
     assert (present.camera, present.label, present.rating) == ("New reader", "Red", 5)
 
 

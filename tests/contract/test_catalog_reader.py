@@ -48,7 +48,7 @@ class TestEmptyCatalog:
         assert catalog.referenced_files() == set()
         assert catalog.next_free_ids() == (1, 1)
         assert catalog.list_files_under(1, b"") == {}
-        assert catalog.find_image_ids([]) == {}
+        assert catalog.find_item_ids([]) == {}
 
 
 class TestKnownFiles:
@@ -182,7 +182,7 @@ class TestRecords:
         with catalog.snapshot() as snapshot:
             assert [record.id for record in snapshot.records(ids)] == ids.tolist()
         assert (
-            len(catalog.find_image_ids([digest_of(f"{number}") for number in range(3000)])) == 2500
+            len(catalog.find_item_ids([digest_of(f"{number}") for number in range(3000)])) == 2500
         )
 
     def test_records_unknown_id_raises_key_error(self, catalog, root):
@@ -214,18 +214,18 @@ class TestReaderBesideWriter:
         catalog.commit_shard(indexed(root, {b"c.jpg": "a"}, removed=[b"2020/sub/b.jpg"]))
         catalog.save_folder_states(root.id, b"", {b"2020": FolderRecord(b"d", 1, 0)})
         catalog.publish(built(1))
-        catalog.stage_segment(segment(7, 1), IDENTITY.encoder, [picture(1, "a")])
+        catalog.begin_space("another encoder")
+        catalog.commit_embeddings(segment(7, 1), [picture(1, "a")], building=True)
         catalog.finish_run(catalog.begin_run(), "finished", {"added": 2})
         catalog.save_unfinished_roots([root.id])
         reader = open_for_reading()
         assert state(reader) == state(catalog)
         for name, arguments in (
             ("identity", ()),
-            ("list_staged_segments", ()),
-            ("staged_encoder", ()),
-            ("find_image_ids", ([digest_of("a"), digest_of("x")],)),
+            ("list_building_segments", ()),
+            ("building_key", ()),
+            ("find_item_ids", ([digest_of("a"), digest_of("x")],)),
             ("list_live_pictures", (0, 9)),
-            ("list_unstaged_pictures", (0, 9)),
             ("list_segment_pictures", (1,)),
             ("list_files_in", (root.id, b"2020")),
             ("list_captioned_files", (root.id, b"", b"/t.csv")),
@@ -235,8 +235,8 @@ class TestReaderBesideWriter:
             ("load_unfinished_roots", ()),
         ):
             assert getattr(reader, name)(*arguments) == getattr(catalog, name)(*arguments), name
-        assert reader.segment_image_ids(1).tolist() == [1, 2]
-        assert reader.superseded_ids().tolist() == []
+        assert reader.segment_item_ids(1).tolist() == [1, 2]
+        assert reader.stale_rows() == {}
         assert list(reader.find_problems()) == []
         reader.copy_to(tmp_path / "copy.sqlite")
         with closing(open_reader(tmp_path / "copy.sqlite")) as copy:

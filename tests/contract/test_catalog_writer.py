@@ -153,7 +153,7 @@ class TestRoots:
         }
         with catalog.snapshot() as snapshot:
             dead = {digest_of("old"), digest_of("stale")}
-            assert set(snapshot.deleted_ids) == set(catalog.find_image_ids(list(dead)).values())
+            assert set(snapshot.deleted_ids) == set(catalog.find_item_ids(list(dead)).values())
             assert snapshot.pictures == 3
 
 
@@ -190,7 +190,7 @@ class TestCommit:
                 )
             ]
             assert snapshot.records([1])[0].picture.texts == tuple(Text(*text) for text in texts)
-        assert catalog.find_image_ids([item.digest, b"other"]) == {item.digest: 1}
+        assert catalog.find_item_ids([item.digest, b"other"]) == {item.digest: 1}
         assert catalog.segments() == [segment(1, 1)]
         assert catalog.failures() == [FailedFile(b"/photos/bad.jpg", "it is cut off")]
         assert catalog.file_count() == 2
@@ -214,14 +214,14 @@ class TestCommit:
 
     def test_commit_shard_changed_file_marks_old_picture_deleted(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "old", b"b.jpg": "other"}))
-        old = catalog.find_image_ids([digest_of("old")])[digest_of("old")]
+        old = catalog.find_item_ids([digest_of("old")])[digest_of("old")]
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "new"}))
         with catalog.snapshot() as snapshot:
             assert snapshot.deleted_ids.tolist() == [old]
             assert snapshot.pictures == 2
             (dead,) = snapshot.records([old])
             assert (dead.paths, dead.size, dead.mtime_ns) == ((), 0, 0)
-        assert catalog.find_image_ids([digest_of("old")]) == {digest_of("old"): old}
+        assert catalog.find_item_ids([digest_of("old")]) == {digest_of("old"): old}
 
     def test_commit_shard_content_of_deleted_picture_restores_it(self, catalog, root):
         catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
@@ -244,10 +244,10 @@ class TestCommit:
         catalog.commit_shard(ShardCommit(root.id, 3, failed=bad))
         assert catalog.file_count() == 0
         known = catalog.list_files_under(root.id, b"")[b"a.jpg"]
-        assert (known.image_id, known.error, known.checked_ns) == (None, "it is cut off", 3)
+        assert (known.content_id, known.error, known.checked_ns) == (None, "it is cut off", 3)
         catalog.commit_shard(indexed(root, {b"a.jpg": "a"}))
         assert catalog.failures() == []
-        assert catalog.list_files_under(root.id, b"")[b"a.jpg"].image_id == 1
+        assert catalog.list_files_under(root.id, b"")[b"a.jpg"].content_id == 1
 
     def test_commit_shard_undecodable_text_is_stored_with_replacement(self, catalog, root):
         item = picture(1, "a", ("caption", "caf\udce9"))
@@ -474,48 +474,43 @@ class TestTexts:
         assert texts_of(catalog, 1) == ()
 
     def test_stale_texts_lists_picture_when_encoded_texts_change(self, catalog, root):
-        assert catalog.stale_texts(9) == []
+        assert catalog.list_stale(0, 9) == []
         place(catalog, root, b"a.jpg", "a", NAME)
-        assert catalog.stale_texts(9) == [], "file names have no vectors"
+        assert catalog.list_stale(0, 9) == [], "file names have no vectors"
         place(catalog, root, b"a.jpg", "a", CAPTION, NAME)
-        (stale_texts,) = catalog.stale_texts(9)
+        (stale_texts,) = catalog.list_stale(0, 9)
         assert (stale_texts.id, stale_texts.digest, stale_texts.segment) == (1, digest_of("a"), 1)
         assert stale_texts.path == b"/photos/a.jpg"
         assert stale_texts.picture.texts == (CAPTION, NAME)
         place(catalog, root, b"a.jpg", "a")
-        assert catalog.stale_texts(9) == [], "as it was encoded"
+        assert catalog.list_stale(0, 9) == [], "as it was encoded"
 
     def test_stale_texts_lists_pictures_when_encoded_sources_change(self, catalog, root):
         place(catalog, root, b"a.jpg", "a", NAME)
         catalog.set_identity(dataclasses.replace(IDENTITY, texts=(TextSource.FILENAME,)))
-        assert [stale_texts.id for stale_texts in catalog.stale_texts(9)] == [1]
+        assert [stale_texts.id for stale_texts in catalog.list_stale(0, 9)] == [1]
 
     @pytest.mark.parametrize("texts_stay", [True, False])
-    def test_commit_shard_replacement_picture_takes_over_files_and_texts(
-        self, catalog, root, texts_stay
-    ):
+    def test_commit_embeddings_keep_id_files_and_texts_of_picture(self, catalog, root, texts_stay):
         place(catalog, root, b"a.jpg", "a", CAPTION)
         place(catalog, root, b"b.jpg", "a", TABLE)
-        (stale_texts,) = catalog.stale_texts(9)
-        digest = texts_digest(select_encoded_texts(stale_texts.picture.texts, IDENTITY.texts))
+        (stale,) = catalog.list_stale(0, 9)
+        digest = texts_digest(select_encoded_texts(stale.picture.texts, IDENTITY.texts))
         item = dataclasses.replace(
-            picture(2, "a", ("title", "read again")),
-            texts_digest=digest,
-            replaces=1,
-            keep_texts=texts_stay,
+            picture(1, "a", ("title", "read again")), texts_digest=digest, keep_texts=texts_stay
         )
-        shard = ShardCommit(root.id, 5, segment(2, 1), [item])
-        catalog.commit_shard(shard)
-        once = state(catalog), generation(catalog)
-        catalog.commit_shard(shard)
-        assert (state(catalog), generation(catalog)) == once
+        catalog.commit_embeddings(segment(2, 1), [item])
         own = () if texts_stay else (Text("title", "read again"),)
-        assert texts_of(catalog, 2) == (CAPTION, TABLE, *own)
-        assert texts_of(catalog, 1) == ()
-        assert catalog.find_image_ids([digest_of("a")]) == {digest_of("a"): 2}
-        assert {f.image_id for f in catalog.list_files_under(root.id, b"").values()} == {2}
+        assert texts_of(catalog, 1) == (CAPTION, TABLE, *own)
+        assert catalog.find_item_ids([digest_of("a")]) == {digest_of("a"): 1}
+        assert catalog.segment_item_ids(1).tolist() == [1]
+        assert {number: ids.tolist() for number, ids in catalog.stale_rows().items()} == {1: [1]}
         with catalog.snapshot() as snapshot:
-            assert snapshot.deleted_ids.tolist() == [1]
+            assert snapshot.deleted_ids.tolist() == []
             assert snapshot.pictures == 1
+            assert snapshot.find_segments([1])[1].number == 2
+            assert snapshot.moved_ids(1).tolist() == [1]
+            assert snapshot.moved_ids(2).tolist() == []
         # The title in the picture gets a vector too, but the digest does not cover it.
-        assert bool(catalog.stale_texts(9)) == (not texts_stay)
+        assert bool(catalog.list_stale(0, 9)) == (not texts_stay)
+        assert list(catalog.find_problems()) == []

@@ -15,7 +15,7 @@ from mmsearch.core.results import IndexRequest
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_index_builder
 from mmsearch.factories.plugins import make_fusion
-from mmsearch.indexing.staging import compact
+from mmsearch.indexing.compaction import compact
 from mmsearch.storage import arrays, atomic
 from mmsearch.storage.layout import IndexLayout
 from tests.toy_index import ToyEncoder, toy_indexer

@@ -14,7 +14,7 @@ from mmsearch.core.settings import Settings
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_index_builder
 from mmsearch.factories.plugins import make_fusion
-from mmsearch.indexing.staging import compact
+from mmsearch.indexing.compaction import compact
 from mmsearch.maintenance.check import check
 from mmsearch.maintenance.repair import repair
 from mmsearch.storage.layout import IndexLayout
@@ -102,7 +102,7 @@ def test_format1_lost_catalog_is_rebuilt_from_segments(layout):
     assert "rebuilt with 10 vectors" in report.mended[0]
     with catalogs.open_write(layout, 0, create=False) as catalog:
         numbers = [segment.number for segment in catalog.segments()]
-        ids = [catalog.segment_image_ids(number).tolist() for number in numbers]
+        ids = [catalog.segment_item_ids(number).tolist() for number in numbers]
     assert ids == [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]]
     assert sorted(path.name for path in segments.iterdir()) == ["000001.npz", "000002.npz"]
 

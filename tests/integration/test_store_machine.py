@@ -13,7 +13,7 @@ from mmsearch.core.results import IndexRequest
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_index_builder
 from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
-from mmsearch.indexing.staging import compact
+from mmsearch.indexing.compaction import compact
 from mmsearch.maintenance.check import check_vectors
 from mmsearch.storage import failpoints
 from mmsearch.storage.failpoints import FailPoint
@@ -112,7 +112,7 @@ class Store(RuleBasedStateMachine):
                 os.fsdecode(path): content_of(file.digest)
                 for root in catalog.roots()
                 for path, file in catalog.list_files_under(root.id, b"").items()
-                if file.image_id is not None
+                if file.content_id is not None
             }
 
     @invariant()

@@ -422,7 +422,7 @@ def test_catalog_with_invalid_size_or_digest_raises_damaged_file_error(layout, v
     "path", [b"../../etc/passwd", b"/etc/passwd", b"a/../../b", b"a\0b", b"a//b", b"./a", "text"]
 )
 def test_catalog_path_outside_root_raises_damaged_file_error(layout, path):
-    change_catalog(layout, ("UPDATE files SET path = ? WHERE image_id = 1", [path]))
+    change_catalog(layout, ("UPDATE assets SET key = ? WHERE id = 1", [path]))
     with (
         api.open_index("default", home=layout.folder.parent) as index,
         pytest.raises(DamagedFileError, match="not a path below a folder"),
@@ -432,7 +432,7 @@ def test_catalog_path_outside_root_raises_damaged_file_error(layout, path):
 
 @pytest.mark.parametrize("path", [b"photos", b"", b"/photos/../etc", b"/a\0b", "/photos"])
 def test_catalog_root_not_absolute_raises_damaged_file_error(layout, path):
-    change_catalog(layout, ("UPDATE roots SET path = ?", [path]))
+    change_catalog(layout, ("UPDATE sources SET uri = ?", [path]))
     with (
         api.open_index("default", home=layout.folder.parent) as index,
         pytest.raises(DamagedFileError, match="not an absolute path"),

@@ -178,7 +178,7 @@ def test_command_at_terminal_escapes_control_characters_of_catalog(tmp_path, env
     layout = make_index(tmp_path / "indexes")
     change_catalog(
         layout,
-        ("UPDATE roots SET name = ?, path = ?", [EVIL, b"/photos/" + os.fsencode(EVIL)]),
+        ("UPDATE sources SET name = ?, uri = ?", [EVIL, b"/photos/" + os.fsencode(EVIL)]),
         ("UPDATE settings SET value = replace(value, '\"toy\"', ?)", ['"\\u001b[2J\\u009b"']),
     )
     arguments = {"query": ["query", "a boat"], "check": ["check", "--sources"]}

@@ -26,7 +26,7 @@ CRAFTED = {
     ),
     "a view beside the tables": ("CREATE VIEW extra AS SELECT 1 AS x", "CREATE VIEW extra AS"),
     "a trigger": (
-        "CREATE TRIGGER extra AFTER INSERT ON runs BEGIN DELETE FROM files; END",
+        "CREATE TRIGGER extra AFTER INSERT ON runs BEGIN DELETE FROM assets; END",
         "CREATE TRIGGER extra AFTER INSERT ON runs",
     ),
     "a virtual table": (
@@ -88,16 +88,16 @@ def test_upgrade_older_schema_with_foreign_trigger_raises_damaged_file_error(pat
     from tests.unit.catalog.test_migrations import migrate_database
 
     migrate_database(path, MIGRATIONS[:2])
-    craft(path, "CREATE TRIGGER extra AFTER INSERT ON migrations BEGIN DELETE FROM files; END")
+    craft(path, "CREATE TRIGGER extra AFTER INSERT ON migrations BEGIN DELETE FROM assets; END")
     with pytest.raises(DamagedFileError, match="CREATE TRIGGER extra AFTER INSERT ON migrations"):
         upgrade(path)
 
 
 def test_catalog_without_required_table_raises_damaged_file_error(catalog, path):
     catalog.close()
-    craft(path, "DROP TABLE folders")
+    craft(path, "DROP TABLE parts")
     for open_it in openers(path):
-        with pytest.raises(DamagedFileError, match="lacks a part of its schema: CREATE TABLE fold"):
+        with pytest.raises(DamagedFileError, match="lacks a part of its schema: CREATE TABLE part"):
             open_it()
 
 
@@ -219,4 +219,4 @@ def test_salvage_view_in_place_of_table_counts_as_unreadable_table(catalog, root
         settings = dict(damaged.read_rows("settings", {"key": "text", "value": "text"}))
         assert "encoder" not in settings
         assert damaged.unreadable_tables == {"settings"}
-        assert list(damaged.read_rows("roots", {"path": "blob"})) == [(b"/photos",)]
+        assert list(damaged.read_rows("sources", {"uri": "blob"})) == [(b"/photos",)]

@@ -14,7 +14,7 @@ from tests.unit.catalog.samples import encoded
 ADDED = Migration(
     "a_later_step", ("CREATE TABLE later (x INTEGER)", "INSERT INTO later VALUES (5)")
 )
-BROKEN = Migration("broken", ("CREATE TABLE half (x)", "DROP TABLE files", "INSERT INTO nowhere"))
+BROKEN = Migration("broken", ("CREATE TABLE half (x)", "DROP TABLE tags", "INSERT INTO nowhere"))
 
 
 def open_any(path, read_only):
@@ -70,7 +70,7 @@ def test_migrate_existing_catalog_keeps_rows(catalog, path):
     catalog.commit_shard(encoded(catalog, catalog.ensure_root(b"/photos")[0], {b"a": "a"}))
     migrate_database(path, [*MIGRATIONS, ADDED])
     assert ask(path, "SELECT x FROM later") == [(5,)]
-    assert ask(path, "SELECT path FROM files") == [(b"a",)]
+    assert ask(path, "SELECT key FROM assets") == [(b"a",)]
     assert ask(path, "SELECT count(*) FROM migrations") == [(len(MIGRATIONS) + 1,)]
 
 
@@ -116,7 +116,7 @@ def test_open_catalog_empty_file_is_initialized_by_writer_only(path):
     with pytest.raises(StateError, match="empty database"):
         open_reader(path)
     open_writer(path).close()
-    assert ask(path, "SELECT count(*) FROM files") == [(0,)]
+    assert ask(path, "SELECT count(*) FROM assets") == [(0,)]
 
 
 @pytest.mark.parametrize("read_only", [False, True])

@@ -106,7 +106,7 @@ class CatalogMachine(RuleBasedStateMachine):
         failed = sorted(path for path, content in self.files.items() if content is None)
         assert [file.path for file in self.catalog.failures()] == failed
         assert self.catalog.file_count() == sum(map(len, places.values()))
-        assert self.catalog.find_image_ids([digest_of(c) for c in "ABCDE"]) == self.ids
+        assert self.catalog.find_item_ids([digest_of(c) for c in "ABCDE"]) == self.ids
         with self.catalog.snapshot() as snapshot:
             assert snapshot.pictures == len(places)
             dead = sorted(number for digest, number in self.ids.items() if digest not in places)
@@ -117,8 +117,10 @@ class CatalogMachine(RuleBasedStateMachine):
             number: sorted(places.get(digest, ())) for digest, number in self.ids.items()
         }
         with self.catalog._engine.connect() as connection:
-            rows = connection.exec_driver_sql("SELECT id, file_count FROM images").all()
-        assert {row.id: row.file_count for row in rows} == {
+            rows = connection.exec_driver_sql(
+                "SELECT items.id, asset_count FROM items JOIN contents ON contents.id = content_id"
+            ).all()
+        assert {row.id: row.asset_count for row in rows} == {
             number: len(paths) for number, paths in found.items()
         }
 

@@ -41,11 +41,11 @@ def explain(catalog, statement):
 @pytest.mark.parametrize("subpath", [b"", b"2020"])
 def test_list_files_under_uses_path_index_without_table_scan(catalog, root, statements, subpath):
     catalog.list_files_under(root.id, subpath)
-    (statement,) = [sent for sent in statements if "files" in sent[0]]
+    (statement,) = [sent for sent in statements if "assets" in sent[0]]
     plan = explain(catalog, statement)
-    searches = [step for step in plan if step.startswith("SEARCH files")]
+    searches = [step for step in plan if step.startswith("SEARCH assets")]
     assert searches
-    assert all("root_id=? AND path" in step for step in searches) or not subpath
+    assert all("source_id=? AND key" in step for step in searches) or not subpath
     assert not any(step.startswith("SCAN") for step in plan)
 
 
@@ -58,7 +58,7 @@ def test_failures_and_deleted_ids_scan_only_dead_images_and_segments(catalog, st
     plans = [explain(catalog, sent) for sent in statements if sent[0].startswith("SELECT")]
     steps = [step for plan in plans for step in plan]
     scans = {step.replace("COVERING ", "") for step in steps if step.startswith("SCAN")}
-    assert scans == {"SCAN images USING INDEX images_dead", "SCAN segments"}
+    assert scans == {"SCAN items USING INDEX items_dead", "SCAN segments"}
 
 
 def test_snapshot_records_of_1000_ids_runs_four_selects(catalog, root, statements):
@@ -86,7 +86,7 @@ def test_has_texts_and_has_text_mask_search_texts_by_index(catalog, root, statem
     steps = [step for each in asked for step in explain(catalog, each)]
     assert [step for step in steps if " texts " in step] == [
         "SEARCH texts USING COVERING INDEX texts_said (source=?)",
-        "SEARCH texts USING INDEX texts_image_id (image_id=?)",
+        "SEARCH texts USING INDEX texts_item_id (item_id=?)",
     ]
 
 
@@ -100,7 +100,7 @@ def test_commit_shard_of_512_pictures_runs_under_24_statements(catalog, root, st
 def test_snapshot_with_only_generation_read_runs_one_select(catalog, root, statements):
     catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))
     catalog.commit_shard(indexed(root, {b"b": "a"}))
-    assert list(catalog.find_image_ids([digest_of("a")] * 3).values()) == [1]
+    assert list(catalog.find_item_ids([digest_of("a")] * 3).values()) == [1]
     statements.clear()
     with catalog.snapshot() as snapshot:
         assert snapshot.generation == 2

@@ -39,7 +39,7 @@ def stored(tmp_path_factory):
         yield layout, catalog
 
 
-def build(stored, goals=None, vector_index="auto", excluded=(), gpu_bytes=0):
+def build(stored, goals=None, vector_index="auto", stale=(), gpu_bytes=0):
     layout, catalog = stored
     asked = []
 
@@ -52,7 +52,8 @@ def build(stored, goals=None, vector_index="auto", excluded=(), gpu_bytes=0):
     )
     identity = replace(IDENTITY, vector_index=vector_index, goals=goals or SearchGoals())
     fusion = make_fusion(FusionSpec())
-    built = builder.build(catalog.segments(), fusion, identity, np.array(excluded, dtype=np.int64))
+    stale_rows = {1: np.array(stale, dtype=np.int64)}
+        built = builder.build(catalog.segments(), fusion, identity, stale_rows)
     return built, bool(asked)
 
 
@@ -72,9 +73,9 @@ def test_build_many_vectors_uses_tuned_approximate_index(stored, monkeypatch):
     assert built.settings["reason"].startswith("recall@10 ")
 
 
-def test_build_excluded_ids_do_not_count_towards_exact_limit(stored, monkeypatch):
+def test_build_stale_rows_do_not_count_towards_exact_limit(stored, monkeypatch):
     monkeypatch.setattr(module, "MAX_EXACT_ROWS", COUNT - 1)
-    built, _ = build(stored, excluded=[7])
+    built, _ = build(stored, stale=[7])
     assert (built.plugin_name, built.rows) == ("faiss_flat", COUNT - 1)
 
 

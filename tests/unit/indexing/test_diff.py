@@ -43,7 +43,7 @@ def test_compare_other_change_time_needs_read_if_both_are_known(known_ns, seen_n
 
 
 def test_compare_to_verify_reads_every_file():
-    failed = replace(KNOWN, path=b"b.jpg", image_id=None, error="bad")
+    failed = replace(KNOWN, path=b"b.jpg", content_id=None, error="bad")
     seen = [SEEN, replace(SEEN, path=b"b.jpg")]
     known = {b"a.jpg": KNOWN, b"b.jpg": failed}
     assert statuses(known, seen, verify=True) == [FileStatus.NEEDS_READ] * 2
@@ -71,7 +71,7 @@ def test_compare_future_mtime_needs_read_only_within_clock_skew(ahead_ns, verdic
 
 
 def test_compare_failed_file_is_read_again_only_on_retry_or_without_digest():
-    failed = replace(KNOWN, image_id=None, error="bad")
+    failed = replace(KNOWN, content_id=None, error="bad")
     assert statuses({b"a.jpg": failed}, [SEEN]) == [FileStatus.STILL_FAILED]
     assert statuses({b"a.jpg": failed}, [SEEN], retry_failed=True) == [FileStatus.NEEDS_READ]
     unread = replace(failed, digest=b"")
@@ -82,7 +82,7 @@ def test_compare_other_texts_key_marks_texts_changed_except_for_failed_file():
     assert statuses({b"a.jpg": KNOWN}, [SEEN], texts_key=lambda file: b"x") == [
         FileStatus.TEXTS_CHANGED
     ]
-    failed = replace(KNOWN, image_id=None, error="bad")
+    failed = replace(KNOWN, content_id=None, error="bad")
     assert statuses({b"a.jpg": failed}, [SEEN], texts_key=lambda file: b"x") == [
         FileStatus.STILL_FAILED
     ]
@@ -111,7 +111,7 @@ def resolver(known=(), gone=()):
         ([replace(KNOWN, digest=b"old")], [], False, FileOutcome.CHANGED),
         ([replace(KNOWN, digest=b"old")], [], True, FileOutcome.CHANGED),
         ([KNOWN], [], True, FileOutcome.UNCHANGED),
-        ([replace(KNOWN, image_id=None, error="bad")], [], False, FileOutcome.STILL_FAILED),
+        ([replace(KNOWN, content_id=None, error="bad")], [], False, FileOutcome.STILL_FAILED),
         ([], [replace(KNOWN, path=b"was.jpg")], True, FileOutcome.MOVED),
     ],
 )

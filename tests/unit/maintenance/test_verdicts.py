@@ -92,17 +92,24 @@ def rows_of(layout):
     with closing(sqlite3.connect(layout.catalog)) as connection:
         ask = connection.execute
         return {
-            "roots": ask("SELECT id, name, path FROM roots").fetchall(),
-            "files": ask("SELECT * FROM files ORDER BY id").fetchall(),
+            "sources": ask("SELECT id, name, uri, kind, choices FROM sources").fetchall(),
+            "assets": ask(
+                "SELECT id, source_id, key, size, mtime_ns, ctime_ns, checked_ns, digest, error,"
+                " texts_key, metadata, record FROM assets ORDER BY id"
+            ).fetchall(),
             "captions": ask(
-                "SELECT image_id, file_id, text, table_path FROM texts WHERE source = 'table'"
-                " ORDER BY image_id"
+                "SELECT item_id, asset_id, text, table_path FROM texts WHERE source = 'table'"
+                " ORDER BY item_id"
             ).fetchall(),
             "settings": ask(
                 "SELECT * FROM settings WHERE key NOT IN ('mmsearch_version', 'unfinished_repair')"
             ).fetchall(),
             "runs": ask("SELECT started_at, finished_at, outcome, counts FROM runs").fetchall(),
-            "pictures": ask("SELECT id, digest, file_count, retell FROM images").fetchall(),
+            "pictures": ask(
+                "SELECT items.id, digest, asset_count, stale FROM items"
+                " JOIN contents ON contents.id = content_id"
+                " JOIN embeddings ON embeddings.item_id = items.id ORDER BY items.id"
+            ).fetchall(),
         }
 
 
@@ -118,7 +125,7 @@ def test_check_each_vector_index_with_each_fusion_reports_sound(name, fusion, la
         builder = make_index_builder(layout, catalog, lambda: encoder)
         fusion = make_fusion(FusionSpec(fusion, 0.3))
         identity = replace(bound, fusion=fusion.spec, vector_index=name)
-        built = builder.build(catalog.segments(), fusion, identity, catalog.superseded_ids())
+        built = builder.build(catalog.segments(), fusion, identity, catalog.stale_rows())
         catalog.publish(built, identity)
     report = check(layout)
     assert report.verdict == "sound", report.findings
@@ -274,7 +281,7 @@ def test_check_and_repair_without_temporary_folder_succeed(layout, monkeypatch, 
         monkeypatch.setenv(name, str(tmp_path / "nowhere"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     assert check(layout).verdict == "sound"
-    damage(layout, "files")
+    damage(layout, "assets")
     assert repair(layout).mended
     assert check(layout).verdict == "sound"
 
@@ -305,10 +312,13 @@ def damage(layout, table, bytes_lost=8):
         file.write(b"\xa5" * bytes_lost)
 
 
-TABLES = ["sqlite_schema", "files", "texts", "roots", "settings", "images", "segments", "runs"]
+DERIVED = ["contents", "items", "embeddings", "spaces", "segments", "words_data"]
+"""Tables that are made again from the segments and from other tables."""
+
+TABLES = ["sqlite_schema", "assets", "texts", "sources", "settings", "runs", *DERIVED]
 
 
-@pytest.mark.parametrize("table", [*TABLES, "words_data", "sqlite_sequence"])
+@pytest.mark.parametrize("table", [*TABLES, "sqlite_sequence"])
 @pytest.mark.parametrize("bytes_lost", [1, 8])
 def test_repair_damaged_table_root_page_recovers_all_rows(table, bytes_lost, layout):
     """SQLite cannot read such a table; its rows are in other pages or behind the damage."""
@@ -319,9 +329,9 @@ def test_repair_damaged_table_root_page_recovers_all_rows(table, bytes_lost, lay
     assert check(layout).verdict == "sound"
     after = rows_of(layout)
     # If rows were lost, the keys of texts are cleared, so that texts are read again.
-    before["files"], after["files"] = ([row[:9] for row in r["files"]] for r in (before, after))
+    before["assets"], after["assets"] = ([row[:9] for row in r["assets"]] for r in (before, after))
     assert after == before, report.not_kept
-    if table not in ("images", "segments", "words_data"):
+    if table not in DERIVED:
         assert "Some rows of the catalog's tables" in report.not_kept[0]
 
 
@@ -353,7 +363,7 @@ def test_repair_truncated_catalog_keeps_pictures_and_roots(share, layout):
     assert check(layout).verdict == "sound"
     after = rows_of(layout)
     assert [row[:2] for row in after["pictures"]] == [row[:2] for row in before["pictures"]]
-    assert [row[2] for row in after["roots"]] == [row[2] for row in before["roots"]]
+    assert [row[2] for row in after["sources"]] == [row[2] for row in before["sources"]]
     # Captions whose files were lost stay with their pictures until the folder is back.
     assert {row[::2] for row in after["captions"]} <= {row[::2] for row in before["captions"]}
 
@@ -365,7 +375,7 @@ def test_repair_catalog_of_foreign_content_keeps_roots_and_reports_loss(layout):
     report = repair(layout)
     assert any("Captions" in line for line in report.not_kept)
     assert check(layout).verdict == "sound"
-    assert [row[2] for row in rows_of(layout)["roots"]] == [row[2] for row in before["roots"]]
+    assert [row[2] for row in rows_of(layout)["sources"]] == [row[2] for row in before["sources"]]
 
 
 @pytest.mark.parametrize("damaged", [False, True])
@@ -472,8 +482,8 @@ NONSENSE = [-1, 2**63 - 1, 0.5, "", b"\xff\xfe", "null", "[1", '{"a": 1}', None]
 
 def cells_of(path):
     with closing(sqlite3.connect(path)) as connection:
-        tables = ["settings", "roots", "files", "images", "texts", "segments", "built_indexes"]
-        for table in [*tables, "generations", "runs"]:
+        tables = ["settings", "sources", "assets", "contents", "items", "texts", "segments"]
+        for table in [*tables, "built_indexes", "generations", "runs", "spaces"]:
             for _, column, *_ in connection.execute(f"PRAGMA table_info({table})").fetchall():
                 yield table, column
 

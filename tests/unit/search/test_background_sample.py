@@ -13,6 +13,8 @@ from mmsearch.vector_indexes import exact
 
 DIM = 8
 
+NOTHING = np.empty(0, dtype=np.int64)
+
 
 def make_leaf(ids, seed):
     vectors = as_unit_vectors(np.random.default_rng(seed).standard_normal((len(ids), DIM)))
@@ -29,7 +31,11 @@ def snapshot(reader, deleted=(), generation=1):
 @pytest.fixture
 def reader():
     return IndexReader(
-        ("name",), (make_leaf(range(0, 4000, 2), 1), make_leaf(range(1, 3000, 2), 2)), "cpu", None
+        ("name",),
+        (make_leaf(range(0, 4000, 2), 1), make_leaf(range(1, 3000, 2), 2)),
+        (NOTHING, NOTHING),
+        "cpu",
+        None,
     )
 
 
@@ -43,7 +49,7 @@ def test_index_reader_returns_vectors_of_all_leaves_in_order_of_ids(reader):
 
 @pytest.mark.parametrize("parts", [(), (make_leaf([], 1), make_leaf([5], 2))])
 def test_index_reader_without_leaves_or_with_empty_leaf_is_readable(parts):
-    reader = IndexReader(("name",), parts, "cpu", None)
+    reader = IndexReader(("name",), parts, (NOTHING,) * len(parts), "cpu", None)
     assert len(reader.vectors(np.empty(0, dtype=np.int64))) == 0
     assert len(reader.background_sample(snapshot(reader))) == reader.size
 
@@ -61,7 +67,7 @@ def test_background_sample_skips_deleted_ids_and_covers_whole_id_range(reader):
 
 
 def test_background_sample_of_small_library_holds_every_living_picture():
-    reader = IndexReader(("name",), (make_leaf(range(50), 1),), "cpu", None)
+    reader = IndexReader(("name",), (make_leaf(range(50), 1),), (NOTHING,), "cpu", None)
     assert len(reader.background_sample(snapshot(reader, deleted=[3, 4]))) == 48
 
 

@@ -1,0 +1,90 @@
+"""Compaction: the vectors of all pictures are copied to few segments, which replace the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from mmsearch.core.catalog import CatalogMaintenance
+from mmsearch.core.errors import Hint, StateError
+from mmsearch.core.protocols import Fusion
+from mmsearch.core.records import Segment, require_identity
+from mmsearch.core.reports import CompactReport
+from mmsearch.core.results import Progress
+from mmsearch.indexing.build import IndexBuilder
+from mmsearch.indexing.spaces import COPY_PAGE_SIZE, activate_space, copy_page, update_space
+from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.legacy import LEGACY_SUFFIX
+
+
+def compact(
+    layout: IndexLayout,
+    catalog: CatalogMaintenance,
+    fusion: Fusion,
+    builder: IndexBuilder,
+    progress: Callable[[Progress], None] = lambda state: None,
+) -> CompactReport:
+    """Drop the vectors of deleted pictures, merge small segments, and vacuum the catalog.
+
+    Vector files of earlier versions are written again in the present format.
+
+    Args:
+        layout: File layout of the index.
+        catalog: Catalog, open for writing.
+        fusion: The index's fusion.
+        builder: Rebuilds the vector index.
+        progress: Called often.
+
+    Returns:
+        The report of the compaction.
+
+    Raises:
+        DamagedFileError: A segment does not match the catalog. The index was not changed.
+        StateError: There are no pictures, or a change of the encoder is not finished.
+    """
+    started_at = time.monotonic()
+    identity = require_identity(catalog)
+    key = identity.encoder.fingerprint
+    if catalog.building_key() not in (None, key):
+        raise StateError(
+            "A change of the encoder is not finished.",
+            Hint(
+                "Finish it with {} first.",
+                "index.reindex(model=NAME)",
+                "'mmsearch reindex --model NAME'",
+            ),
+        )
+    segments_before, bytes_before = catalog.segments(), sum(layout.bytes_by_part().values())
+    layout.remove_orphans(catalog.referenced_files())
+    with catalog.snapshot() as snapshot:
+        num_live = snapshot.pictures
+    num_deleted = sum(segment.rows for segment in segments_before) - num_live
+    has_legacy = any(name.endswith(LEGACY_SUFFIX) for name in catalog.referenced_files())
+    if num_deleted or has_legacy or _has_mergeable_neighbors(segments_before):
+        catalog.begin_space(key)
+        done = sum(segment.rows for segment in catalog.list_building_segments())
+
+        def on_page(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(Progress("merge", done, num_live))
+
+        copy = copy_page(layout, catalog, identity.encoder)
+        update_space(catalog, copy, COPY_PAGE_SIZE, building=True, on_page=on_page)
+        progress(Progress("build", 0, None))
+        activate_space(layout, catalog, fusion, builder, identity, {})
+    catalog.vacuum()
+    return CompactReport(
+        num_deleted,
+        len(segments_before),
+        len(catalog.segments()),
+        bytes_before,
+        sum(layout.bytes_by_part().values()),
+        time.monotonic() - started_at,
+    )
+
+
+def _has_mergeable_neighbors(segments: Sequence[Segment]) -> bool:
+    """Return True if any two adjacent segments would fit into one."""
+    return any(left.rows + right.rows <= COPY_PAGE_SIZE for left, right in pairwise(segments))

@@ -1,0 +1,217 @@
+"""Embeddings that are missing or outdated: one pager and one commit bring a space up to date.
+
+Embeddings are outdated if the texts of their pictures have changed, and missing in a space that is
+being built, for a change of the encoder or of a fusion that needs the pictures again, or for
+compaction. Each page is committed, so an interrupted call goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mmsearch.core.catalog import CatalogWriter
+from mmsearch.core.protocols import Fusion
+from mmsearch.core.records import (
+    EncodedPicture,
+    FailedFile,
+    Identity,
+    Segment,
+    StoredPicture,
+)
+from mmsearch.core.types import EncoderSpec
+from mmsearch.indexing.build import IndexBuilder
+from mmsearch.indexing.encode import (
+    EncodedShard,
+    Shard,
+    ShardEncoder,
+    reencode_task,
+)
+from mmsearch.indexing.texts import TextEncoder
+from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.segments import (
+    SegmentMetadata,
+    SegmentVectors,
+    read_segment,
+    write_segment,
+)
+
+TEXT_PAGE_SIZE = 512
+"""Number of pictures whose texts are encoded between two commits."""
+
+COPY_PAGE_SIZE = 65_536
+"""Number of vectors that are copied between two commits (200 MB in memory at 512 dimensions)."""
+
+EncodePage = Callable[[int, Sequence[StoredPicture]], EncodedShard]
+"""Function of a segment number and pictures that writes a segment with their embeddings."""
+
+
+@dataclass
+class SpaceUpdate:
+    """Result of `update_space`.
+
+    Attributes:
+        updated: Number of pictures that got an embedding.
+        failed: The files that could not be read, by picture id.
+    """
+
+    updated: int = 0
+    failed: dict[int, FailedFile] = field(default_factory=dict)
+
+
+def update_space(
+    catalog: CatalogWriter,
+    encode_page: EncodePage,
+    page_size: int,
+    *,
+    building: bool = False,
+    on_page: Callable[[int], None] = lambda count: None,
+) -> SpaceUpdate:
+    """Give every picture an up-to-date embedding in a space, with a commit after each page.
+
+    Args:
+        catalog: Catalog, open for writing.
+        encode_page: Makes the embeddings of a page.
+        page_size: Number of pictures per page.
+        building: Update the space being built instead of the serving one.
+        on_page: Receives the number of pictures of each page after its commit.
+    """
+    update = SpaceUpdate()
+    after_id = 0
+    while page := catalog.list_stale(after_id, page_size, building=building):
+        _, number = catalog.next_free_ids()
+        encoded = encode_page(number, page)
+        if encoded.segment is not None:
+            catalog.commit_embeddings(encoded.segment, encoded.pictures, building=building)
+        update.updated += len(encoded.pictures)
+        for item in page:
+            if item.digest in encoded.failed:
+                failure = encoded.failed[item.digest]
+                update.failed[item.id] = FailedFile(item.path, failure.reason)
+        after_id = page[-1].id
+        on_page(len(page))
+    return update
+
+
+def decode_page(encode: ShardEncoder) -> EncodePage:
+    """Return the function that decodes and encodes the pictures of a page."""
+
+    def encode_page(number: int, page: Sequence[StoredPicture]) -> EncodedShard:
+        return encode(Shard(number, 0, tuple(reencode_task(item) for item in page)))
+
+    return encode_page
+
+
+def text_page(layout: IndexLayout, catalog: CatalogWriter, texts: TextEncoder) -> EncodePage:
+    """Return the function that encodes the texts of a page and keeps the image vectors."""
+
+    def encode_page(number: int, page: Sequence[StoredPicture]) -> EncodedShard:
+        kept = [item for item in page if not item.must_decode]
+        if not kept:
+            return EncodedShard(None, (), {})
+        images = gather_vectors(layout, _by_number(catalog.segments()), kept).images
+        vectors = SegmentVectors(
+            _ids(kept), images, texts.encode([item.picture.texts for item in kept], images)
+        )
+        digests = [texts.digest(item.picture.texts) for item in kept]
+        return _write_copies(layout, number, vectors, texts.encoder_spec, kept, digests)
+
+    return encode_page
+
+
+def copy_page(layout: IndexLayout, catalog: CatalogWriter, encoder: EncoderSpec) -> EncodePage:
+    """Return the function that copies the vectors of a page from the serving space."""
+
+    def encode_page(number: int, page: Sequence[StoredPicture]) -> EncodedShard:
+        vectors = gather_vectors(layout, _by_number(catalog.segments()), page)
+        digests = [item.texts_digest for item in page]
+        return _write_copies(layout, number, vectors, encoder, page, digests)
+
+    return encode_page
+
+
+def activate_space(
+    layout: IndexLayout,
+    catalog: CatalogWriter,
+    fusion: Fusion,
+    builder: IndexBuilder,
+    identity: Identity,
+    unreadable: Mapping[int, str],
+) -> None:
+    """Build a vector index of the space being built, and activate both in one transaction.
+
+    Args:
+        layout: File layout of the index.
+        catalog: Catalog, open for writing.
+        fusion: Fusion of the new vector index.
+        builder: Builds the vector index.
+        identity: Identity of the index from then on.
+        unreadable: Reasons why pictures could not be read, by picture id; their files count as
+            failed.
+    """
+    segments = catalog.list_building_segments()
+    built = None
+    if segments:
+        built = builder.build(segments, fusion, identity, catalog.stale_rows())
+    catalog.activate_space(built, identity, unreadable)
+    layout.remove_orphans(catalog.referenced_files())
+
+
+def gather_vectors(
+    layout: IndexLayout, segments: Mapping[int, Segment], pictures: Sequence[StoredPicture]
+) -> SegmentVectors:
+    """Read the vectors of pictures from their segments, in the order of the pictures.
+
+    Args:
+        layout: File layout of the index.
+        segments: Segments by number.
+        pictures: Pictures that have a segment; at least one.
+
+    Raises:
+        DamagedFileError: A segment does not match the catalog.
+    """
+    images: dict[int, np.ndarray] = {}
+    texts = {}
+    ids_by_segment: dict[int, list[int]] = {}
+    for item in pictures:
+        if item.segment is None:
+            raise ValueError(f"picture {item.id} has no vectors")
+        ids_by_segment.setdefault(item.segment, []).append(item.id)
+    for number, ids in sorted(ids_by_segment.items()):
+        stored = read_segment(layout, segments[number])
+        rows = {picture: row for row, picture in enumerate(stored.ids.tolist())}
+        for picture in ids:
+            images[picture] = stored.images[rows[picture]]
+            texts[picture] = stored.texts[rows[picture]]
+    return SegmentVectors(
+        _ids(pictures),
+        np.stack([images[item.id] for item in pictures]),
+        [texts[item.id] for item in pictures],
+    )
+
+
+def _ids(pictures: Sequence[StoredPicture]) -> np.ndarray:
+    return np.array([item.id for item in pictures], dtype=np.int64)
+
+
+def _by_number(segments: Sequence[Segment]) -> dict[int, Segment]:
+    return {segment.number: segment for segment in segments}
+
+
+def _write_copies(
+    layout: IndexLayout,
+    number: int,
+    vectors: SegmentVectors,
+    encoder: EncoderSpec,
+    pictures: Sequence[StoredPicture],
+    digests: Sequence[bytes],
+) -> EncodedShard:
+    """Write a segment of pictures that were not decoded again."""
+    encoded = tuple(
+        EncodedPicture(item.id, item.digest, item.picture, digest, keep_texts=True)
+        for item, digest in zip(pictures, digests, strict=True)
+    )
+    segment = write_segment(layout, number, vectors, SegmentMetadata(encoder, encoded))
+    return EncodedShard(segment, encoded, {})
