@@ -55,9 +55,7 @@ def point_catalog_at_file(layout, path, content_id=1, root=b"/", digest=None):
     ]
     if digest is not None:
         statements.append(("UPDATE contents SET digest = ? WHERE id = ?", digest_values))
-        statements.append(
-            ("UPDATE assets SET digest = ? WHERE content_id = ?", digest_values)
-        )
+        statements.append(("UPDATE assets SET digest = ? WHERE content_id = ?", digest_values))
     change_catalog(layout, *statements)
 
 

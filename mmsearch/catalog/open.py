@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import os
+import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 
 from mmsearch.catalog import checksum, schema
-from mmsearch.catalog.connection import reject_journal
+from mmsearch.catalog.connection import connect_read_only, reject_journal, translated_errors
 from mmsearch.catalog.maintenance import SqliteMaintenance
+from mmsearch.catalog.migrations import FORMAT1_SCHEMA
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection, open_engine, read_transaction
 from mmsearch.core.errors import DamagedFileError, DiskFullError, Hint
 from mmsearch.core.files import create_file
 from mmsearch.storage.atomic import TEMPORARY_SUFFIX, fsync_folder
 from mmsearch.storage.failpoints import FailPoint, hit_failpoint
+from mmsearch.storage.layout import format1_copy
 
 
 def open_writer(path: Path, *, create: bool = False) -> SqliteMaintenance:
@@ -35,6 +39,7 @@ def open_writer(path: Path, *, create: bool = False) -> SqliteMaintenance:
     previous = _verify_and_mark_dirty(path)
     engine = open_engine(path)
     try:
+        _copy_format1(path)
         schema.migrate(engine, path)
         with read_transaction(engine) as connection:
             schema.check_file_names(as_read_connection(connection))
@@ -64,6 +69,33 @@ def _verify_and_mark_dirty(path: Path) -> checksum.CatalogChecksum | None:
     previous = checksum.read_checksum(path)
     checksum.mark_dirty(path, previous.roots if previous else ())
     return previous
+
+
+def _copy_format1(path: Path) -> None:
+    """Copy a catalog of format 1 before it is migrated, unless there is a copy.
+
+    The segments that it refers to stay until the index is compacted.
+    """
+    copy = format1_copy(path)
+    if copy.exists():
+        return
+    with translated_errors(path), closing(connect_read_only(path)) as connection:
+        ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+        ((application_id,),) = connection.execute("PRAGMA application_id").fetchall()
+        if application_id != schema.APPLICATION_ID or not 0 < version <= FORMAT1_SCHEMA:
+            return
+        temporary_path = copy.with_name(f"{copy.name}{TEMPORARY_SUFFIX}")
+        _remove_database(temporary_path)
+        # A file created by SQLite would be readable by everybody.
+        create_file(temporary_path).close()
+        with closing(sqlite3.connect(temporary_path)) as target:
+            connection.backup(target)
+            # The copy has no readers, so it needs no WAL files.
+            target.execute("PRAGMA journal_mode = DELETE")
+    with temporary_path.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary_path.replace(copy)
+    fsync_folder(copy.parent)
 
 
 def _create_catalog(path: Path) -> None:

@@ -74,6 +74,8 @@ def compact(
         update_space(catalog, copy, COPY_PAGE_SIZE, building=True, on_page=on_page)
         progress(Progress("build", 0, None))
         activate_space(layout, catalog, fusion, builder, identity, {})
+    # It refers to segments that are gone.
+    layout.format1_catalog.unlink(missing_ok=True)
     catalog.vacuum()
     return CompactReport(
         num_deleted,

@@ -180,7 +180,8 @@ class _Repair:
             catalog.save_unfinished_roots(unfinished)
             roots = catalog.roots()
         for path in self._layout.catalog_files():
-            self.quarantine.copy(path)
+            if path != self._layout.format1_catalog:
+                self.quarantine.copy(path)
         catalogs.replace_catalog(self._layout, self._rebuilt)
         remove_folder(self._rebuilt.folder)
         for path in (*survey.damaged, *other):

@@ -50,6 +50,8 @@ _CATALOG_FILES = tuple(
         *(f"sqlite.tmp{part}" for part in ("", "-wal", "-shm", "-journal")),
         "seal",
         "seal.tmp",
+        "format1.sqlite",
+        "format1.sqlite.tmp",
     )
 )
 _MAX_QUOTED_CHARS = 80
@@ -94,6 +96,11 @@ class IndexLayout:
     def catalog(self) -> Path:
         """The SQLite database."""
         return self.folder / _CATALOG
+
+    @property
+    def format1_catalog(self) -> Path:
+        """The copy of a catalog of format 1 that was made before its migration."""
+        return format1_copy(self.catalog)
 
     @property
     def damaged(self) -> Path:
@@ -239,6 +246,11 @@ class IndexLayout:
 def segment_number(path: Path) -> int:
     """Return the number of a segment by the name of its file."""
     return int(re.split("[-.]", path.name, maxsplit=1)[0])
+
+
+def format1_copy(catalog: Path) -> Path:
+    """Return the path of the copy of a catalog that precedes its migration from format 1."""
+    return catalog.with_name("catalog.format1.sqlite")
 
 
 def list_index_names(home: Path) -> list[str]:

@@ -53,7 +53,7 @@ def build(stored, goals=None, vector_index="auto", stale=(), gpu_bytes=0):
     identity = replace(IDENTITY, vector_index=vector_index, goals=goals or SearchGoals())
     fusion = make_fusion(FusionSpec())
     stale_rows = {1: np.array(stale, dtype=np.int64)}
-        built = builder.build(catalog.segments(), fusion, identity, stale_rows)
+    built = builder.build(catalog.segments(), fusion, identity, stale_rows)
     return built, bool(asked)
 
 
