@@ -43,6 +43,8 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "metadata": None,
     "record": None,
     "space_id": None,
+    "kind": b"folder",
+    "choices": b"{}",
 }
 """Default values, as Python objects, for rows older than these columns."""
 

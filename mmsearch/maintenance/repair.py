@@ -19,6 +19,7 @@ from mmsearch.core.errors import (
     Hint,
     InspectionError,
     MMSearchError,
+    SchemaError,
     StateError,
     describe_os_error,
     translate_os_errors,
@@ -116,7 +117,7 @@ class _Repair:
             catalogs.replace_catalog(self._layout, self._rebuilt)
             self.repaired.append("Finished a repair that was interrupted earlier.")
         remove_folder(self._rebuilt.folder)
-        reason = self._reason_to_rebuild()
+        reason = self._migrate() or self._reason_to_rebuild()
         if reason:
             self._rebuild(reason)
 
@@ -144,6 +145,24 @@ class _Repair:
         if not findings:
             self.repaired.append("The catalog's indexes were damaged and have been rebuilt.")
         return findings[0].message if findings else ""
+
+    def _migrate(self) -> str:
+        """Migrate a catalog of an earlier version; return what is wrong if it is damaged."""
+        is_older = False
+        # Other errors are found later.
+        with suppress(MMSearchError, OSError):
+            try:
+                with catalogs.open_snapshot(self._layout):
+                    pass
+            except SchemaError as error:
+                is_older = error.details["found"] < error.details["expected"]
+        if is_older:
+            try:
+                with catalogs.open_locked(self._layout):
+                    pass
+            except DamagedFileError as error:
+                return error.message
+        return ""
 
     def _catalog_damage(self) -> list[Finding]:
         return _proven_damage(check_catalog(self._layout, compare_checksum=False))
