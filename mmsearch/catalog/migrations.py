@@ -22,7 +22,8 @@ Triggers also maintain two full-text tables, ``words`` and ``trigrams``, over th
 - ``parts``: a part of a source, such as a folder below it, in which a run found nothing left to do.
 - ``assets``: one place of a content: its key is unique in its source, such as a relative path. It
   has a content, or the error that prevented reading it. ``metadata`` is what its sidecars and its
-  path say about it, and ``record`` the metadata that a caller gave it, both as JSON.
+  path say about it, and ``record`` the metadata that its source or a caller gave it, both as JSON.
+  Outside of folders it belongs to a ``part``, and its ``stamp`` changes with its content.
 - ``contents``: what the bytes of assets are, once per digest (sha256).
 - ``items``: what a hit is: a part of a content. A still picture is one item, with part 0.
   AUTOINCREMENT prevents the reuse of ids. ``must_merge`` is 1 if the metadata of its assets has
@@ -398,6 +399,8 @@ _NEW_TABLES = (
         error TEXT,
         texts_key BLOB NOT NULL DEFAULT x'',
         metadata TEXT,
+        part BLOB,
+        stamp BLOB,
         record TEXT,
         UNIQUE (source_id, key),
         CONSTRAINT content_or_error CHECK ((content_id IS NULL) <> (error IS NULL))

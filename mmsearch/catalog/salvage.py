@@ -41,6 +41,8 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "table_path": None,
     "ctime_ns": 0,
     "metadata": None,
+    "part": None,
+    "stamp": None,
     "record": None,
     "space_id": None,
     "kind": b"folder",

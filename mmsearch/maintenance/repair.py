@@ -155,7 +155,8 @@ class _Repair:
                 with catalogs.open_snapshot(self._layout):
                     pass
             except SchemaError as error:
-                is_older = error.details["found"] < error.details["expected"]
+                found, expected = error.details["found"], error.details["expected"]
+                is_older = isinstance(found, int) and isinstance(expected, int) and found < expected
         if is_older:
             try:
                 with catalogs.open_locked(self._layout):
