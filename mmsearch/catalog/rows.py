@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -152,19 +153,23 @@ def relative_to(folder: bytes, path: bytes) -> bytes | None:
     return path.removeprefix(prefix) if path.startswith(prefix) else None
 
 
+_NO_LOCATION = (b"", 0, 0, b"", b"", None)
+
+
 def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
     """Return the records of pictures; see `SqliteSnapshot.records`."""
     requested_ids = [int(item_id) for item_id in ids]
     unique_ids = json.dumps(sorted(set(requested_ids)))
     texts = load_texts(db, unique_ids)
-    locations: dict[int, list[tuple[bytes, int, int, bytes]]] = {}
-    for item_id, root, path, mtime_ns, size in db.query(
-        "SELECT items.id, sources.uri, assets.key, assets.mtime_ns, assets.size"  # noqa: S608
+    locations: dict[int, list[tuple[bytes, int, int, bytes, bytes, str | None]]] = {}
+    for item_id, root, path, mtime_ns, size, metadata in db.query(
+        "SELECT items.id, sources.uri, assets.key, assets.mtime_ns, assets.size, record"  # noqa: S608
         " FROM items JOIN assets ON assets.content_id = items.content_id"
         f" JOIN sources ON sources.id = assets.source_id WHERE items.id {IN_IDS}",
         [unique_ids],
     ):
-        locations.setdefault(item_id, []).append((join_path(root, path), mtime_ns, size, root))
+        location = (join_path(root, path), mtime_ns, size, root, path, metadata)
+        locations.setdefault(item_id, []).append(location)
     rows = db.query(
         f"SELECT items.id, digest, {PICTURE_COLUMNS} FROM items"  # noqa: S608
         f" JOIN contents ON contents.id = content_id WHERE items.id {IN_IDS}",
@@ -205,8 +210,8 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
     ]
     records = {}
     for (item_id, digest, *_), picture in zip(rows, pictures, strict=True):
-        files = sorted(locations.get(item_id, ()))
-        _, mtime_ns, size, root = files[0] if files else (b"", 0, 0, b"")
+        files = sorted(locations.get(item_id, ()), key=itemgetter(0))
+        _, mtime_ns, size, root, key, metadata = files[0] if files else _NO_LOCATION
         paths: tuple[bytes, ...] = next(zip(*files, strict=True), ())
         records[item_id] = PictureRecord(
             item_id,
@@ -216,7 +221,9 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
             size,
             root,
             digest,
-            tuple(copy_root for *_, copy_root in files[1:]),
+            tuple(copy[3] for copy in files[1:]),
+            key,
+            {} if metadata is None else json.loads(metadata),
         )
     return [records[item_id] for item_id in requested_ids]
 

@@ -374,6 +374,9 @@ class PictureRecord:
         root: The indexed folder that contains the first path; b"" without a path.
         digest: sha256 of the content.
         copy_roots: The indexed folders that contain the other paths.
+        key: What the source calls the first file or record: unique in the source, such as the path
+            relative to the indexed folder.
+        metadata: The metadata that a program gave the record.
     """
 
     id: int
@@ -384,6 +387,8 @@ class PictureRecord:
     root: bytes
     digest: bytes
     copy_roots: tuple[bytes, ...] = ()
+    key: bytes = b""
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

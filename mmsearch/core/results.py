@@ -129,13 +129,16 @@ class Item(Picture, _JsonObject):
     """A picture of an index, with the files that have its content.
 
     Attributes:
-        id: Id of the picture in its index; valid until its content or its texts change.
+        id: Id of the picture in its index; it stays for as long as its content is in the index.
         path: Absolute path. Undecodable bytes are kept as surrogates (`os.fsencode` reverses it);
             a server escapes them, and its paths are for display.
         texts: Texts of the picture and of its files.
         modified_at: Modification time of the file, in seconds since the epoch.
         size_bytes: Size of the file.
         copies: Paths of other files with the same content.
+        key: What the source of the picture calls it: the path relative to the indexed folder, or
+            the id that a program gave it.
+        metadata: The metadata that a program gave it, as JSON values.
         links: URL paths on a server: ``self``, ``original`` and ``thumbnail``; empty for a picture
             of a local index.
     """
@@ -145,6 +148,8 @@ class Item(Picture, _JsonObject):
     modified_at: float
     size_bytes: int
     copies: tuple[Path, ...] = ()
+    key: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     links: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @classmethod
@@ -158,6 +163,8 @@ class Item(Picture, _JsonObject):
             modified_at=record.mtime_ns / 1e9,
             size_bytes=record.size,
             copies=tuple(copies),
+            key=display_path(record.key),
+            metadata=record.metadata,
             **scores,
         ).prefer_existing_file()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.display import display_path
 from mmsearch.core.query import Band, MatchedText, TextTerm
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import Hit
@@ -70,6 +71,8 @@ def make_hits(
             modified_at=record.mtime_ns / 1e9,
             size_bytes=record.size,
             copies=tuple(paths[row][1:]),
+            key=display_path(record.key),
+            metadata=record.metadata,
         )
         for row, record in enumerate(found)
     ]
