@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = int.from_bytes(b"mmsr")
 
-SCHEMA_SHA256 = "05ad68e5b81bc856c96ba36a8ec69003ba0c260a6c7a012b1ff4c8de864c7449"
+SCHEMA_SHA256 = "b4adb59ab9e0e152ed859b2dd8e74fbb8997392b62dd5c3f8f3ae901be9915b1"
 """Digest of the newest schema's sorted statements; faster than comparing each statement."""
 
 _SQLITE_OWN_TABLES = frozenset(

@@ -116,13 +116,15 @@ def _read_batch(
     records: Sequence[PictureRecord],
 ) -> ExportBatch:
     stored = read_stored_vectors(layout, segment)
-    rows = np.searchsorted(stored.ids, [item.id for item in pictures])
+    row_by_id = {item_id: row for row, item_id in enumerate(stored.ids.tolist())}
+    by_row = sorted(zip(pictures, records, strict=True), key=lambda pair: row_by_id[pair[0].id])
+    rows = np.array([row_by_id[item.id] for item, _ in by_row], dtype=np.int64)
     counts = [len(kinds) for kinds in stored.text_kinds]
     is_kept = np.zeros(len(stored.ids), dtype=bool)
     is_kept[rows] = True
     exported = [
         _make_picture(item, record, stored.text_kinds[row])
-        for item, record, row in zip(pictures, records, rows.tolist(), strict=True)
+        for (item, record), row in zip(by_row, rows.tolist(), strict=True)
     ]
     return ExportBatch(exported, stored.images[rows], stored.texts[np.repeat(is_kept, counts)])
 

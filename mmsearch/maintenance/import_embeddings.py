@@ -410,7 +410,7 @@ class _Importer:
     def add(self, batch: ExportBatch) -> None:
         """Add the pictures that the index does not have, in one transaction for each root."""
         candidates = self._find_candidates(batch.pictures)
-        known = set(self._catalog.find_image_ids([each.digest for each in candidates]))
+        known = set(self._catalog.find_item_ids([each.digest for each in candidates]))
         self._drop_known_files(candidates)
         rows = []
         for row, candidate in enumerate(candidates):
@@ -472,9 +472,7 @@ class _Importer:
                 new_files = []
                 for root, file in candidate.files:
                     at = (root.id, file.path)
-                    record = None if at in seen else snapshot.find_file(_join(root, file))
-                    is_taken = record is not None and record.image_id is not None
-                    if at not in seen and not is_taken:
+                    if at not in seen and snapshot.find_item(_join(root, file)) is None:
                         new_files.append((root, file))
                     seen.add(at)
                 candidate.files = new_files
