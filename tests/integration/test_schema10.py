@@ -99,7 +99,7 @@ def test_schema10_catalog_is_copied_before_its_migration(layout):
     with catalogs.open_write(layout, 0, create=False):
         pass
     assert layout.format1_catalog.read_bytes() == copied
-    # Whoever goes back to an earlier version puts the copy in place.
+    # The copy in its place brings the index back to the earlier version.
     layout.catalog.with_suffix(".seal").unlink()
     shutil.copy(layout.format1_catalog, layout.catalog)
     assert_same_pictures(layout)
