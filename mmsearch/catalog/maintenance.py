@@ -247,7 +247,7 @@ class SqliteMaintenance(SqliteWriter):
                 items_by_asset = _load_pairs(
                     db,
                     "SELECT assets.id, items.id FROM assets JOIN items USING (content_id)"
-                    " WHERE part = 0 AND assets.id",
+                    " WHERE items.part = 0 AND assets.id",
                     [row[1] for row in rows if row[1]],
                 )
                 items = _load_pairs(

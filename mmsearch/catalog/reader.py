@@ -267,7 +267,7 @@ class SqliteSnapshot:
                 continue
             for row in self._db.query(
                 f"SELECT items.id, {_FILE_COLUMNS} FROM assets JOIN items USING (content_id)"  # noqa: S608
-                " WHERE source_id = ? AND key = ? AND part = 0",
+                " WHERE source_id = ? AND key = ? AND items.part = 0",
                 [root_id, relative_path],
             ):
                 return FileRecord(*row[1:]), row[0]
