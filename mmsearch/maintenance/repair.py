@@ -149,8 +149,8 @@ class _Repair:
     def _migrate(self) -> str:
         """Migrate a catalog of an earlier version; return what is wrong if it is damaged."""
         is_older = False
-        # Other errors are found later.
-        with suppress(MMSearchError, OSError):
+        # Other errors are found and explained later.
+        with suppress(Exception):
             try:
                 with catalogs.open_snapshot(self._layout):
                     pass
