@@ -107,10 +107,13 @@ class TestRoots:
             b"one/\xff'%.jpg",
         ]
         with catalog.snapshot() as snapshot:
-            wider = [dataclasses.replace(record, root=b"/mnt") for record in before[:3]] + before[
-                3:
+            wider = [
+                dataclasses.replace(
+                    record, root=b"/mnt", key=record.paths[0].removeprefix(b"/mnt/")
+                )
+                for record in before[:3]
             ]
-            assert snapshot.records([1, 2, 3, 4]) == wider
+            assert snapshot.records([1, 2, 3, 4]) == [*wider, before[3]]
             assert snapshot.deleted_ids.tolist() == []
             assert snapshot.generation == at + 1
         assert catalog.file_count() == count
@@ -186,7 +189,7 @@ class TestCommit:
             paths = (b"/photos/a.jpg", b"/photos/b.jpg")
             assert snapshot.records([1]) == [
                 PictureRecord(
-                    1, paths, item.picture, 40, 30, b"/photos", item.digest, (b"/photos",)
+                    1, paths, item.picture, 40, 30, b"/photos", item.digest, (b"/photos",), b"a.jpg"
                 )
             ]
             assert snapshot.records([1])[0].picture.texts == tuple(Text(*text) for text in texts)
