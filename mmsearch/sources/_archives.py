@@ -203,9 +203,11 @@ class ArchiveSource:
     def _split_key(self, key: bytes) -> tuple[ArchiveFile, bytes]:
         if b"" in self._files:
             return self._files[b""], key
-        for name, file in self._files.items():
-            if key.startswith(name + b"/"):
-                return file, key[len(name) + 1 :]
+        name = key
+        while slash := name.rfind(b"/") + 1:
+            name = name[: slash - 1]
+            if name in self._files:
+                return self._files[name], key[slash:]
         raise DecodeError(MISSING)
 
     def _key(self, file: ArchiveFile, member: bytes) -> bytes:

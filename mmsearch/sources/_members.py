@@ -78,7 +78,11 @@ def normalize_name(name: bytes) -> tuple[bytes, str | None]:
     normalized = b"/".join(parts)
     if not parts or b"\0" in name:
         return name.replace(b"\0", b""), "it has no valid name"
-    is_absolute = name.startswith((b"/", b"\\")) or name[1:2] == b":"
+    # Windows reads both slashes, and a drive before a colon.
+    is_absolute = any(
+        form.startswith((b"/", b"\\")) or (form[1:2] == b":" and form[:1].isalpha())
+        for form in (name, normalized)
+    )
     if is_absolute or b".." in name.replace(b"\\", b"/").split(b"/"):
         return name, "its name leads out of the archive"
     return normalized, None

@@ -411,3 +411,13 @@ def test_archive_read_finds_each_member_again_after_a_change(tmp_path, name):
     assert source.exists(b"1.jpg") is False
     with pytest.raises(DecodeError, match="no such member"):
         source.read(b"1.jpg")
+
+
+def test_archive_is_read_from_several_threads(write):
+    from concurrent.futures import ThreadPoolExecutor
+
+    contents = {f"{number}.jpg": JPEG * (number + 1) for number in range(40)}
+    source = build(write(contents))
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(source.read, [name.encode() for name in contents] * 3)
+        assert list(found) == list(contents.values()) * 3
