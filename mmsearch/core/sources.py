@@ -78,7 +78,7 @@ class Source(Protocol):
 
     @property
     def uri(self) -> bytes:
-        """Path or URI by which a user names the source."""
+        """URI of the source, or its absolute path."""
 
     @property
     def parallel_loads(self) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mmsearch.core import plugins
@@ -49,15 +50,37 @@ def open_source(
     raw_uri = os.fsencode(check_value("uri", uri, "StrPath"))
     kind = guess_kind(raw_uri) if kind is None else check_value("kind", kind, "str")
     plugin: SourcePlugin = plugins.load("sources", kind)
+    return plugin.build(
+        raw_uri, is_picture=_PictureTest(modalities), **_check_choices(kind, choices)
+    )
+
+
+def choices_to_json(kind: str, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Return choices as values that JSON can keep, and that `open_source` takes again.
+
+    Relative paths become absolute.
+
+    Raises:
+        UsageError: A choice is unknown or not valid.
+        UnknownNameError: There is no such kind.
+    """
+    return {name: _to_json(value) for name, value in _check_choices(kind, choices).items()}
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value.expanduser().absolute())
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _check_choices(kind: str, choices: Mapping[str, Any]) -> dict[str, Any]:
     known = list_choices(kind)
-    checked = {}
-    for name, value in choices.items():
+    for name in choices:
         if name not in known:
             raise UsageError(
                 f"Sources of the kind {kind!r} have no choice {name!r}.", suggest_name(name, known)
             )
-        checked[name] = check_value(name, value, known[name])
-    return plugin.build(raw_uri, is_picture=_PictureTest(modalities), **checked)
+    return {name: check_value(name, value, known[name]) for name, value in choices.items()}
 
 
 def list_choices(kind: str) -> dict[str, str]:

@@ -107,7 +107,7 @@ class ArchiveSource:
 
     Args:
         kind: Name of the plugin.
-        uri: Path or URI by which a user names the source.
+        uri: URI of the source, or its absolute path.
         files: The archives.
         is_picture: Returns True for the name and the first bytes of a picture.
         hidden: Include members whose names begin with a dot.

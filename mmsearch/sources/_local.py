@@ -11,15 +11,23 @@ from mmsearch.core.files import os_error_reason
 from mmsearch.sources._keys import expand_braces
 
 
-def expand_paths(uri: bytes) -> list[bytes]:
-    """Return the absolute paths of a path or a brace pattern.
+def absolute_path(uri: bytes) -> bytes:
+    """Return the absolute path of a path or a pattern, which may begin with ``~``.
 
     Raises:
-        SourceError: The pattern stands for too many paths, or is empty.
+        SourceError: The path is empty or not valid.
     """
     if not uri or b"\0" in uri:
         raise SourceError("The path of the source is empty or not valid.", "Give a path.")
-    absolute = os.path.abspath(os.path.expanduser(uri))  # noqa: PTH100, PTH111 - bytes
+    return os.path.abspath(os.path.expanduser(uri))  # noqa: PTH100, PTH111 - bytes
+
+
+def expand_paths(absolute: bytes) -> list[bytes]:
+    """Return the paths that an absolute path or a brace pattern stands for.
+
+    Raises:
+        SourceError: The pattern stands for too many paths.
+    """
     return [absolute] if os.path.lexists(absolute) else expand_braces(absolute)
 
 

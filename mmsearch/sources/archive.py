@@ -12,7 +12,7 @@ from mmsearch.core.errors import SourceError
 from mmsearch.core.files import open_regular_file, os_error_reason
 from mmsearch.sources._archives import ArchiveFile, ArchiveSource
 from mmsearch.sources._keys import relative_names
-from mmsearch.sources._local import expand_paths, file_stamp
+from mmsearch.sources._local import absolute_path, expand_paths, file_stamp
 
 
 def build(
@@ -28,6 +28,7 @@ def build(
     Raises:
         SourceError: The pattern is not valid, or an archive is not there.
     """
+    uri = absolute_path(uri)
     paths = expand_paths(uri)
     files = [
         ArchiveFile(

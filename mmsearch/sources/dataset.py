@@ -20,7 +20,7 @@ from mmsearch.core.sources import SourceFailure, SourceItem, SourcePart
 from mmsearch.core.text_tables import normalize_name
 from mmsearch.core.texts import LANGUAGE_COLUMNS, column_kind, make_cell_texts
 from mmsearch.core.types import Text
-from mmsearch.sources._local import file_stamp, to_path
+from mmsearch.sources._local import absolute_path, file_stamp, to_path
 from mmsearch.sources._rows import to_metadata
 
 MAX_ROW_BYTES: Final = 1 << 29
@@ -56,7 +56,8 @@ def build(
         SourceError: It is not a data set, or it lacks a column or split.
         MissingExtraError: pyarrow is not installed.
     """
-    folder = to_path(os.path.abspath(os.path.expanduser(uri)))  # noqa: PTH100, PTH111 - bytes
+    uri = absolute_path(uri)
+    folder = to_path(uri)
     files = _find_files(folder, split)
     first = next(iter(files.values()))
     file_stamp(os.fsencode(first))
@@ -188,7 +189,7 @@ class DatasetSource:
     it, from 0: ``train/data-00000-of-00002.arrow/17``.
 
     Args:
-        uri: Path by which a user names the source.
+        uri: Absolute path of the source.
         files: Files by their paths relative to the folder.
         columns: Use of the columns.
     """

@@ -21,7 +21,7 @@ from mmsearch.core.text_tables import normalize_name
 from mmsearch.core.texts import LANGUAGE_COLUMNS, column_kind, make_cell_texts
 from mmsearch.core.types import Text
 from mmsearch.sources._keys import SeenKeys, relative_names
-from mmsearch.sources._local import expand_paths, file_stamp, stat_stamp, to_path
+from mmsearch.sources._local import absolute_path, expand_paths, file_stamp, stat_stamp, to_path
 from mmsearch.sources._rows import (
     ENTRY_COLUMN,
     PARQUET_SUFFIXES,
@@ -101,6 +101,7 @@ def build(
             raise UsageError(
                 f"{name} must be more than 0, got {value!r}.", "Choose a higher value."
             )
+    uri = absolute_path(uri)
     paths = expand_paths(uri)
     for path in paths:
         file_stamp(path)
@@ -204,7 +205,7 @@ class TableSource:
     item with the texts of all of them.
 
     Args:
-        uri: Path by which a user names the source.
+        uri: Absolute path of the source.
         paths: Absolute paths of the tables.
         columns: Use of the columns.
         base: Absolute path without links of the folder that pictures lie in.
@@ -231,7 +232,8 @@ class TableSource:
     def parts(self) -> Iterator[SourcePart]:
         """Yield each table, or each row group of Parquet."""
         for name, path in self._paths.items():
-            stamp = file_stamp(path)
+            # Files beside an unchanged table may change.
+            stamp = b"" if self._web is None else file_stamp(path)
             for part in list_parts(to_path(path)):
                 key = name if part.group is None else b"%b#%d" % (name, part.group)
                 yield SourcePart(key, stamp)

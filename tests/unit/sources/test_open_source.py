@@ -1,9 +1,11 @@
 """Tests of `open_source`: guesses of the kind, and choices that are not valid."""
 
+import json
+
 import pytest
 
 from mmsearch.core.errors import SourceError, UnknownNameError, UsageError
-from mmsearch.factories.sources import guess_kind, list_choices, open_source
+from mmsearch.factories.sources import choices_to_json, guess_kind, list_choices, open_source
 from tests.source_samples import MODALITIES
 
 
@@ -77,3 +79,22 @@ def test_open_source_unknown_kind_is_an_unknown_name():
 def test_list_choices_has_annotations_that_are_checked():
     assert list_choices("archive") == {"hidden": "bool"}
     assert list_choices("table")["text_columns"] == "tuple[str, ...]"
+
+
+def test_choices_to_json_keeps_what_opens_the_source_again(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"content")
+    (tmp_path / "t.csv").write_text("sku,path,what\n7,a.jpg,a barn\n")
+    monkeypatch.chdir(tmp_path)
+    choices = {"base": "photos", "text_columns": ("what",), "id_column": "sku", "max_mb": 3}
+    kept = json.dumps(choices_to_json("table", choices))
+    source = open_source("t.csv", MODALITIES, **choices)
+    assert source.uri == bytes(tmp_path / "t.csv")
+    monkeypatch.chdir("/")
+    again = open_source(source.uri, MODALITIES, kind="table", **json.loads(kept))
+    (part,) = again.parts()
+    (item,) = again.items(part)
+    assert (item.key, item.load(), item.texts[0].text) == (b"7", b"content", "a barn")
+    assert choices_to_json("archive", {}) == {}
+    with pytest.raises(UsageError, match="no choice 'base'"):
+        choices_to_json("archive", choices)
