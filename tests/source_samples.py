@@ -267,15 +267,23 @@ def remote_web_zip(folder, contents, server):
     return Sample(server.url("/photos.zip"), keys, {"allow_private": True})
 
 
+def with_features(table, **features):
+    """Describe columns in a table as the library datasets does."""
+    info = json.dumps({"info": {"features": features}})
+    return table.replace_schema_metadata({"huggingface": info})
+
+
 def _dataset_table(contents):
     images = [{"bytes": content, "path": name} for name, content in contents.items()]
-    return pa.table(
+    labels = {"names": [f"label {number}" for number in range(COUNT)], "_type": "ClassLabel"}
+    table = pa.table(
         {
             "image": pa.array(images, pa.struct({"bytes": pa.binary(), "path": pa.string()})),
             "caption": [caption(name) for name in contents],
             "label": list(range(len(contents))),
         }
     )
+    return with_features(table, image={"_type": "Image"}, label=labels)
 
 
 def _write_arrow(path, table):
@@ -288,9 +296,7 @@ def write_dataset(folder, contents):
     folder.mkdir(parents=True, exist_ok=True)
     file = "data-00000-of-00001.arrow"
     _write_arrow(folder / file, _dataset_table(contents))
-    names = {"names": [f"label {number}" for number in range(COUNT)], "_type": "ClassLabel"}
-    features = {"image": {"_type": "Image"}, "label": names}
-    (folder / "dataset_info.json").write_text(json.dumps({"features": features}))
+    (folder / "dataset_info.json").write_text("{}")
     (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": file}]}))
     return file
 

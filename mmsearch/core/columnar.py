@@ -49,11 +49,13 @@ class ColumnarLayout:
         bytes_columns: Names of the columns with contents of files: binary values, or structures of
             ``bytes`` and ``path``.
         rows: Number of rows of each part: the row groups of a Parquet file, or an Arrow file.
+        features: Description of the columns that the library datasets wrote, as JSON; "" if none.
     """
 
     columns: tuple[str, ...]
     bytes_columns: tuple[str, ...]
     rows: tuple[int, ...]
+    features: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def read_layout(path: Path) -> ColumnarLayout:
         OSError: The file cannot be opened.
     """
     for row in _read(path, {"layout": True}, 12 * MAX_ROW_CHARS):
-        return ColumnarLayout(**{name: tuple(value) for name, value in row.items()})
+        features = row.pop("features")
+        return ColumnarLayout(**{name: tuple(row[name]) for name in row}, features=features)
     raise SourceError(f"{path} {_damaged_reason(path)}.")
 
 
@@ -273,6 +276,7 @@ def _print_layout(path: Path) -> None:
         tuple(schema.names),
         tuple(field.name for field in schema if _has_contents(field.type)),
         tuple(rows),
+        (schema.metadata or {}).get(b"huggingface", b"").decode("utf-8", "replace"),
     )
     _Printer(path, 12 * MAX_ROW_CHARS)(asdict(layout))
 

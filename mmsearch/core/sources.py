@@ -33,7 +33,8 @@ class SourceItem:
     Attributes:
         key: Name of the item, unique in the part, by which `Source.read` finds it again: the path
             of an archive's member, the id or URL of a row, the name of an object.
-        stamp: Changes when the content may have changed; texts and metadata do not count.
+        stamp: Changes when the content may have changed; texts and metadata do not count. b"" is
+            never the same.
         load: Returns the content, from any thread and at any time while the source is open. It may
             take a request, so it is not called for items that are known. DecodeError if it fails.
         size: Size of the content in bytes; None if it is not known without a request.

@@ -83,7 +83,9 @@ class Listing:
 
     @property
     def stamp(self) -> bytes:
-        """Digest of names, sizes and stamps."""
+        """Digest of names, sizes and stamps; b"" if an object has no stamp."""
+        if not all(item.stamp for item in self.objects):
+            return b""
         rows = [repr((item.name, item.size, item.stamp)) for item in self.objects]
         return digest("\n".join(rows))
 

@@ -72,7 +72,7 @@ def build(
         for name, kind in kinds.items()
         if name != key and (kind or text_columns)
     }
-    columns = _Columns(image, tuple(others), key, texts, _read_labels(first.parent))
+    columns = _Columns(image, tuple(others), key, texts, _read_labels(layout.features))
     return DatasetSource(uri, files, columns)
 
 
@@ -171,15 +171,23 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _read_labels(folder: Path) -> dict[str, list[str]]:
-    """Return the names of the labels of a data set by columns."""
-    features = _read_json(folder / "dataset_info.json").get("features")
-    labels = {}
-    for name, feature in features.items() if isinstance(features, dict) else ():
-        names = feature.get("names") if isinstance(feature, dict) else None
-        if isinstance(names, list) and feature.get("_type") == "ClassLabel":
-            labels[name] = [str(label) for label in names]
-    return labels
+def _read_labels(features: str) -> dict[str, list[str]]:
+    """Return the names of the labels of a data set by columns.
+
+    Args:
+        features: Description of the columns in a file of the data set.
+    """
+    try:
+        described = json.loads(features)["info"]["features"].items()
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {
+        name: [str(label) for label in feature["names"]]
+        for name, feature in described
+        if isinstance(feature, dict)
+        and feature.get("_type") == "ClassLabel"
+        and isinstance(feature.get("names"), list)
+    }
 
 
 class DatasetSource:

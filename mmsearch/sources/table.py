@@ -232,11 +232,11 @@ class TableSource:
     def parts(self) -> Iterator[SourcePart]:
         """Yield each table, or each row group of Parquet."""
         for name, path in self._paths.items():
-            # Files beside an unchanged table may change.
-            stamp = b"" if self._web is None else file_stamp(path)
+            stamp = file_stamp(path)
             for part in list_parts(to_path(path)):
                 key = name if part.group is None else b"%b#%d" % (name, part.group)
-                yield SourcePart(key, stamp)
+                # Files beside an unchanged table may change.
+                yield SourcePart(key, stamp if self._web is not None else b"")
 
     def items(self, part: SourcePart) -> Iterator[SourceItem | SourceFailure]:
         """Yield the pictures that the rows of a part name."""

@@ -9,6 +9,7 @@ import pytest
 from mmsearch.core.errors import DecodeError, SourceError
 from mmsearch.core.sources import SourceFailure, SourceItem
 from mmsearch.sources import dataset
+from tests.source_samples import with_features
 
 IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
@@ -28,13 +29,13 @@ def read_all(folder, **choices):
     return items, [item for item in found if isinstance(item, SourceFailure)]
 
 
-def write(folder, columns, *, name="data-00000-of-00001.arrow", file_format="stream", **info):
+def write(folder, columns, *, name="data-00000-of-00001.arrow", file_format="stream", **features):
     folder.mkdir(parents=True, exist_ok=True)
-    table = pa.table(columns)
+    table = with_features(pa.table(columns), **features)
     make = pa.ipc.new_stream if file_format == "stream" else pa.ipc.new_file
     with pa.OSFile(str(folder / name), "wb") as file, make(file, table.schema) as writer:
         writer.write_table(table, max_chunksize=2)
-    (folder / "dataset_info.json").write_text(json.dumps(info))
+    (folder / "dataset_info.json").write_text("{}")
     (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
     return folder
 
@@ -54,7 +55,7 @@ def test_dataset_rows_have_texts_labels_and_metadata(tmp_path, file_format):
         "box": [[1.5, float("nan")], None, []],
     }
     names = {"_type": "ClassLabel", "names": ["cat", "dog"]}
-    folder = write(tmp_path / "d", columns, file_format=file_format, features={"label": names})
+    folder = write(tmp_path / "d", columns, file_format=file_format, label=names)
     items, failures = read_all(folder, id_column="id")
     assert failures == []
     assert [item.load() for item in items.values()] == [b"1", b"2", b"3"]
@@ -143,3 +144,15 @@ def test_dataset_without_pictures_or_files_is_a_source_error(tmp_path):
     (tmp_path / "d" / "state.json").write_text("{")
     with pytest.raises(SourceError, match="is not JSON"):
         build(tmp_path / "d")
+
+
+@pytest.mark.parametrize("features", ["{", "[]", '{"info": 7}', '{"info": {"features": [1]}}', "["])
+def test_dataset_with_a_damaged_description_has_numbers_for_labels(tmp_path, features):
+    folder = write(tmp_path / "d", {"image": images(b"1"), "label": [1]})
+    table = pa.table({"image": images(b"1"), "label": [1]})
+    table = table.replace_schema_metadata({"huggingface": features})
+    path = folder / "data-00000-of-00001.arrow"
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    (item,) = read_all(folder)[0].values()
+    assert item.metadata == {"label": 1}

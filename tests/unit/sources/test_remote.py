@@ -169,6 +169,24 @@ def test_remote_pattern_without_a_match_is_a_source_error(memory):
         build(uri + "/*.tar")
 
 
+def test_remote_part_with_an_object_without_etag_or_time_never_passes_whole(memory, monkeypatch):
+    put, uri = memory
+    put("a/1.jpg")
+    put("b/2.jpg")
+    source = build(uri)
+    real = source._store._fs.ls
+
+    def list_without_times(path, **options):
+        found = real(path, **options)
+        return [
+            {**entry, "created": None} if "1.jpg" in entry["name"] else entry for entry in found
+        ]
+
+    monkeypatch.setattr(source._store._fs, "ls", list_without_times)
+    assert [bool(part.stamp) for part in source.parts()] == [False, True]
+    assert next(item.stamp for part in source.parts() for item in source.items(part)) == b""
+
+
 # --- web servers ---
 
 

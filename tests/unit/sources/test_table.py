@@ -248,3 +248,12 @@ def test_table_of_img2dataset_points_to_the_pictures_beside_it(folder, beside):
     with pytest.raises(SourceError, match="are downloaded"):
         build(folder / "00000.parquet")
     build(folder / "00000.parquet", url_column="url").close()
+
+
+def test_table_that_goes_away_cannot_be_listed(folder):
+    path = write(folder / "t.csv", "path\na.jpg\n")
+    source = build(path)
+    assert [part.stamp for part in source.parts()] == [b""]
+    path.unlink()
+    with pytest.raises(SourceError, match="no such file"):
+        list(source.parts())
