@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         use_model,
     )
     from mmsearch.api.open import list_indexes, open_image_loader, open_index, restore_index
-    from mmsearch.api.parsing import parse_filters, parse_query
+    from mmsearch.api.parsing import is_folder, parse_choices, parse_filters, parse_query
 
 _EXPORTS = {
     "index": ("Index",),
@@ -34,7 +34,7 @@ _EXPORTS = {
         "use_model",
     ),
     "open": ("list_indexes", "open_index", "open_image_loader", "restore_index"),
-    "parsing": ("parse_filters", "parse_query"),
+    "parsing": ("is_folder", "parse_choices", "parse_filters", "parse_query"),
 }
 
 __all__ = [
@@ -42,11 +42,13 @@ __all__ = [
     "export_model",
     "find_pullable_model",
     "import_model",
+    "is_folder",
     "list_indexes",
     "list_models",
     "open_image_loader",
     "open_index",
     "open_model",
+    "parse_choices",
     "parse_filters",
     "parse_query",
     "plan_pull",

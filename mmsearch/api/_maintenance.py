@@ -16,7 +16,7 @@ from mmsearch.api.progress import ProgressOption, open_progress
 from mmsearch.core.arguments import KindWeights, StrPath
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.files import expand_user
-from mmsearch.core.records import FailedFile, Root
+from mmsearch.core.records import FailedFile, Root, SourceRecord
 from mmsearch.core.results import IndexStatus
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import DEFAULT_RECALL, SearchGoals
@@ -241,6 +241,30 @@ class MaintainedIndex:
         """Return the indexed folders."""
         with self._session.catalog() as catalog:
             return catalog.roots()
+
+    def sources(self) -> list[SourceRecord]:
+        """Return where the pictures of the index come from: folders, archives, tables, stores."""
+        with self._session.catalog() as catalog:
+            return catalog.sources()
+
+    def remove_source(self, name: str, *, wait_s: float = 0.0) -> int:
+        """Forget a source and its pictures, unless they are in another source, too.
+
+        Nothing is deleted from the source. Vectors stay in the index until `compact`.
+
+        Args:
+            name: Name of the source.
+            wait_s: Seconds to wait for another writer.
+
+        Returns:
+            The number of files or items that had a picture.
+
+        Raises:
+            UnknownNameError: There is no source with that name.
+        """
+        from mmsearch.maintenance.sources import remove_source  # noqa: PLC0415
+
+        return remove_source(self._layout, name, wait_s)
 
     def set_root(self, name: str, folder: StrPath, *, wait_s: float = 0.0) -> Root:
         """Set the new path of an indexed folder that has moved; nothing is encoded again.

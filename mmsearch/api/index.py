@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmsearch.api._maintenance import MaintainedIndex
 from mmsearch.api._session import result_or_raise, translate_errors
@@ -22,6 +22,7 @@ from mmsearch.core.arguments import (
     StrPath,
     Texts,
     check_no_options,
+    check_value,
     to_picture_id,
     to_texts,
 )
@@ -353,6 +354,60 @@ class Index(MaintainedIndex):
         if report.captions is not None:
             _log_captions(report.captions)
         return report
+
+    def add_source(
+        self,
+        uri: StrPath,
+        *,
+        kind: str | None = None,
+        name: str | None = None,
+        retry_failed: bool = False,
+        wait_s: float = 0.0,
+        progress: ProgressOption = False,
+        **choices: Any,
+    ) -> IndexReport:
+        """Bring the index up to date with pictures that are not in a folder of files.
+
+        Parts of a source that have not changed, such as tars, are passed; known contents are not
+        decoded. Pictures that are gone from the source are removed from the index. The index keeps
+        the choices for later runs, and a thumbnail of each picture.
+
+        Args:
+            uri: A zip or tar, several of them (``{00000..00999}.tar``), a table of paths or URLs
+                (.csv, .jsonl, .parquet), a store that fsspec opens (``s3://bucket/pictures``), or a
+                data set of Hugging Face on disk.
+            kind: ``archive``, ``table``, ``remote`` or ``dataset``; default: guessed from the URI.
+            name: Name of a new source, for `remove_source` and `refresh`.
+            retry_failed: True to retry unchanged items that failed before.
+            wait_s: Seconds to wait for another writer.
+            progress: See `add_folder`.
+            **choices: Choices of the kind, such as ``url_column`` of a table; default: those of the
+                last run.
+
+        Returns:
+            A report of the run, with every item that could not be read.
+
+        Raises:
+            SourceError: The source cannot be used, or is a folder of files.
+            UsageError: A choice is unknown or not valid.
+            IndexLockedError: Another process is writing the index.
+            MissingExtraError: A library is not installed.
+        """
+        from mmsearch.maintenance.sources import add_source  # noqa: PLC0415 - searches never need it
+
+        with open_progress(progress) as on_progress:
+            return add_source(
+                self._layout,
+                self._settings,
+                self._on_message,
+                os.fsencode(check_value("uri", uri, "StrPath")),
+                kind=kind,
+                name=name,
+                choices=choices,
+                retry_failed=retry_failed,
+                wait_s=wait_s,
+                progress=on_progress,
+            )
 
     def watch(
         self,

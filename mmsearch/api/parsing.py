@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from inspect import Parameter, Signature
@@ -132,6 +133,36 @@ def parse_mode(mode: str | None) -> Mode | None:
 def to_absolute_path(path: StrPath) -> bytes:
     """Return an absolute path, with ``~`` replaced by the home folder; it need not exist."""
     return os.path.abspath(os.path.expanduser(os.fsencode(path)))  # noqa: PTH100, PTH111
+
+
+def is_folder(source: StrPath) -> bool:
+    """Return True if a source is a folder of files, or a path that is neither file nor URI."""
+    raw = os.fsencode(source)
+    if re.match(rb"[A-Za-z][A-Za-z0-9+.-]+://", raw):
+        return False
+    path = os.path.expanduser(raw)  # noqa: PTH111 - bytes paths
+    if os.path.isdir(path):  # noqa: PTH112
+        from mmsearch.factories.sources import is_dataset  # noqa: PLC0415 - searches never need it
+
+        return not is_dataset(path)
+    return not os.path.exists(path) and not re.search(rb"[{].*[}]", raw)  # noqa: PTH110
+
+
+def parse_choices(source: StrPath, kind: str | None, texts: Sequence[str]) -> dict[str, Any]:
+    """Return the choices of a source written as ``NAME=VALUE``.
+
+    Args:
+        source: Path or URI of the source.
+        kind: Kind of the source; None to guess it.
+        texts: The choices.
+
+    Raises:
+        UsageError: A choice is unknown or its value is not valid.
+    """
+    from mmsearch.factories.sources import guess_kind  # noqa: PLC0415 - searches never need them
+    from mmsearch.factories.sources import parse_choices as parse  # noqa: PLC0415
+
+    return parse(kind or guess_kind(os.fsencode(source)), texts) if texts else {}
 
 
 def resolve_folder(folder: StrPath) -> bytes:

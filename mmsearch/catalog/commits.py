@@ -213,10 +213,15 @@ def upsert_assets(
                 "content_id": contents[placed.digest][0],
                 "texts_key": placed.texts_key,
                 "metadata": metadata,
+                "part": placed.part,
+                "stamp": placed.stamp,
+                "record": None if placed.metadata is None else json.dumps(placed.metadata),
             }
         )
     for file, digest, reason in shard.failed:
-        rows.append(_asset_row(shard, file, digest) | {"error": storable(reason)})
+        part, stamp = shard.failed_parts.get(file.path, (None, None))
+        values = {"error": storable(reason), "part": part, "stamp": stamp}
+        rows.append(_asset_row(shard, file, digest) | values)
     if not rows:
         return 0
     upsert = insert(ASSETS)
@@ -248,6 +253,9 @@ def _asset_row(shard: ShardCommit, file: ScannedFile, digest: bytes) -> dict[str
         "error": None,
         "texts_key": b"",
         "metadata": None,
+        "part": None,
+        "stamp": None,
+        "record": None,
     }
 
 

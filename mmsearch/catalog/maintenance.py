@@ -19,6 +19,7 @@ from mmsearch.catalog.metadata import merge_changed_metadata
 from mmsearch.catalog.reader import UNFINISHED_REPAIR_KEY
 from mmsearch.catalog.rows import (
     BUILDING,
+    FOLDER_KIND,
     IN_IDS,
     chunks,
     find_contents,
@@ -39,7 +40,7 @@ from mmsearch.catalog.tables import (
     STALE_ROWS,
 )
 from mmsearch.catalog.texts import clear_stale, insert_texts
-from mmsearch.catalog.writer import FOLDER_KIND, SqliteWriter, add_generation, ensure_root
+from mmsearch.catalog.writer import SqliteWriter, add_generation, ensure_root
 from mmsearch.core.records import EncodedPicture, SalvageResult, Segment
 from mmsearch.core.types import Text, TextSource
 
@@ -63,6 +64,9 @@ _ASSET_COLUMNS = {
     "texts_key": "blob",
     "ctime_ns": "integer",
     "metadata": "text?",
+    "part": "blob?",
+    "stamp": "blob?",
+    "record": "text?",
 }
 
 _TEXT_COLUMNS = {

@@ -540,6 +540,7 @@ _NEW_INDEXES = (
     "CREATE INDEX items_damaged ON items (id) WHERE damage IS NOT NULL",
     "CREATE INDEX assets_content_id ON assets (content_id)",
     "CREATE INDEX assets_digest ON assets (digest)",
+    "CREATE INDEX assets_part ON assets (source_id, part) WHERE part IS NOT NULL",
     "CREATE INDEX embeddings_segment ON embeddings (segment)",
     "CREATE INDEX embeddings_stale ON embeddings (space_id, item_id) WHERE stale > 0",
     "CREATE INDEX texts_item_id ON texts (item_id)",

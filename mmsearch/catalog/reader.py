@@ -34,17 +34,20 @@ from mmsearch.catalog.rows import (
     SERVING,
     SPACE_IN,
     check_relative_path,
+    chunks,
     column_values,
     find_contents,
     join_path,
     load_pictures,
     load_records,
+    locate,
     make_built_index,
     make_segment,
     read_ids,
     read_roots,
     read_segment_item_ids,
     read_segments,
+    read_sources,
     read_stale_rows,
     relative_to,
     scalar,
@@ -56,6 +59,7 @@ from mmsearch.core.files import create_file
 from mmsearch.core.filters import Filters
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.records import (
+    AssetRecord,
     BuiltVectorIndex,
     FailedFile,
     FileRecord,
@@ -67,6 +71,7 @@ from mmsearch.core.records import (
     RunRecord,
     Segment,
     SkippedFile,
+    SourceRecord,
     StoredPicture,
 )
 from mmsearch.core.types import Ids, full_text_sources
@@ -389,7 +394,47 @@ class SqliteReader:
         with self._connections.read_transaction() as db:
             return read_stale_rows(db)
 
-    # --- roots, files and folders ---
+    # --- sources, files and folders ---
+
+    def sources(self) -> list[SourceRecord]:
+        """Return the sources, oldest first."""
+        with self._connections.read_transaction() as db:
+            return read_sources(db)
+
+    def list_part_keys(self, source_id: int) -> list[bytes]:
+        """Return the parts that the items of a source are in."""
+        with self._connections.read_transaction() as db:
+            return column_values(
+                db,
+                "SELECT DISTINCT part FROM assets WHERE source_id = ? AND part IS NOT NULL",
+                [source_id],
+            )
+
+    def list_assets(self, source_id: int, part: bytes) -> dict[bytes, AssetRecord]:
+        """Return the items of a part of a source, by key."""
+        with self._connections.read_transaction() as db:
+            rows = db.query(
+                "SELECT key, digest, coalesce(stamp, x''), size, error FROM assets"
+                " WHERE source_id = ? AND part = ?",
+                [source_id, part],
+            )
+        return {row[0]: AssetRecord(*row) for row in rows}
+
+    def find_assets(self, source_id: int, keys: Iterable[bytes]) -> dict[bytes, int | None]:
+        """Return the picture of each known key of a source; None for one that cannot be read."""
+        found: dict[bytes, int | None] = {}
+        with self._connections.read_transaction() as db:
+            for chunk in chunks(list(keys)):
+                marks = ", ".join("?" * len(chunk))
+                found.update(
+                    db.query(
+                        "SELECT key, items.id FROM assets LEFT JOIN items"  # noqa: S608
+                        " ON items.content_id = assets.content_id AND items.part = 0"
+                        f" WHERE source_id = ? AND key IN ({marks})",
+                        [source_id, *chunk],
+                    )
+                )
+        return found
 
     def roots(self) -> list[Root]:
         """Return the indexed folders, oldest first."""
@@ -454,21 +499,21 @@ class SqliteReader:
         """Return the files that could not be read, sorted by path."""
         with self._connections.read_transaction() as db:
             rows = db.query(
-                "SELECT sources.uri, assets.key, error FROM assets"
+                "SELECT sources.kind, sources.uri, assets.key, error FROM assets"
                 " JOIN sources ON sources.id = source_id WHERE content_id IS NULL"
             )
-        failed = [FailedFile(join_path(root, path), error or "") for root, path, error in rows]
+        failed = [FailedFile(locate(*place), error or "") for *place, error in rows]
         return sorted(failed, key=lambda file: file.path)
 
     def damaged_files(self) -> list[FailedFile]:
         """Return the files whose picture is indexed as far as it could be read, sorted by path."""
         with self._connections.read_transaction() as db:
             rows = db.query(
-                "SELECT sources.uri, assets.key, damage FROM items"
+                "SELECT sources.kind, sources.uri, assets.key, damage FROM items"
                 " JOIN assets USING (content_id) JOIN sources ON sources.id = source_id"
                 " WHERE damage IS NOT NULL"
             )
-        damaged = [FailedFile(join_path(root, path), damage) for root, path, damage in rows]
+        damaged = [FailedFile(locate(*place), damage) for *place, damage in rows]
         return sorted(damaged, key=lambda file: file.path)
 
     def load_folder_states(self, root_id: int, subpath: bytes) -> dict[bytes, FolderRecord]:

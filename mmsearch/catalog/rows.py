@@ -13,16 +13,22 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any, TypeVar
 
 import numpy as np
 
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.core.errors import DamagedFileError, Hint
-from mmsearch.core.records import BuiltVectorIndex, PictureRecord, Root, Segment, StoredPicture
+from mmsearch.core.records import (
+    BuiltVectorIndex,
+    PictureRecord,
+    Root,
+    Segment,
+    SourceRecord,
+    StoredPicture,
+)
 from mmsearch.core.types import Ids, Picture, Text
-from mmsearch.storage.layout import parse_file_ref
+from mmsearch.storage.layout import IndexLayout, parse_file_ref, thumbnail_path
 
 Item = TypeVar("Item")
 
@@ -64,6 +70,9 @@ SERVING, BUILDING = "serving", "building"
 TEXTS_CHANGED, MUST_DECODE = 1, 2
 """Values of ``embeddings.stale``."""
 
+FOLDER_KIND = "folder"
+"""Value of ``sources.kind`` for a folder of files."""
+
 SPACE_IN = "(SELECT id FROM spaces WHERE state = '{}')"
 """SQL of the id of a space, by its state."""
 
@@ -94,6 +103,17 @@ def join_path(folder: bytes, relative_path: bytes) -> bytes:
         return folder
     check_relative_path(relative_path)
     return folder.rstrip(b"/") + b"/" + relative_path
+
+
+def locate(kind: str, uri: bytes, key: bytes) -> bytes:
+    """Return the path of a file of a folder, or the URI of an item of another source.
+
+    Raises:
+        DamagedFileError: The source is a folder, and the path would lead out of it.
+    """
+    if kind == FOLDER_KIND:
+        return join_path(uri, key)
+    return uri + b"/" + key if uri else key
 
 
 def is_safe_relative_path(path: object) -> bool:
@@ -153,7 +173,7 @@ def relative_to(folder: bytes, path: bytes) -> bytes | None:
     return path.removeprefix(prefix) if path.startswith(prefix) else None
 
 
-_NO_LOCATION = (b"", 0, 0, b"", b"", None)
+_NO_LOCATION = (b"", 0, 0, b"", b"", None, FOLDER_KIND)
 
 
 def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
@@ -161,14 +181,14 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
     requested_ids = [int(item_id) for item_id in ids]
     unique_ids = json.dumps(sorted(set(requested_ids)))
     texts = load_texts(db, unique_ids)
-    locations: dict[int, list[tuple[bytes, int, int, bytes, bytes, str | None]]] = {}
-    for item_id, root, path, mtime_ns, size, metadata in db.query(
-        "SELECT items.id, sources.uri, assets.key, assets.mtime_ns, assets.size, record"  # noqa: S608
+    locations: dict[int, list[tuple[bytes, int, int, bytes, bytes, str | None, str]]] = {}
+    for item_id, root, path, mtime_ns, size, metadata, kind in db.query(
+        "SELECT items.id, sources.uri, assets.key, mtime_ns, size, record, sources.kind"  # noqa: S608
         " FROM items JOIN assets ON assets.content_id = items.content_id"
         f" JOIN sources ON sources.id = assets.source_id WHERE items.id {IN_IDS}",
         [unique_ids],
     ):
-        location = (join_path(root, path), mtime_ns, size, root, path, metadata)
+        location = (locate(kind, root, path), mtime_ns, size, root, path, metadata, kind)
         locations.setdefault(item_id, []).append(location)
     rows = db.query(
         f"SELECT items.id, digest, {PICTURE_COLUMNS} FROM items"  # noqa: S608
@@ -210,8 +230,9 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
     ]
     records = {}
     for (item_id, digest, *_), picture in zip(rows, pictures, strict=True):
-        files = sorted(locations.get(item_id, ()), key=itemgetter(0))
-        _, mtime_ns, size, root, key, metadata = files[0] if files else _NO_LOCATION
+        # Files of folders come first: they can be opened.
+        files = sorted(locations.get(item_id, ()), key=_location_order)
+        path, mtime_ns, size, root, key, metadata, kind = files[0] if files else _NO_LOCATION
         paths: tuple[bytes, ...] = next(zip(*files, strict=True), ())
         records[item_id] = PictureRecord(
             item_id,
@@ -224,8 +245,18 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
             tuple(copy[3] for copy in files[1:]),
             key,
             {} if metadata is None else json.loads(metadata),
+            *(() if kind == FOLDER_KIND else (path, _thumbnail_path(db, digest))),
         )
     return [records[item_id] for item_id in requested_ids]
+
+
+def _thumbnail_path(db: ReadConnection, digest: bytes) -> bytes:
+    layout = IndexLayout(db.path.parent)
+    return os.fsencode(thumbnail_path(layout.thumbnails, digest))
+
+
+def _location_order(location: tuple[Any, ...]) -> tuple[bool, bytes]:
+    return location[-1] != FOLDER_KIND, location[0]
 
 
 def read_segments(db: ReadConnection, state: str = SERVING, *, above: int = 0) -> list[Segment]:
@@ -257,6 +288,16 @@ def read_stale_rows(db: ReadConnection, above: int = 0) -> dict[int, Ids]:
     for segment, item_id in db.query(statement, [above]):
         ids_by_segment.setdefault(segment, []).append(item_id)
     return {number: np.array(ids, dtype=np.int64) for number, ids in ids_by_segment.items()}
+
+
+def read_sources(db: ReadConnection) -> list[SourceRecord]:
+    """Return all sources, oldest first."""
+    return [
+        SourceRecord(source_id, kind, name, uri, json.loads(choices))
+        for source_id, kind, name, uri, choices in db.query(
+            "SELECT id, kind, name, uri, choices FROM sources ORDER BY id"
+        )
+    ]
 
 
 def read_roots(db: ReadConnection) -> list[Root]:
@@ -307,7 +348,7 @@ def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]
     pictures: dict[int, StoredPicture] = {}
     rows = db.query(
         "SELECT items.id, contents.digest, embeddings.segment, embeddings.texts_digest,"  # noqa: S608
-        " embeddings.stale, sources.uri, assets.key, assets.size, assets.mtime_ns,"
+        " embeddings.stale, sources.kind, sources.uri, assets.key, assets.size, assets.mtime_ns,"
         f" {PICTURE_COLUMNS} FROM items JOIN contents ON contents.id = items.content_id"
         " JOIN assets ON assets.content_id = contents.id"
         " JOIN sources ON sources.id = assets.source_id"
@@ -316,18 +357,20 @@ def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]
         f" WHERE items.id {IN_IDS} ORDER BY items.id, assets.id",
         [json_ids],
     )
-    for item_id, digest, segment, texts_digest, stale, uri, key, size, mtime_ns, *metadata in rows:
+    for item_id, digest, segment, texts_digest, stale, kind, uri, key, *rest in rows:
+        size, mtime_ns, *metadata = rest
         if item_id not in pictures:
             pictures[item_id] = StoredPicture(
                 item_id,
                 digest,
                 _make_picture(metadata, texts.get(item_id, ())),
                 segment,
-                join_path(uri, key),
+                locate(kind, uri, key),
                 size,
                 mtime_ns,
                 texts_digest or b"",
                 must_decode=segment is None or stale == MUST_DECODE,
+                source=None if kind == FOLDER_KIND else (kind, uri, key),
             )
     return list(pictures.values())
 

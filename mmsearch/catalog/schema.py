@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = int.from_bytes(b"mmsr")
 
-SCHEMA_SHA256 = "b4adb59ab9e0e152ed859b2dd8e74fbb8997392b62dd5c3f8f3ae901be9915b1"
+SCHEMA_SHA256 = "1c0876f526f78c72989386c4f8088368bd1ea03aa1ae0cb78169d13b9404589a"
 """Digest of the newest schema's sorted statements; faster than comparing each statement."""
 
 _SQLITE_OWN_TABLES = frozenset(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain, count
 from pathlib import Path
 from types import EllipsisType
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Insert, bindparam, delete, select, text, update
 from sqlalchemy.dialects.sqlite import insert
@@ -27,6 +28,7 @@ from mmsearch.catalog.metadata import merge_changed_metadata
 from mmsearch.catalog.reader import SKIPPED_COUNTS_KEY, SqliteReader, skipped_counts_key
 from mmsearch.catalog.rows import (
     BUILDING,
+    FOLDER_KIND,
     MUST_DECODE,
     SERVING,
     SPACE_IN,
@@ -36,6 +38,7 @@ from mmsearch.catalog.rows import (
     load_pictures,
     now,
     read_roots,
+    read_sources,
     relative_to,
     storable,
     subtree_condition,
@@ -66,12 +69,10 @@ from mmsearch.core.records import (
     Segment,
     ShardCommit,
     SkippedFile,
+    SourceRecord,
     StoredPicture,
 )
 from mmsearch.storage.failpoints import FailPoint, hit_failpoint
-
-FOLDER_KIND = "folder"
-"""Value of ``sources.kind`` for a folder of files."""
 
 _SPACE_KEY = "SELECT encoder FROM spaces WHERE state = ?"
 
@@ -138,6 +139,71 @@ class SqliteWriter(SqliteReader):
             root_and_path = ensure_root(connection, path)
         self._record_roots()
         return root_and_path
+
+    def ensure_source(
+        self, kind: str, uri: bytes, choices: Mapping[str, Any], name: str | None = None
+    ) -> SourceRecord:
+        """Return the source with a URI, with these choices; it is added if it is not known.
+
+        Args:
+            kind: See `SourceRecord`.
+            uri: Path or URI.
+            choices: The choices, as JSON values.
+            name: Name of a new source; default: the last part of the URI.
+
+        Raises:
+            SourceError: A source of another kind has that URI.
+        """
+        with write_transaction(self._engine) as connection:
+            sources = read_sources(as_read_connection(connection))
+            for source in sources:
+                if source.uri != uri:
+                    continue
+                if source.kind != kind:
+                    raise SourceError(
+                        f"{display_path(uri)} is already indexed as {source.kind!r}.",
+                        f"Leave out the kind, or remove the source {source.name!r} first.",
+                    )
+                if source.choices != choices:
+                    statement = update(SOURCES).where(SOURCES.c.id == source.id)
+                    connection.execute(statement.values(choices=dict(choices)))
+                    # Other choices may give other texts, and make items readable.
+                    connection.execute(delete(PARTS).where(PARTS.c.source_id == source.id))
+                    is_failed = (ASSETS.c.source_id == source.id) & ASSETS.c.content_id.is_(None)
+                    connection.execute(update(ASSETS).where(is_failed).values(stamp=None))
+                return replace(source, choices=choices)
+            names = {source.name for source in sources}
+            new_name = name or _unique_name(_strip_trailing_slash(uri), names)
+            values = {"kind": kind, "name": new_name, "uri": uri, "choices": dict(choices)}
+            source_id = _insert_row(connection, insert(SOURCES).values(values))
+        self._record_roots()
+        return SourceRecord(source_id, kind, new_name, uri, choices)
+
+    def remove_source(self, source_id: int) -> int:
+        """Remove a source and its assets; return the number of assets that had a picture.
+
+        Pictures without other assets are deleted; their vectors stay until compaction.
+        """
+        with write_transaction(self._engine) as connection:
+            db = as_read_connection(connection)
+            statement = "SELECT count(content_id) FROM assets WHERE source_id = ?"
+            ((removed,),) = db.query(statement, [source_id])
+            connection.execute(delete(ASSETS).where(ASSETS.c.source_id == source_id))
+            connection.execute(delete(SOURCES).where(SOURCES.c.id == source_id))
+            merge_changed_metadata(connection)
+            add_generation(connection)
+        self._record_roots()
+        return int(removed)
+
+    def save_part(self, source_id: int, key: bytes, part: FolderRecord | None) -> None:
+        """Save that a part of a source is up to date, or, with None, that it is not."""
+        condition = (PARTS.c.source_id == source_id) & (PARTS.c.key == key)
+        with write_transaction(self._engine) as connection:
+            connection.execute(delete(PARTS).where(condition))
+            if part is not None:
+                row = {"source_id": source_id, "key": key, "stamp": part.digest}
+                counts = {"items": part.pictures, "failed": part.failed}
+                connection.execute(insert(PARTS), row | counts)
 
     def move_root(self, name: str, path: bytes) -> Root:
         """Point a root at another folder and absorb the roots inside that folder.

@@ -19,6 +19,7 @@ from mmsearch.cli import (
     reindex,
     search,
     serve,
+    sources,
     watch,
 )
 from mmsearch.cli.options import Group
@@ -53,6 +54,7 @@ app.command("export")(embeddings.export)
 app.command("import")(embeddings.import_)
 app.command("remove")(manage.remove)
 app.add_typer(manage.roots_app, name="roots")
+app.add_typer(sources.app, name="sources")
 app.add_typer(models.app, name="models")
 
 

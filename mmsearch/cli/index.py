@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,7 +45,14 @@ if TYPE_CHECKING:
 
 
 def index(
-    folder: Annotated[Path, typer.Argument(help="Folder of pictures.", show_default=False)],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of pictures; or a zip or tar, a table of paths or URLs, a data set, or "
+            "what fsspec opens, such as s3://bucket/pictures.",
+            show_default=False,
+        ),
+    ],
     name: IndexName = "default",
     home: Home = None,
     model: Annotated[
@@ -119,16 +128,44 @@ def index(
             show_default="0.3",
         ),
     ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="Kind of a source that is not a folder: archive, table, remote or dataset.",
+            show_default="by its name",
+        ),
+    ] = None,
+    choice: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Choice of a source that is not a folder, such as url_column=url; repeatable. The "
+            "index keeps it for later runs.",
+            metavar="NAME=VALUE",
+        ),
+    ] = None,
     wait: WaitSeconds = 0.0,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Index a folder of pictures, or update its index.
+    """Index a folder of pictures or another source, or update its index.
 
     Unchanged pictures are not read again; interrupted work continues where it stopped.
 
     Example: mmsearch index ./photos --exclude 'drafts/'
     """
+    add = _plan(
+        source,
+        kind,
+        choice or (),
+        include=resolve_globs(include or ()),
+        exclude=resolve_globs(exclude or ()),
+        follow_symlinks=follow_symlinks,
+        hidden=hidden,
+        allow_empty=allow_empty,
+        verify=verify,
+        captions=captions,
+        texts=texts,
+    )
     settings = load_settings().with_flags(
         max_pixels=max_pixels, workers=workers, fusion=fusion, text_weight=text_weight
     )
@@ -145,20 +182,7 @@ def index(
     ):
         _check_fusion_unchanged(target, fusion, text_weight)
         try:
-            report = target.add_folder(
-                folder,
-                include=resolve_globs(include or ()),
-                exclude=resolve_globs(exclude or ()),
-                follow_symlinks=follow_symlinks,
-                hidden=hidden,
-                retry_failed=retry_failed,
-                allow_empty=allow_empty,
-                verify=verify,
-                captions=captions,
-                texts=texts,
-                wait_s=wait,
-                progress=progress,
-            )
+            report = add(target, retry_failed=retry_failed, wait_s=wait, progress=progress)
         except KeyboardInterrupt:
             _report_interrupted(target)
             raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -166,7 +190,7 @@ def index(
     if as_json:
         print_json({"index": target.name, "pictures": status.pictures, "report": report})
     else:
-        print_line(_format_summary(report, folder, target.name, status.pictures))
+        print_line(_format_summary(report, source, target.name, status.pictures))
         _print_skipped(report)
         _suggest_better_model(report, status)
         if verify:
@@ -186,6 +210,31 @@ def index(
     _warn_failures(report)
     if report.failed or report.unreadable_folders or report.unreadable_texts:
         raise typer.Exit(EXIT_SKIPPED)
+
+
+def _plan(
+    source: str, kind: str | None, choice: Sequence[str], **folder_options: Any
+) -> Callable[..., IndexReport]:
+    """Return the method that indexes a source, with its options; it takes the index first.
+
+    Raises:
+        UsageError: An option does not apply to the source.
+    """
+    if kind is None and api.is_folder(source):
+        if choice:
+            raise UsageError(
+                "--choice does not apply to a folder.",
+                "Leave it out, or name the --kind of the source.",
+            )
+        return partial(api.Index.add_folder, folder=source, **folder_options)
+    for name, value in folder_options.items():
+        if value:
+            raise UsageError(
+                f"--{name.replace('_', '-')} applies to folders only.",
+                "Leave it out for this source.",
+            )
+    choices = api.parse_choices(source, kind, choice)
+    return partial(api.Index.add_source, uri=source, kind=kind, **choices)
 
 
 def _print_encoder(status: IndexStatus) -> None:
@@ -252,11 +301,11 @@ def _print_skipped(report: IndexReport) -> None:
         warn(f"From your clone of mmsearch, run: pip {' && pip '.join(installable)}")
 
 
-def _format_summary(report: IndexReport, folder: Path, name: str, pictures: int) -> str:
+def _format_summary(report: IndexReport, source: str, name: str, pictures: int) -> str:
     counts_text = format_counts(count_changes(report))
     if not counts_text:
         found = "that can be read " if any(c.is_installable for c in report.skipped) else ""
-        return f"No pictures {found}were found below {display_path(folder)}."
+        return f"No pictures {found}were found below {display_path(source)}."
     speed = f" ({report.encoded / report.seconds:.1f} pictures/s)" if report.encoded else ""
     return (
         f"{counts_text} in {report.seconds:.1f} s{speed}. "

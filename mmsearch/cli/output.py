@@ -430,6 +430,8 @@ def hit_date(taken_at: str | None, modified_at: float) -> str:
     """Return the date a picture was taken, or else ``~`` and that of its file's last change."""
     if taken_at:
         return taken_at[:10]
+    if not modified_at:
+        return ""
     return f"~{datetime.fromtimestamp(modified_at).astimezone().date().isoformat()}"
 
 

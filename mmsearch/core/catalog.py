@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mmsearch.core.filters import Filters
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.records import (
+    AssetRecord,
     BuiltVectorIndex,
     EncodedPicture,
     FailedFile,
@@ -30,6 +31,7 @@ from mmsearch.core.records import (
     Segment,
     ShardCommit,
     SkippedFile,
+    SourceRecord,
     StoredPicture,
 )
 from mmsearch.core.types import Ids
@@ -159,7 +161,20 @@ class CatalogReader(Protocol):
     def segment_item_ids(self, segment_number: int) -> Ids:
         """Return the ids of the pictures with a row in a segment, stale or not, ascending."""
 
-    def roots(self) -> list[Root]: ...
+    def sources(self) -> list[SourceRecord]:
+        """Return all sources, folders among them, oldest first."""
+
+    def list_part_keys(self, source_id: int) -> list[bytes]:
+        """Return the parts that the items of a source are in."""
+
+    def list_assets(self, source_id: int, part: bytes) -> dict[bytes, AssetRecord]:
+        """Return the items of a part of a source other than a folder, by key."""
+
+    def find_assets(self, source_id: int, keys: Sequence[bytes]) -> dict[bytes, int | None]:
+        """Return the picture of each known key of a source; None for one that cannot be read."""
+
+    def roots(self) -> list[Root]:
+        """Return the indexed folders, oldest first."""
 
     def list_files_under(
         self, root_id: int, subpath: bytes, skip_folders: Container[bytes] = ()
@@ -243,6 +258,20 @@ class CatalogWriter(CatalogReader, Protocol):
 
         Create the root if needed. A new root takes over the files of roots inside it.
         """
+
+    def ensure_source(
+        self, kind: str, uri: bytes, choices: Mapping[str, Any], name: str | None = None
+    ) -> SourceRecord:
+        """Return the source with a URI, with these choices; add it if it is not known.
+
+        SourceError if a source of another kind has that URI.
+        """
+
+    def remove_source(self, source_id: int) -> int:
+        """Remove a source and its assets; return the number of assets that had a picture."""
+
+    def save_part(self, source_id: int, key: bytes, part: FolderRecord | None) -> None:
+        """Save that a part of a source is up to date; None: that it is not."""
 
     def move_root(self, name: str, path: bytes) -> Root:
         """Move a root to another folder. UnknownNameError if no root has that name."""

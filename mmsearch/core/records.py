@@ -55,6 +55,44 @@ class Root:
     path: bytes
 
 
+@dataclass(frozen=True)
+class SourceRecord:
+    """A source of the pictures of an index, with the choices that hold for all its runs.
+
+    Attributes:
+        id: Id assigned by the catalog.
+        kind: ``folder``, ``records`` (pictures that a program added), or the name of a plugin.
+        name: Unique name.
+        uri: Path or URI; b"" for records.
+        choices: The choices, as JSON values.
+    """
+
+    id: int
+    kind: str
+    name: str
+    uri: bytes
+    choices: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AssetRecord:
+    """What the catalog knows of an item of a source other than a folder.
+
+    Attributes:
+        key: Name of the item, unique in its source.
+        digest: sha256 of the content; b"" if it could not be read.
+        stamp: Stamp of the content when it was read; see `mmsearch.core.sources.SourceItem`.
+        size: Size of the content in bytes.
+        error: The reason why it could not be read.
+    """
+
+    key: bytes
+    digest: bytes
+    stamp: bytes
+    size: int
+    error: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Sidecar:
     """A file beside a picture that may hold texts about it; its path is relative to the root."""
@@ -214,6 +252,9 @@ class IndexedFile:
         moved_from: Its former path, whose caption table texts it takes over.
         overrides: See `CollectedTexts`.
         fallbacks: See `CollectedTexts`.
+        part: Part of the source that it is in; None in a folder.
+        stamp: See `AssetRecord`; None in a folder.
+        metadata: Metadata that its source or a program gave it, as JSON values; None without any.
     """
 
     file: ScannedFile
@@ -224,6 +265,9 @@ class IndexedFile:
     moved_from: bytes | None = None
     overrides: Metadata = NO_METADATA
     fallbacks: Metadata = NO_METADATA
+    part: bytes | None = None
+    stamp: bytes | None = None
+    metadata: Mapping[str, Any] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)
@@ -240,6 +284,7 @@ class StoredPicture:
         mtime_ns: Modification time of that file, in nanoseconds.
         texts_digest: Digest of the texts whose vectors are in the segment.
         must_decode: True if there is no image vector that can be used again.
+        source: Kind and URI of its source and the key in it, if it is not a file of a folder.
     """
 
     id: int
@@ -251,6 +296,7 @@ class StoredPicture:
     mtime_ns: int
     texts_digest: bytes = b""
     must_decode: bool = False
+    source: tuple[str, bytes, bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -376,7 +422,10 @@ class PictureRecord:
         copy_roots: The indexed folders that contain the other paths.
         key: What the source calls the first file or record: unique in the source, such as the path
             relative to the indexed folder.
-        metadata: The metadata that a program gave the record.
+        metadata: The metadata that its source or a program gave it.
+        uri: Where it is, if it is not a file of an indexed folder; such a place has no path of its
+            own, and ``paths`` names the URI.
+        thumbnail: Path of the thumbnail that the index keeps of such a picture.
     """
 
     id: int
@@ -389,6 +438,8 @@ class PictureRecord:
     copy_roots: tuple[bytes, ...] = ()
     key: bytes = b""
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    uri: bytes = b""
+    thumbnail: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -438,6 +489,7 @@ class ShardCommit:
         failed: Files that cannot be read, each with the digest of its content and the reason.
         removed: Paths that no longer exist.
         checked_ns: Time at which the files were read.
+        failed_parts: Part and stamp of failed items of sources other than folders, by key.
     """
 
     root_id: int
@@ -447,6 +499,7 @@ class ShardCommit:
     indexed: Sequence[IndexedFile] = ()
     failed: Sequence[tuple[ScannedFile, bytes, str]] = ()
     removed: Sequence[bytes] = ()
+    failed_parts: Mapping[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,9 @@ class Item(Picture, _JsonObject):
         copies: Paths of other files with the same content.
         key: What the source of the picture calls it: the path relative to the indexed folder, or
             the id that a program gave it.
-        metadata: The metadata that a program gave it, as JSON values.
+        metadata: The metadata that its source or a program gave it, as JSON values.
+        uri: Where the picture is, if it is not a file of an indexed folder; ``path`` is of no use
+            then. Empty for a file.
         links: URL paths on a server: ``self``, ``original`` and ``thumbnail``; empty for a picture
             of a local index.
     """
@@ -150,6 +152,7 @@ class Item(Picture, _JsonObject):
     copies: tuple[Path, ...] = ()
     key: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    uri: str = ""
     links: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @classmethod
@@ -165,6 +168,7 @@ class Item(Picture, _JsonObject):
             copies=tuple(copies),
             key=display_path(record.key),
             metadata=record.metadata,
+            uri=display_path(record.uri),
             **scores,
         ).prefer_existing_file()
 
@@ -173,7 +177,7 @@ class Item(Picture, _JsonObject):
 
         Paths that no longer exist are left out. If no file exists, the item stays as it is.
         """
-        if not self.copies:
+        if not self.copies or self.uri:
             return self
         paths = (self.path, *self.copies)
         states = [_FileState.read(path, self.size_bytes) for path in paths]
@@ -199,7 +203,7 @@ class Item(Picture, _JsonObject):
     def to_dict(self) -> dict[str, Any]:
         """Return the item as a JSON object, which has ``links`` only if there are any."""
         values = {"id": self.id, "path": None, **vars(self)}
-        values["path"] = str(self.path)
+        values["path"] = self.uri or str(self.path)
         values["copies"] = [str(path) for path in self.copies]
         values["texts"] = [dict(vars(text)) for text in self.texts]
         if not self.links:

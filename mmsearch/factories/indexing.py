@@ -29,6 +29,7 @@ from mmsearch.factories.plugins import (
     make_modalities,
     parse_text_sources,
 )
+from mmsearch.factories.sources import SourceItemLoader
 from mmsearch.indexing.build import EXACT, IndexBuilder, check_vector_index_name
 from mmsearch.indexing.encode import DecoderFactory, ShardEncoder, find_shared_worker
 from mmsearch.indexing.indexer import Indexer
@@ -90,6 +91,8 @@ def make_indexer(
         # Closed first, so that no thread keeps waiting for a decoder.
         decode_executor = _make_decode_executor(settings)
         stack.callback(decode_executor.close)
+        item_loader = SourceItemLoader(catalog, modalities)
+        stack.callback(item_loader.close)
         yield Indexer(
             layout=layout,
             catalog=catalog,
@@ -101,7 +104,8 @@ def make_indexer(
             walk=lambda request, recall: walk_request(request, modalities, recall),
             make_text_collector=lambda request: make_text_collector(request, sources),
             make_worker=EncodeWorkerSpec.of(layout, encoder, fusion, sources, settings),
-            make_decoder=DecoderFactory(modalities, encoder.batch_preprocessor),
+            make_decoder=DecoderFactory(modalities, encoder.batch_preprocessor, layout.thumbnails),
+            load_item=item_loader,
             decode_executor=decode_executor,
             shard_executor=shard_executor,
             hash_executor=hash_executor,
@@ -190,12 +194,15 @@ class EncodeWorkerSpec:
                 encoder=encoder.spec.fingerprint,
             )
         decode_executor = _make_decode_executor(self.settings)
+        layout = IndexLayout(Path(self.folder))
         worker = ShardEncoder(
-            IndexLayout(Path(self.folder)),
+            layout,
             encoder,
             TextEncoder(encoder, make_fusion(self.fusion), self.sources),
             decode_executor,
-            DecoderFactory(make_modalities(self.settings), encoder.batch_preprocessor),
+            DecoderFactory(
+                make_modalities(self.settings), encoder.batch_preprocessor, layout.thumbnails
+            ),
         )
         # Decode processes that outlive the worker would keep its process from ending.
         weakref.finalize(worker, decode_executor.close)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from mmsearch.core import plugins
 from mmsearch.core.arguments import check_value, suggest_name
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import Hint, SourceError, UsageError
+from mmsearch.core.errors import DecodeError, Hint, MMSearchError, SourceError, UsageError
 from mmsearch.core.files import HEAD_BYTES
 
 if TYPE_CHECKING:
+    from mmsearch.core.catalog import CatalogReader
     from mmsearch.core.protocols import Modality
     from mmsearch.core.sources import Source, SourcePlugin
 
@@ -83,6 +84,47 @@ def _check_choices(kind: str, choices: Mapping[str, Any]) -> dict[str, Any]:
     return {name: check_value(name, value, known[name]) for name, value in choices.items()}
 
 
+class SourceItemLoader:
+    """Loads pictures of an index again that are in sources other than folders.
+
+    Args:
+        catalog: Catalog with the sources and their choices.
+        modalities: Readers of pictures, which say what is a picture.
+    """
+
+    def __init__(self, catalog: CatalogReader, modalities: Sequence[Modality]) -> None:
+        self._catalog = catalog
+        self._modalities = modalities
+        self._sources: dict[tuple[str, bytes], Source] = {}
+
+    def __call__(self, kind: str, uri: bytes, key: bytes) -> bytes:
+        """Return the content of one item.
+
+        Raises:
+            DecodeError: It cannot be read.
+        """
+        source = self._sources.get((kind, uri))
+        if source is None:
+            choices = next(
+                known.choices
+                for known in self._catalog.sources()
+                if (known.kind, known.uri) == (kind, uri)
+            )
+            try:
+                source = open_source(
+                    uri, self._modalities, kind, **choices_from_json(kind, choices)
+                )
+            except MMSearchError as error:
+                raise DecodeError(str(error.message), transient=True) from error
+            self._sources[kind, uri] = source
+        return source.read(key)
+
+    def close(self) -> None:
+        """Close the sources."""
+        for source in self._sources.values():
+            source.close()
+
+
 def list_choices(kind: str) -> dict[str, str]:
     """Return the choices of a kind of source by name, with the annotations of their values."""
     parameters = inspect.signature(plugins.load("sources", kind).build).parameters
@@ -91,6 +133,77 @@ def list_choices(kind: str) -> dict[str, str]:
         for name, parameter in parameters.items()
         if name not in ("uri", "is_picture")
     }
+
+
+def parse_choices(kind: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Return choices written as ``NAME=VALUE``, with values of the types that the kind takes.
+
+    Several values of one choice are separated by commas.
+
+    Raises:
+        UsageError: A choice is unknown or its value is not valid.
+    """
+    known = list_choices(kind)
+    choices: dict[str, Any] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or name not in known:
+            raise UsageError(
+                f"{text!r} is not a choice of sources of the kind {kind!r}.",
+                f"Write NAME=VALUE, with one of: {', '.join(known) or 'none'}.",
+            )
+        choices[name] = _parse_choice(name, value, known[name])
+    return choices
+
+
+def _parse_choice(name: str, value: str, annotation: str) -> Any:
+    if annotation.startswith("tuple"):
+        return tuple(filter(None, value.split(",")))
+    if annotation.startswith("bool"):
+        if value.lower() not in ("true", "false", "yes", "no"):
+            raise UsageError(f"{name} must be true or false, got {value!r}.")
+        return value.lower() in ("true", "yes")
+    if annotation.startswith(("float", "int")):
+        number = int if annotation.startswith("int") else float
+        try:
+            return number(value)
+        except ValueError:
+            raise UsageError(f"{name} must be a number, got {value!r}.") from None
+    return Path(value).absolute() if annotation.startswith("Path") else value
+
+
+def choices_to_json(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Return choices as the catalog keeps them."""
+    return {
+        name: os.fspath(value)
+        if isinstance(value, os.PathLike)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
+        for name, value in choices.items()
+    }
+
+
+def choices_from_json(kind: str, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the choices that `choices_to_json` was given; unknown ones are left out."""
+    known = list_choices(kind)
+    return {
+        name: tuple(value)
+        if known[name].startswith("tuple")
+        else Path(value)
+        if known[name].startswith("Path") and value is not None
+        else value
+        for name, value in stored.items()
+        if name in known
+    }
+
+
+def is_dataset(folder: bytes) -> bool:
+    """Return True if a folder is a data set of Hugging Face on disk."""
+    return any(
+        os.path.exists(os.path.join(folder, os.fsencode(name)))  # noqa: PTH110, PTH118 - bytes
+        for name in _DATASET_FILES
+    )
 
 
 def guess_kind(uri: bytes) -> str:
@@ -104,7 +217,7 @@ def guess_kind(uri: bytes) -> str:
         return "remote"
     path = os.path.expanduser(text)  # noqa: PTH111 - may not be a valid path
     if os.path.isdir(path):  # noqa: PTH112
-        if any(os.path.exists(os.path.join(path, name)) for name in _DATASET_FILES):  # noqa: PTH110, PTH118
+        if is_dataset(os.fsencode(path)):
             return "dataset"
         raise SourceError(
             f"{display_path(text)} is a folder of files.",

@@ -64,6 +64,7 @@ class CommitBatcher:
     Attributes:
         indexed: Files whose content has a vector already, or gets one with the next shard.
         failed: Files that cannot be read, with their digests and the reasons.
+        failed_parts: See `ShardCommit`.
         removed: Paths to remove from the catalog.
         has_committed: True if there was a commit.
         captions_removed: Number of captions from tables that the commits removed.
@@ -76,9 +77,15 @@ class CommitBatcher:
         self._committed_at = time.monotonic()
         self.indexed: list[IndexedFile] = []
         self.failed: list[tuple[ScannedFile, bytes, str]] = []
+        self.failed_parts: dict[bytes, tuple[bytes, bytes]] = {}
         self.removed: list[bytes] = []
         self.has_committed = False
         self.captions_removed = 0
+
+    @property
+    def has_pending(self) -> bool:
+        """True if there are results to commit."""
+        return bool(self.indexed or self.failed or self.removed)
 
     def commit_if_due(self) -> None:
         """Commit pending results if `COMMIT_INTERVAL_S` has passed since the last commit."""
@@ -87,7 +94,7 @@ class CommitBatcher:
 
     def commit(self) -> None:
         """Commit pending results, if there are any."""
-        if self.indexed or self.failed or self.removed:
+        if self.has_pending:
             self._commit(None)
 
     def commit_shard(self, encoded: EncodedShard) -> None:
@@ -103,8 +110,9 @@ class CommitBatcher:
             indexed=self.indexed,
             failed=self.failed,
             removed=self.removed,
+            failed_parts=self.failed_parts,
         )
-        self.indexed, self.failed, self.removed = [], [], []
+        self.indexed, self.failed, self.removed, self.failed_parts = [], [], [], {}
         self.captions_removed += self._catalog.commit_shard(shard)
         self._committed_at = time.monotonic()
         self.has_committed = True

@@ -6,11 +6,14 @@ their texts, and written batch by batch to one segment, which the driver then co
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -30,8 +33,11 @@ from mmsearch.core.types import (
     Vectors,
 )
 from mmsearch.indexing.texts import TextEncoder
-from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.layout import IndexLayout, thumbnail_path
 from mmsearch.storage.segments import SegmentVectors, SegmentWriter, segment_writer
+
+THUMBNAIL_PX = 512
+"""Longest side of the thumbnails of pictures that have no file of their own."""
 
 REENCODE_PAGE_SIZE = 256
 """Number of pictures to re-encode between two commits."""
@@ -54,15 +60,22 @@ class EncodeTask:
     id: int | None = None
 
 
-def reencode_task(item: StoredPicture) -> EncodeTask:
+def reencode_task(item: StoredPicture, content: bytes | None = None) -> EncodeTask:
     """Return the task of re-encoding a picture that already has vectors.
 
     Texts inside the file are read again; its other texts are taken over from the catalog.
+
+    Args:
+        item: The picture.
+        content: Its content, if it is not a file.
     """
     external_texts = tuple(
         text for text in item.picture.texts if text.source != TextSource.METADATA
     )
-    source = DecodeTask(item.path, item.size, item.mtime_ns)
+    if content is None:
+        source = DecodeTask(item.path, item.size, item.mtime_ns)
+    else:
+        source = DecodeTask(content=content, name=item.path)
     return EncodeTask(item.digest, source, external_texts, item.id)
 
 
@@ -255,10 +268,17 @@ class DecodeTask:
 
 @dataclass(frozen=True)
 class DecoderFactory:
-    """Factory for the decode worker of a process; it is pickled to get there."""
+    """Factory for the decode worker of a process; it is pickled to get there.
+
+    Attributes:
+        modalities: Readers of pictures.
+        prepare: Preprocessor of the encoder.
+        thumbnails: Folder for thumbnails of contents that are no files; None for none.
+    """
 
     modalities: tuple[Modality, ...]
     prepare: ImagePreprocessor
+    thumbnails: Path | None = None
 
     def __call__(self) -> Callable[[DecodeTask], tuple[Picture, ModelInput]]:
         """Return the worker."""
@@ -267,7 +287,10 @@ class DecoderFactory:
     def _decode(self, task: DecodeTask) -> tuple[Picture, ModelInput]:
         if task.content is not None:
             with content_as_file(task.content) as path:
-                return self._read(path, task.name)
+                decoded = self._read(path, task.name)
+                if self.thumbnails is not None:
+                    self._write_thumbnail(self.thumbnails, path, task)
+            return decoded
         decoded = self._read(task.path, task.path)
         _check_unchanged(task)
         return decoded
@@ -278,6 +301,22 @@ class DecoderFactory:
             raise DecodeError("this type of file is not indexed")
         decoded = modality.read(path, self.prepare.edge_px)
         return decoded.picture, self.prepare(decoded.pixels)
+
+    def _write_thumbnail(self, folder: Path, path: bytes, task: DecodeTask) -> None:
+        """Write a thumbnail of a content that will not be at hand later."""
+        modality = choose_modality(self.modalities, path, task.name)
+        if modality is None or task.content is None:
+            return
+        target = thumbnail_path(folder, hashlib.sha256(task.content).digest())
+        # A picture without a thumbnail is still found.
+        with suppress(DecodeError, OSError):
+            if target.exists():
+                return
+            content = modality.thumbnail(path, THUMBNAIL_PX, "WEBP")
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            temporary = target.with_name(f"{target.name}.{secrets.token_hex(8)}.tmp")
+            temporary.write_bytes(content)
+            temporary.replace(target)
 
 
 def _check_unchanged(task: DecodeTask) -> None:

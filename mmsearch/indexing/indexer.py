@@ -17,13 +17,15 @@ from mmsearch.core.records import (
     BuiltVectorIndex,
     FailedFile,
     Identity,
+    SourceRecord,
     check_encoder,
     empty_index_error,
     require_identity,
 )
 from mmsearch.core.reports import IndexReport, ReindexReport
 from mmsearch.core.results import IndexRequest, Progress
-from mmsearch.core.types import SearchGoals, TextSource
+from mmsearch.core.sources import Source
+from mmsearch.core.types import SearchGoals, TextSource, full_text_sources
 from mmsearch.indexing.build import (
     REBUILD_BELOW,
     BackgroundBuild,
@@ -33,6 +35,7 @@ from mmsearch.indexing.build import (
 )
 from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, DecoderFactory, ShardEncoder, share_worker
 from mmsearch.indexing.run import IndexRun
+from mmsearch.indexing.source_run import SourceRun
 from mmsearch.indexing.spaces import (
     COPY_PAGE_SIZE,
     TEXT_PAGE_SIZE,
@@ -64,6 +67,7 @@ class Indexer:
         make_text_collector: Returns the text collector of a request.
         make_worker: Creates shard workers in other processes, from plain values.
         make_decoder: Creates decode workers.
+        load_item: Returns the content of an item by kind and URI of its source and its key.
         decode_executor: Runs decode workers.
         shard_executor: Runs shard workers.
         hash_executor: Runs the tasks that read files and compute their digests.
@@ -80,6 +84,7 @@ class Indexer:
     make_text_collector: Callable[[IndexRequest], TextCollector]
     make_worker: Callable[[], ShardEncoder]
     make_decoder: DecoderFactory
+    load_item: Callable[[str, bytes, bytes], bytes]
     decode_executor: Executor
     shard_executor: Executor
     hash_executor: Executor
@@ -103,8 +108,6 @@ class Indexer:
         """
         texts = self.make_text_collector(request)
         self._ensure_identity()
-        self.layout.remove_orphans(self.catalog.referenced_files())
-        run_id = self.catalog.begin_run()
         background_build = BackgroundBuild(self._prepare_background_build)
         run = IndexRun(
             request,
@@ -117,6 +120,63 @@ class Indexer:
             progress=progress,
             before_encoding=background_build.start,
         )
+        report = self._execute(
+            run,
+            background_build,
+            progress,
+            lambda texts_changed: run.save_folder_state(changed=texts_changed),
+        )
+        captions = texts.captions.report if texts.captions is not None else None
+        return replace(report, captions=captions)
+
+    def run_source(
+        self,
+        source: Source,
+        record: SourceRecord,
+        *,
+        retry_failed: bool = False,
+        progress: Callable[[Progress], None] = lambda state: None,
+    ) -> IndexReport:
+        """Index the new and changed items of a source, and remove those that are gone.
+
+        Args:
+            source: The source.
+            record: What the catalog knows of it.
+            retry_failed: Try unchanged items again that failed before.
+            progress: Called often, from several threads.
+
+        Returns:
+            The report of the run.
+
+        Raises:
+            EncoderMismatchError: The index was built with another encoder.
+            SourceError: The source cannot be listed.
+        """
+        self._ensure_identity()
+        background_build = BackgroundBuild(self._prepare_background_build)
+        run = SourceRun(
+            source,
+            record,
+            self.catalog,
+            shard_executor=self.shard_executor,
+            make_worker=self.make_worker,
+            text_sources=full_text_sources(self.sources),
+            retry_failed=retry_failed,
+            progress=progress,
+            before_encoding=background_build.start,
+        )
+        return self._execute(run, background_build, progress)
+
+    def _execute(
+        self,
+        run: IndexRun | SourceRun,
+        background_build: BackgroundBuild,
+        progress: Callable[[Progress], None],
+        on_texts_refreshed: Callable[[bool], None] = lambda texts_changed: None,
+    ) -> IndexReport:
+        """Execute a run, encode changed texts, and publish a vector index if it is due."""
+        self.layout.remove_orphans(self.catalog.referenced_files())
+        run_id = self.catalog.begin_run()
         outcome = "failed"
         retold = 0
         try:
@@ -128,7 +188,7 @@ class Indexer:
                 self.catalog.publish(built)
             progress(run.stats.progress("texts"))
             retold = self._refresh_text_vectors()
-            run.save_folder_state(changed=retold > 0)
+            on_texts_refreshed(retold > 0)
             progress(run.stats.progress("build"))
             self.publish()
             outcome = "finished"
@@ -139,8 +199,7 @@ class Indexer:
             background_build.cancel()
             counts = {**run.stats.counts(), "retold": retold}
             self.catalog.finish_run(run_id, outcome, counts)
-        captions = texts.captions.report if texts.captions is not None else None
-        return replace(run.stats.report(), retold=retold, captions=captions)
+        return replace(run.stats.report(), retold=retold)
 
     def publish(self) -> None:
         """Rebuild and publish the vector index if enough vectors are missing from it."""
@@ -297,7 +356,9 @@ class Indexer:
     def reencode_stale(self) -> SpaceUpdate:
         """Decode and encode the pictures whose embedding is missing or outdated."""
         return update_space(
-            self.catalog, decode_page(self._shard_encoder(self.fusion)), REENCODE_PAGE_SIZE
+            self.catalog,
+            decode_page(self._shard_encoder(self.fusion), self.load_item),
+            REENCODE_PAGE_SIZE,
         )
 
     def _publish(self, fusion: Fusion, identity: Identity | None = None) -> BuiltVectorIndex:
@@ -337,7 +398,7 @@ class Indexer:
             done += count
             progress(Progress("encode", done, total, done))
 
-        encode_page = decode_page(self._shard_encoder(fusion))
+        encode_page = decode_page(self._shard_encoder(fusion), self.load_item)
         return update_space(
             self.catalog, encode_page, REENCODE_PAGE_SIZE, building=True, on_page=on_page
         )

@@ -129,7 +129,7 @@ class IndexRun:
         )
         for shard, outcome in stream:
             if isinstance(outcome, TaskFailure):
-                self._resolve_shard(shard, _lost_shard(shard, outcome))
+                self._resolve_shard(shard, lose_shard(shard, outcome))
             else:
                 self._resolve_shard(shard, outcome)
         self.stats.gone = len(resolver.gone)
@@ -341,7 +341,7 @@ class IndexRun:
         self._batcher.failed.append((file, digest, reason))
 
 
-def _lost_shard(shard: Shard, failure: TaskFailure) -> EncodedShard:
+def lose_shard(shard: Shard, failure: TaskFailure) -> EncodedShard:
     """Return the result of a shard whose worker failed; the next run tries its contents again."""
     transient = replace(failure, transient=True)
     return EncodedShard(None, (), {content.digest: transient for content in shard.contents})

@@ -7,12 +7,14 @@ compaction. Each page is committed, so an interrupted call goes on where it was.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from mmsearch.core.catalog import CatalogWriter
+from mmsearch.core.errors import DecodeError
 from mmsearch.core.protocols import Fusion
 from mmsearch.core.records import (
     EncodedPicture,
@@ -21,6 +23,7 @@ from mmsearch.core.records import (
     Segment,
     StoredPicture,
 )
+from mmsearch.core.results import TaskFailure
 from mmsearch.core.types import EncoderSpec
 from mmsearch.indexing.build import IndexBuilder
 from mmsearch.indexing.encode import (
@@ -95,11 +98,32 @@ def update_space(
     return update
 
 
-def decode_page(encode: ShardEncoder) -> EncodePage:
-    """Return the function that decodes and encodes the pictures of a page."""
+def decode_page(
+    encode: ShardEncoder, load_item: Callable[[str, bytes, bytes], bytes]
+) -> EncodePage:
+    """Return the function that decodes and encodes the pictures of a page.
+
+    Args:
+        encode: Encodes shards.
+        load_item: Returns the content of an item by kind and URI of its source and its key.
+    """
 
     def encode_page(number: int, page: Sequence[StoredPicture]) -> EncodedShard:
-        return encode(Shard(number, 0, tuple(reencode_task(item) for item in page)))
+        tasks, failed = [], {}
+        for item in page:
+            try:
+                content = None if item.source is None else load_item(*item.source)
+            except DecodeError as error:
+                failed[item.digest] = TaskFailure(error.message, transient=True)
+                continue
+            if content is not None and hashlib.sha256(content).digest() != item.digest:
+                failed[item.digest] = TaskFailure("it has changed since it was indexed")
+                continue
+            tasks.append(reencode_task(item, content))
+        if not tasks:
+            return EncodedShard(None, (), failed)
+        encoded = encode(Shard(number, 0, tuple(tasks)))
+        return replace(encoded, failed=encoded.failed | failed)
 
     return encode_page
 

@@ -73,6 +73,7 @@ def make_hits(
             copies=tuple(paths[row][1:]),
             key=display_path(record.key),
             metadata=record.metadata,
+            uri=display_path(record.uri),
         )
         for row, record in enumerate(found)
     ]

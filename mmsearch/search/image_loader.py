@@ -227,7 +227,7 @@ class Originals:
             ForbiddenError: The file is outside its folder, or is not named like a picture.
             DecodeError: The content is not a readable picture.
         """
-        path = self.path(record)
+        path = record.thumbnail if record.uri else self.path(record)
         try:
             return self._image_loader.thumbnail(path, edge_px, file_format)
         except DecodeError as error:
@@ -235,6 +235,12 @@ class Originals:
 
     def _verify(self, record: PictureRecord) -> tuple[bytes, _CachedFile]:
         """Return the path of the first file that is unchanged, and what is known about it."""
+        if record.uri:
+            raise GoneError(
+                f"The original of picture {record.id} is in {display_path(record.uri)};"
+                " the index keeps a thumbnail of it.",
+                "Read it there.",
+            )
         try:
             return self._verify_file(record, record.paths[0], record.root, record.mtime_ns)
         except (GoneError, ForbiddenError):

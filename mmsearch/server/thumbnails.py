@@ -63,7 +63,8 @@ class ThumbnailCache:
             ForbiddenError: The file is outside of its folder, or not named like a picture.
             DecodeError: The file cannot be read.
         """
-        self.originals.path(record)
+        if not record.uri:
+            self.originals.path(record)
         # A cache of an earlier version may hold thumbnails in other colour spaces.
         etag = hashlib.sha256(b"sRGB %d " % EDGES_PX[size] + record.digest).hexdigest()[:40]
         name = f"{etag}.webp"

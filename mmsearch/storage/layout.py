@@ -29,7 +29,8 @@ from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 _INDEX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CATALOG = "catalog.sqlite"
 _SEGMENTS, _VECTOR_INDEXES = "segments", "ann"
-_FOLDERS = (_SEGMENTS, _VECTOR_INDEXES, "damaged", "rebuilding")
+_THUMBNAILS = "thumbnails"
+_FOLDERS = (_SEGMENTS, _VECTOR_INDEXES, _THUMBNAILS, "damaged", "rebuilding")
 _LOCK = "lock"
 
 SEGMENT_TOKEN_DIGITS = 16
@@ -101,6 +102,11 @@ class IndexLayout:
     def format1_catalog(self) -> Path:
         """The copy of a catalog of format 1 that was made before its migration."""
         return format1_copy(self.catalog)
+
+    @property
+    def thumbnails(self) -> Path:
+        """The folder of the thumbnails of pictures that have no file of their own."""
+        return self.folder / _THUMBNAILS
 
     @property
     def damaged(self) -> Path:
@@ -246,6 +252,12 @@ class IndexLayout:
 def segment_number(path: Path) -> int:
     """Return the number of a segment by the name of its file."""
     return int(re.split("[-.]", path.name, maxsplit=1)[0])
+
+
+def thumbnail_path(thumbnails: Path, digest: bytes) -> Path:
+    """Return the path of the thumbnail of a content, a WebP."""
+    name = digest.hex()
+    return thumbnails / name[:2] / f"{name}.webp"
 
 
 def format1_copy(catalog: Path) -> Path:

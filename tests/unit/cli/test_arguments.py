@@ -44,6 +44,9 @@ ARGUMENTS = {
     ("calibrate",): [],
     ("models", "pull"): [],
     ("roots", "set"): ["photos", "."],
+    ("sources",): [],
+    ("sources", "remove"): ["photos"],
+    ("sources", "refresh"): [],
 }
 """Arguments of every command that works on an index, by the words of the command."""
 

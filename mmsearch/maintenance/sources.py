@@ -1,0 +1,94 @@
+"""Sources of an index: add or refresh one that is not a folder of files, list and remove them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from mmsearch.core.catalog import CatalogReader
+from mmsearch.core.errors import UnknownNameError
+from mmsearch.core.records import SourceRecord
+from mmsearch.core.reports import IndexReport
+from mmsearch.core.results import Progress
+from mmsearch.core.settings import Settings
+from mmsearch.factories import catalogs
+from mmsearch.factories.indexing import make_indexer
+from mmsearch.factories.plugins import make_modalities
+from mmsearch.factories.sources import (
+    choices_from_json,
+    choices_to_json,
+    guess_kind,
+    open_source,
+)
+from mmsearch.storage.layout import IndexLayout
+
+_SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def add_source(
+    layout: IndexLayout,
+    settings: Settings,
+    on_message: Callable[[str], None],
+    uri: bytes,
+    *,
+    kind: str | None,
+    name: str | None,
+    choices: Mapping[str, Any],
+    retry_failed: bool,
+    wait_s: float,
+    progress: Callable[[Progress], None],
+) -> IndexReport:
+    """Index a source. See `mmsearch.api.index.Index.add_source`."""
+    place = normalize_uri(uri)
+    known = _find_by_uri(layout, place)
+    if known is not None:
+        kind = kind or known.kind
+        choices = choices or choices_from_json(kind, known.choices)
+    kind = kind or guess_kind(place)
+    # A source that cannot be used must not make an index.
+    source = open_source(place, make_modalities(settings), kind, **choices)
+    try:
+        with (
+            catalogs.open_write(layout, wait_s, create=True) as catalog,
+            make_indexer(layout, catalog, settings, on_message) as indexer,
+        ):
+            record = catalog.ensure_source(kind, place, choices_to_json(choices), name)
+            return indexer.run_source(source, record, retry_failed=retry_failed, progress=progress)
+    finally:
+        source.close()
+
+
+def remove_source(layout: IndexLayout, name: str, wait_s: float) -> int:
+    """Remove a source. See `mmsearch.api.index.Index.remove_source`."""
+    with catalogs.open_write(layout, wait_s, create=False) as catalog:
+        return catalog.remove_source(find_source(catalog, name).id)
+
+
+def find_source(catalog: CatalogReader, name: str) -> SourceRecord:
+    """Return the source with a name.
+
+    Raises:
+        UnknownNameError: There is no such source.
+    """
+    sources = catalog.sources()
+    for source in sources:
+        if source.name == name:
+            return source
+    known = ", ".join(source.name for source in sources) or "none"
+    raise UnknownNameError(f"There is no source named {name!r}.", f"Known: {known}.")
+
+
+def normalize_uri(uri: bytes) -> bytes:
+    """Return a URI unchanged, and a path as an absolute path."""
+    if _SCHEME.match(uri):
+        return uri
+    return os.path.abspath(os.path.expanduser(uri))  # noqa: PTH100, PTH111 - bytes paths
+
+
+def _find_by_uri(layout: IndexLayout, uri: bytes) -> SourceRecord | None:
+    if not layout.exists():
+        return None
+    with catalogs.open_read(layout) as catalog:
+        return next((source for source in catalog.sources() if source.uri == uri), None)
