@@ -76,7 +76,7 @@ class SourceRecord:
 
 @dataclass(frozen=True, slots=True)
 class AssetRecord:
-    """What the catalog knows of an item of a source other than a folder.
+    """An item of a source other than a folder, as the catalog knows it.
 
     Attributes:
         key: Name of the item, unique in its source.

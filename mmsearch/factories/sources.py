@@ -111,9 +111,7 @@ class SourceItemLoader:
                 if (known.kind, known.uri) == (kind, uri)
             )
             try:
-                source = open_source(
-                    uri, self._modalities, kind, **choices_from_json(kind, choices)
-                )
+                source = open_source(uri, self._modalities, kind, **choices)
             except MMSearchError as error:
                 raise DecodeError(str(error.message), transient=True) from error
             self._sources[kind, uri] = source
@@ -170,32 +168,6 @@ def _parse_choice(name: str, value: str, annotation: str) -> Any:
         except ValueError:
             raise UsageError(f"{name} must be a number, got {value!r}.") from None
     return Path(value).absolute() if annotation.startswith("Path") else value
-
-
-def choices_to_json(choices: Mapping[str, Any]) -> dict[str, Any]:
-    """Return choices as the catalog keeps them."""
-    return {
-        name: os.fspath(value)
-        if isinstance(value, os.PathLike)
-        else list(value)
-        if isinstance(value, tuple)
-        else value
-        for name, value in choices.items()
-    }
-
-
-def choices_from_json(kind: str, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the choices that `choices_to_json` was given; unknown ones are left out."""
-    known = list_choices(kind)
-    return {
-        name: tuple(value)
-        if known[name].startswith("tuple")
-        else Path(value)
-        if known[name].startswith("Path") and value is not None
-        else value
-        for name, value in stored.items()
-        if name in known
-    }
 
 
 def is_dataset(folder: bytes) -> bool:

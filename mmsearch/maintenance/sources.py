@@ -17,7 +17,6 @@ from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_indexer
 from mmsearch.factories.plugins import make_modalities
 from mmsearch.factories.sources import (
-    choices_from_json,
     choices_to_json,
     guess_kind,
     open_source,
@@ -45,7 +44,7 @@ def add_source(
     known = _find_by_uri(layout, place)
     if known is not None:
         kind = kind or known.kind
-        choices = choices or choices_from_json(kind, known.choices)
+        choices = choices or known.choices
     kind = kind or guess_kind(place)
     # A source that cannot be used must not make an index.
     source = open_source(place, make_modalities(settings), kind, **choices)
@@ -54,7 +53,7 @@ def add_source(
             catalogs.open_write(layout, wait_s, create=True) as catalog,
             make_indexer(layout, catalog, settings, on_message) as indexer,
         ):
-            record = catalog.ensure_source(kind, place, choices_to_json(choices), name)
+            record = catalog.ensure_source(kind, place, choices_to_json(kind, choices), name)
             return indexer.run_source(source, record, retry_failed=retry_failed, progress=progress)
     finally:
         source.close()
