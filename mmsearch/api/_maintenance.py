@@ -217,6 +217,7 @@ class MaintainedIndex:
                 files=catalog.file_count(),
                 failures=tuple(catalog.failures()),
                 roots=tuple(catalog.roots()),
+                sources=tuple(catalog.sources()),
                 built=snapshot.built,
                 waiting=sum(segment.rows for segment in snapshot.unindexed_segments),
                 bytes_by_part=self._layout.bytes_by_part(),

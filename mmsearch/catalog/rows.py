@@ -244,10 +244,19 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
             digest,
             tuple(copy[3] for copy in files[1:]),
             key,
-            {} if metadata is None else json.loads(metadata),
+            _load_object(metadata),
             *(() if kind == FOLDER_KIND else (path, _thumbnail_path(db, digest))),
         )
     return [records[item_id] for item_id in requested_ids]
+
+
+def _load_object(stored: str | None) -> dict[str, Any]:
+    """Return a stored JSON object; an empty one if there is none, or a damaged one."""
+    try:
+        value = {} if stored is None else json.loads(stored)
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _thumbnail_path(db: ReadConnection, digest: bytes) -> bytes:
@@ -293,7 +302,7 @@ def read_stale_rows(db: ReadConnection, above: int = 0) -> dict[int, Ids]:
 def read_sources(db: ReadConnection) -> list[SourceRecord]:
     """Return all sources, oldest first."""
     return [
-        SourceRecord(source_id, kind, name, uri, json.loads(choices))
+        SourceRecord(source_id, kind, name, uri, _load_object(choices))
         for source_id, kind, name, uri, choices in db.query(
             "SELECT id, kind, name, uri, choices FROM sources ORDER BY id"
         )

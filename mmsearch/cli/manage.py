@@ -15,7 +15,7 @@ from mmsearch.cli import output
 from mmsearch.cli.options import AsJson, Group, Home, IndexName, WaitSeconds, open_index
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import StateError, UsageError
-from mmsearch.core.records import describe_older_model
+from mmsearch.core.records import SourceRecord, describe_older_model
 from mmsearch.core.reports import format_skipped
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
             "not read",
             f"{format_skipped(index_status.skipped)}; {hint}".replace(" not read:", ":", 1),
         )
-    for root in index_status.roots:
-        yield "root", f"{root.name}: {display_path(root.path)}"
+    yield from map(_format_source, index_status.sources)
     if index_status.identity is not None:
         yield from _format_encoder(index_status.identity.encoder)
         yield "fusion", _format_fusion(index_status.identity.fusion)
@@ -109,6 +108,11 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
             yield "last run", f"{run.started_at}, still running or killed"
         else:
             yield "last run", f"{run.started_at}, {run.outcome}: {counts or 'nothing to do'}"
+
+
+def _format_source(source: SourceRecord) -> tuple[str, str]:
+    place = f"{source.name}: {display_path(source.uri)}"
+    return ("root", place) if source.kind == "folder" else ("source", f"{place} ({source.kind})")
 
 
 def _format_encoder(encoder: EncoderSpec) -> Iterator[tuple[str, str]]:

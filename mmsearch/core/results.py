@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         PictureRecord,
         Root,
         RunRecord,
+        SourceRecord,
     )
     from mmsearch.core.reports import SkippedCount
 
@@ -455,6 +456,7 @@ class IndexStatus:
         damaged: Files whose picture is indexed in part, with what is missing or wrong.
         skipped: Files that are not read, by kind and reason; see `Index.skipped_files`.
         roots: Indexed folders.
+        sources: All sources, folders among them.
         built: The vector index that queries use; None if queries scan the segments.
         waiting: Number of pictures in segments newer than the vector index.
         bytes_by_part: Sizes on disk of ``catalog``, ``segments`` and ``ann``.
@@ -476,6 +478,7 @@ class IndexStatus:
     calibration: IndexCalibration | None = None
     damaged: tuple[FailedFile, ...] = ()
     skipped: tuple[SkippedCount, ...] = ()
+    sources: tuple[SourceRecord, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 
 from mmsearch.core.catalog import CatalogMaintenance
@@ -74,6 +75,7 @@ def compact(
         update_space(catalog, copy, COPY_PAGE_SIZE, building=True, on_page=on_page)
         progress(Progress("build", 0, None))
         activate_space(layout, catalog, fusion, builder, identity, {})
+    _remove_old_thumbnails(layout, catalog)
     # It refers to segments that are gone.
     layout.format1_catalog.unlink(missing_ok=True)
     catalog.vacuum()
@@ -85,6 +87,19 @@ def compact(
         sum(layout.bytes_by_part().values()),
         time.monotonic() - started_at,
     )
+
+
+def _remove_old_thumbnails(layout: IndexLayout, catalog: CatalogMaintenance) -> None:
+    """Delete the thumbnails of contents that the index no longer has."""
+    for folder in layout.thumbnails.iterdir() if layout.thumbnails.is_dir() else ():
+        paths = {}
+        for path in folder.iterdir() if folder.is_dir() else ():
+            with suppress(ValueError):
+                paths[bytes.fromhex(path.name.partition(".")[0])] = path
+        known = catalog.find_item_ids(list(paths))
+        for digest, path in paths.items():
+            if digest not in known:
+                path.unlink(missing_ok=True)
 
 
 def _has_mergeable_neighbors(segments: Sequence[Segment]) -> bool:

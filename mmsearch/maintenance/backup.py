@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -14,7 +15,13 @@ from mmsearch.core.display import display_path
 from mmsearch.core.errors import DamagedFileError, Hint, SourceError, UsageError
 from mmsearch.core.reports import CopyReport
 from mmsearch.factories import catalogs
-from mmsearch.storage.atomic import atomic_write, fsync_folder, map_file, verify_file
+from mmsearch.storage.atomic import (
+    TEMPORARY_SUFFIX,
+    atomic_write,
+    fsync_folder,
+    map_file,
+    verify_file,
+)
 from mmsearch.storage.layout import IndexLayout, remove_folder
 from mmsearch.storage.lock import writer_lock
 
@@ -196,6 +203,15 @@ def _remove_copy(layout: IndexLayout) -> None:
         remove_folder(layout.folder)
 
 
+def _ignore_unfinished(folder: str, names: list[str]) -> list[str]:
+    """Return the names of thumbnails that a run is writing, and of what is no regular file."""
+    return [
+        name
+        for name in names
+        if name.endswith(TEMPORARY_SUFFIX) or (Path(folder) / name).is_symlink()
+    ]
+
+
 def _copy_files(
     source: IndexLayout,
     catalog: CatalogReader,
@@ -213,4 +229,6 @@ def _copy_files(
             path = source.path(file_ref)
             verify_file(path, file_ref)
             atomic_write(target.path(file_ref), map_file(path, file_ref.bytes).data)
+    if source.thumbnails.is_dir():
+        shutil.copytree(source.thumbnails, target.thumbnails, ignore=_ignore_unfinished)
     return len(stamps), pictures

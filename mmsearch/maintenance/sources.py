@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import urllib.parse
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from mmsearch.core.catalog import CatalogReader
-from mmsearch.core.errors import UnknownNameError
+from mmsearch.core.errors import UnknownNameError, UsageError
 from mmsearch.core.records import SourceRecord
 from mmsearch.core.reports import IndexReport
 from mmsearch.core.results import Progress
@@ -41,6 +43,7 @@ def add_source(
 ) -> IndexReport:
     """Index a source. See `mmsearch.api.index.Index.add_source`."""
     place = normalize_uri(uri)
+    _reject_password(place)
     known = _find_by_uri(layout, place)
     if known is not None:
         kind = kind or known.kind
@@ -84,6 +87,21 @@ def normalize_uri(uri: bytes) -> bytes:
     if _SCHEME.match(uri):
         return uri
     return os.path.abspath(os.path.expanduser(uri))  # noqa: PTH100, PTH111 - bytes paths
+
+
+def _reject_password(uri: bytes) -> None:
+    """Raise an error for a URI with a password, which the index would keep and show.
+
+    Raises:
+        UsageError: There is a password.
+    """
+    with suppress(ValueError):
+        if urllib.parse.urlsplit(uri).password is None:
+            return
+        raise UsageError(
+            "The URI contains a password, which the index would keep.",
+            "Leave it out, and set the credentials as the tools of the store do.",
+        )
 
 
 def _find_by_uri(layout: IndexLayout, uri: bytes) -> SourceRecord | None:

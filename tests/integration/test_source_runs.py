@@ -6,8 +6,10 @@ import tarfile
 import zipfile
 
 import pytest
+from PIL import Image
 
-from mmsearch.core.errors import SourceError, UnknownNameError, UsageError
+import mmsearch
+from mmsearch.core.errors import GoneError, SourceError, UnknownNameError, UsageError
 from mmsearch.core.query import Mode
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import EncoderSpec
@@ -197,7 +199,7 @@ def test_changed_choices_read_the_source_again(layout, tmp_path):
     write_table(table, [{"sku": "1", "path": folder / "a.toy", "words": "boat", "price": 1}])
     (failed,) = add(layout, table).failed
     assert "outside" in failed.reason
-    assert counts(add(layout, table))["still_failed"] == 1
+    assert len(add(layout, table).failed) == 1
     assert counts(add(layout, table, choices={"base": tmp_path})) == {"changed": 1}
 
 
@@ -236,3 +238,35 @@ def test_source_that_cannot_be_used_makes_no_index(layout, tmp_path):
     with pytest.raises(UsageError, match="no choice 'nonsense'"):
         add(layout, write_tar(tmp_path / "a.tar", TOYS), choices={"nonsense": 1})
     assert not layout.exists()
+
+
+def test_thumbnails_are_copied_by_a_backup_and_removed_with_their_pictures(layout, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for number in range(2):
+            buffer = io.BytesIO()
+            Image.new("RGB", (40, 30), (number * 90, 80, 20)).save(buffer, "PNG")
+            archive.writestr(f"{number}.png", buffer.getvalue())
+    home = layout.folder.parent
+    with mmsearch.open_index("index", home=home, model="starter") as index:
+        assert index.add_source(tmp_path / "a.zip").added == 2
+        (hit,) = index.search("something", k=1)
+        assert hit.uri.startswith(f"{tmp_path}/a.zip/")
+        assert index.thumbnail(hit).startswith(b"\xff\xd8")
+        with pytest.raises(GoneError, match="keeps a thumbnail"):
+            index.original(hit)
+        index.backup(tmp_path / "copy")
+        names = sorted(path.name for path in layout.thumbnails.rglob("*.webp"))
+        assert len(names) == 2
+        index.remove_source("a.zip")
+        with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+            archive.writestr("0.png", buffer.getvalue())
+        index.add_source(tmp_path / "b.zip")
+        index.compact()
+        assert len(list(layout.thumbnails.rglob("*.webp"))) == 1
+    copied = (tmp_path / "copy").rglob("*.webp")
+    assert sorted(path.name for path in copied) == names
+
+
+def test_uri_with_a_password_is_refused(layout):
+    with pytest.raises(UsageError, match="contains a password"):
+        add(layout, "https://me:secret@example.org/photos")
