@@ -224,7 +224,7 @@ def test_remove_deletes_index_only_if_confirmed(mmsearch, photos, tmp_path):
         (["query", "a dog", "-k", "0"], 2, "-k must be at least 1, got"),
         (["query", "a dog", "--device", "abacus"], 2, "abacus"),
         (["index", "/nowhere/at/all"], 2, "There is no folder /nowhere/at/all"),
-        (["index", __file__], 2, "is a file, not a folder"),
+        (["index", __file__], 2, "is not a source that is known by its name"),
         (["similar", "/nowhere.jpg"], 2, "cannot be used as a query"),
         (["similar", __file__], 2, "cannot be used as a query"),
         (["models", "info", "open_clip:NoSuch/thing"], 2, "NoSuch"),
