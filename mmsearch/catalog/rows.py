@@ -251,7 +251,7 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
 
 
 def _load_object(stored: str | None) -> dict[str, Any]:
-    """Return a stored JSON object; an empty one if there is none, or a damaged one."""
+    """Return a stored JSON object; an empty one if nothing is stored, or if it is damaged."""
     try:
         value = {} if stored is None else json.loads(stored)
     except (ValueError, TypeError, RecursionError):
