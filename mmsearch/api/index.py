@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,12 +30,15 @@ from mmsearch.core.arguments import (
 from mmsearch.core.errors import DecodeError, ForbiddenError, GoneError, MMSearchError
 from mmsearch.core.query import EncodedQuery, Query, SearchRequest, Term
 from mmsearch.core.records import PictureRecord
-from mmsearch.core.results import HitList, IndexRequest, SearchResult
+from mmsearch.core.results import HitList, IndexRequest, Item, SearchResult
 from mmsearch.core.types import Vectors
 from mmsearch.factories import catalogs
 
 if TYPE_CHECKING:
     from mmsearch.core.reports import CaptionsReport, IndexReport
+
+ITEMS_PER_PAGE = 500
+"""Number of pictures that are read at once by iteration."""
 
 QUERY_BATCH_SIZE = 64
 """Number of queries that are searched as one batch."""
@@ -259,9 +263,189 @@ class Index(MaintainedIndex):
         with self._session.originals() as originals:
             return Path(os.fsdecode(originals.path_and_format(record)[0]))
 
+    def read_original(self, picture: str | PictureId) -> bytes:
+        """Return the content of a picture: of its file, or as `add` kept it.
+
+        Args:
+            picture: A hit, its id, or the id that `add` was given.
+
+        Raises:
+            GoneError: There is no such picture, its file is missing or has changed, or the index
+                keeps no original of it.
+            ForbiddenError: The file is outside its folder, or its name is not that of a picture.
+            DecodeError: The content is not a readable picture.
+        """
+        from mmsearch.storage.layout import original_path  # noqa: PLC0415 - searches never need it
+
+        if isinstance(picture, str):
+            item = self.get(picture)
+            if item is None:
+                raise GoneError(f"Index {self.name!r} has no record {picture!r}.")
+            picture = item.id
+        record = self.picture(picture)
+        if record is None or not record.uri:
+            return self.original(picture).read_bytes()
+        try:
+            return original_path(self._layout.originals, record.digest).read_bytes()
+        except OSError:
+            raise GoneError(
+                f"The index keeps no original of picture {record.id}.",
+                "Add it with keep_originals=True, or read it where it is.",
+            ) from None
+
     def release(self) -> None:
         """Free the memory and the processes that only query pictures need; texts stay fast."""
         self._session.release()
+
+    # --- records: pictures of a program, by its own ids ---
+
+    def add(
+        self,
+        images: Iterable[Any],
+        ids: Iterable[str] | None = None,
+        *,
+        texts: Iterable[Any] | None = None,
+        metadata: Iterable[Mapping[str, Any]] | None = None,
+        keep_originals: bool = False,
+        wait_s: float = 0.0,
+        progress: ProgressOption = False,
+    ) -> IndexReport:
+        """Add pictures by ids of your own, or replace those that have the same ids.
+
+        The inputs are read together, so generators of any length will do. Work is committed every
+        few seconds; what is committed is found by all readers. A picture that cannot be read is in
+        the report, and the others are added.
+
+        Args:
+            images: Pictures: bytes of files, paths, URLs (with the extra ``urls``), Pillow images
+                or uint8 arrays of shape (h, w, 3) in RGB.
+            ids: An id for each picture; default: the sha256 of its content.
+            texts: Texts of each picture: a caption, a list of captions, a mapping such as
+                ``{"title": "...", "keywords": ["a", "b"]}``, or None.
+            metadata: Metadata of each picture: a mapping of strings to values that JSON has, or
+                None. Hits return it, and conditions such as ``metadata.price < 100`` filter by it.
+            keep_originals: True to keep the content of each picture in the index. A thumbnail of
+                512 pixels is kept in any case; another model is applied to that.
+            wait_s: Seconds to wait for another writer.
+            progress: See `add_folder`.
+
+        Returns:
+            A report: added, changed, unchanged, and what could not be read.
+
+        Raises:
+            UsageError: An input has the wrong type or length, or an id is given twice.
+            IndexLockedError: Another process is writing the index.
+            EncoderMismatchError: The index was made with a different encoder.
+            ModelUnavailableError: The weights of the encoder are not available.
+        """
+        from mmsearch.api.records import iter_records  # noqa: PLC0415 - searches never need it
+        from mmsearch.factories.sources import open_url_loader  # noqa: PLC0415
+        from mmsearch.maintenance.records import add_records  # noqa: PLC0415
+
+        with open_url_loader() as load_url, open_progress(progress) as on_progress:
+            return add_records(
+                self._layout,
+                self._settings,
+                self._on_message,
+                iter_records(images, ids, texts, metadata, load_url),
+                keep_originals=keep_originals,
+                wait_s=wait_s,
+                progress=on_progress,
+            )
+
+    def update(
+        self,
+        ids: str | Iterable[str],
+        *,
+        texts: Iterable[Any] | None = None,
+        metadata: Iterable[Mapping[str, Any]] | None = None,
+        wait_s: float = 0.0,
+    ) -> None:
+        """Replace the texts or the metadata of pictures that `add` has added.
+
+        Their pictures are not encoded again, and `Hit.id` stays.
+
+        Args:
+            ids: Ids of the pictures, or one id.
+            texts: New texts of each picture, as `add` takes them; None keeps all texts.
+            metadata: New metadata of each picture; None keeps all metadata.
+            wait_s: Seconds to wait for another writer.
+
+        Raises:
+            UnknownNameError: There is no picture with one of the ids. Nothing was changed.
+            UsageError: An input has the wrong type or length.
+        """
+        from mmsearch.api.records import parse_update  # noqa: PLC0415 - searches never need it
+        from mmsearch.maintenance.records import update_records  # noqa: PLC0415
+
+        keys, new_texts, new_metadata = parse_update(ids, texts, metadata)
+        update_records(
+            self._layout,
+            self._settings,
+            self._on_message,
+            keys,
+            new_texts,
+            new_metadata,
+            wait_s,
+        )
+
+    def delete(self, ids: str | Iterable[str], *, wait_s: float = 0.0) -> int:
+        """Delete pictures that `add` has added; return how many there were.
+
+        Args:
+            ids: Ids of the pictures, or one id; unknown ones are ignored.
+            wait_s: Seconds to wait for another writer.
+        """
+        from mmsearch.api.records import to_keys  # noqa: PLC0415 - searches never need it
+        from mmsearch.maintenance.records import delete_records  # noqa: PLC0415
+
+        return delete_records(self._layout, to_keys(ids), wait_s)
+
+    def get(self, key: str) -> Item | None:
+        """Return the picture that `add` has added with an id; None without one.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            UsageError: The id is not a string.
+        """
+        from mmsearch.api.records import to_key  # noqa: PLC0415 - searches never need it
+        from mmsearch.maintenance.records import load_records  # noqa: PLC0415
+
+        with self._session.catalog() as catalog:
+            stored = load_records(catalog, [to_key(key)]).get(key)
+        record = None if stored is None or stored.item_id is None else self.picture(stored.item_id)
+        if stored is None or record is None:
+            return None
+        # The content may have other places, which come first.
+        item = Item.from_record(record)
+        return replace(item, key=key, metadata=stored.metadata)
+
+    def __contains__(self, key: object) -> bool:
+        """Return True if `add` has added a picture with this id."""
+        return isinstance(key, str) and self.get(key) is not None
+
+    def __len__(self) -> int:
+        """Return the number of pictures; 0 for an index that does not exist."""
+        if not self.exists():
+            return 0
+        with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
+            return snapshot.pictures
+
+    def __bool__(self) -> bool:
+        """Return True: an index without pictures is an index, too."""
+        return True
+
+    def __iter__(self) -> Iterator[Item]:
+        """Iterate over all pictures, in the order of their ids."""
+        after_id = 0
+        while self.exists():
+            with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
+                ids = snapshot.list_ids(after_id, ITEMS_PER_PAGE)
+                records = snapshot.records(ids)
+            if not records:
+                return
+            yield from map(Item.from_record, records)
+            after_id = ids[-1]
 
     # --- indexing ---
 

@@ -35,6 +35,7 @@ from mmsearch.core.query import (
     Not,
     OneOf,
     Operand,
+    metadata_member,
 )
 from mmsearch.core.types import Ids
 
@@ -90,6 +91,15 @@ _LIST_FIELD_KINDS = {
 """Kind of the texts that hold the values of a field of a condition, or of a filter."""
 
 _ASSETS = "SELECT 1 FROM assets WHERE assets.content_id = items.content_id"
+
+_MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+"""Operators with the operands the other way round."""
+
+_RECORDS = (
+    "assets JOIN json_each(CASE WHEN json_valid(assets.record) THEN assets.record ELSE '{}' END)"
+    " AS member WHERE assets.content_id = items.content_id AND assets.record IS NOT NULL"
+)
+"""SQL of the members of the metadata of a picture."""
 
 _NESTING_MESSAGE = "parser stack overflow"
 """SQLite's error for about 50 expressions inside each other; it has no code of its own."""
@@ -230,6 +240,9 @@ class _WhereClause:
 
     def _condition(self, condition: Condition) -> str:
         """Return a condition that is never NULL."""
+        return self._metadata_condition(condition) or self._picture_condition(condition)
+
+    def _picture_condition(self, condition: Condition) -> str:
         match condition:
             case AllOf(parts):
                 sql = _all(self._condition(part) for part in parts)
@@ -249,14 +262,74 @@ class _WhereClause:
                 listed = ", ".join(self._bind(fold_text(value)) for value in values)
                 sql = f"coalesce({self._operand(FieldName(name))} IN ({listed}), 0)"
             case Compare(left, symbol, right):
-                left_sql, right_sql = self._operand(left), self._operand(right)
-                sql = f"coalesce({left_sql} {_OPERATORS[symbol]} {right_sql}, 0)"
+                sql = self._compare(left, symbol, right)
         return sql
+
+    def _compare(self, left: Operand, symbol: str, right: Operand) -> str:
+        left_sql, right_sql = self._operand(left), self._operand(right)
+        sql = f"coalesce({left_sql} {_OPERATORS[symbol]} {right_sql}, 0)"
+        if _uses_metadata(left) or _uses_metadata(right):
+            # SQLite compares values of different types, too: every text is above 1.
+            return f"({_is_text(left_sql)} = {_is_text(right_sql)} AND {sql})"
+        return sql
+
+    def _metadata_condition(self, condition: Condition) -> str | None:
+        """Return a condition on one member of the metadata; None for any other condition.
+
+        It is true if it is true for any record of the picture.
+        """
+        match condition:
+            case Compare(FieldName(name), symbol, str() | int() | float() as value):
+                return self._has_member(name, self._is_member(symbol, value))
+            case Compare(str() | int() | float() as value, symbol, FieldName(name)):
+                return self._has_member(name, self._is_member(_MIRRORED[symbol], value))
+            case OneOf(name, values):
+                return self._has_member(name, _any(self._is_member("==", v) for v in values))
+            case IsMissing(name):
+                found = self._has_member(name, "member.type <> 'null'")
+                return None if found is None else f"NOT {found}"
+            case Contains(name, part):
+                bound = self._bind(fold_text(part))
+                in_text = f"instr({_folded('member.value')}, {bound}) > 0"
+                in_list = (
+                    "EXISTS (SELECT 1 FROM json_each(member.value) AS element WHERE"  # noqa: S608
+                    f" {_folded('element.value')} = {bound})"
+                )
+                return self._has_member(
+                    name,
+                    f"CASE member.type WHEN 'text' THEN {in_text}"
+                    f" WHEN 'array' THEN {in_list} ELSE 0 END",
+                )
+            case _:
+                return None
+
+    def _is_member(self, symbol: str, value: Any) -> str:
+        """Return the condition that a member compares with a value of its own type."""
+        kinds = "'text'" if isinstance(value, str) else "'integer', 'real', 'true', 'false'"
+        compared = f"{_folded('member.value')} {_OPERATORS[symbol]} {self._bind(fold_text(value))}"
+        return f"(member.type IN ({kinds}) AND {compared})"
+
+    def _has_member(self, name: str, condition: str) -> str | None:
+        """Return the condition that a record has a member for which a condition is true."""
+        member = metadata_member(name)
+        if member is None:
+            return None
+        key = self._bind(member)
+        return f"EXISTS (SELECT 1 FROM {_RECORDS} AND member.key = {key} AND {condition})"  # noqa: S608
+
+    def _member(self, member: str) -> str:
+        """Return the SQL of a member of the metadata of the first record of a picture."""
+        return (
+            f"(SELECT member.value FROM {_RECORDS} AND member.key = {self._bind(member)}"  # noqa: S608
+            " AND member.type NOT IN ('object', 'array') ORDER BY assets.key LIMIT 1)"
+        )
 
     def _operand(self, operand: Operand) -> str:
         if isinstance(operand, Arithmetic):
             left, right = self._float(operand.left), self._float(operand.right)
             return f"({left} {_OPERATORS[operand.operator]} {right})"
+        if isinstance(operand, FieldName) and operand.member is not None:
+            return _folded(self._member(operand.member))
         if isinstance(operand, FieldName):
             column = _FIELDS[operand.name]
             return _folded(column) if FILTER_FIELDS[operand.name] is str else column
@@ -266,6 +339,17 @@ class _WhereClause:
         """Return an operand as a float, which avoids 64-bit integers and their division."""
         sql = self._operand(operand)
         return sql if isinstance(operand, Arithmetic) else f"CAST({sql} AS REAL)"
+
+
+def _uses_metadata(operand: Operand) -> bool:
+    """Return True if an operand is a member of the metadata, or is computed from one."""
+    if isinstance(operand, Arithmetic):
+        return _uses_metadata(operand.left) or _uses_metadata(operand.right)
+    return isinstance(operand, FieldName) and operand.member is not None
+
+
+def _is_text(sql: str) -> str:
+    return f"(typeof({sql}) = 'text')"
 
 
 def _all(conditions: Iterable[str]) -> str:

@@ -38,6 +38,7 @@ from mmsearch.catalog.rows import (
     column_values,
     find_contents,
     join_path,
+    load_assets,
     load_pictures,
     load_records,
     locate,
@@ -72,6 +73,7 @@ from mmsearch.core.records import (
     Segment,
     SkippedFile,
     SourceRecord,
+    StoredAsset,
     StoredPicture,
 )
 from mmsearch.core.types import Ids, full_text_sources
@@ -278,6 +280,11 @@ class SqliteSnapshot:
                 return FileRecord(*row[1:]), row[0]
         return None
 
+    def list_ids(self, after_id: int, limit: int) -> list[int]:
+        """Return the ids of live items above an id, ascending."""
+        statement = "SELECT id FROM items WHERE id > ? AND is_live = 1 ORDER BY id LIMIT ?"
+        return column_values(self._db, statement, [after_id, limit])
+
     def filter_ids(self, filters: Filters) -> Ids:
         """Return the ids of the live pictures that pass the filters; int64, ascending."""
         from mmsearch.catalog.filters import filter_ids  # noqa: PLC0415 - most queries have none
@@ -419,6 +426,11 @@ class SqliteReader:
                 [source_id, part],
             )
         return {row[0]: AssetRecord(*row) for row in rows}
+
+    def load_assets(self, source_id: int, keys: Iterable[bytes]) -> dict[bytes, StoredAsset]:
+        """Return what is stored of the known keys of a source."""
+        with self._connections.read_transaction() as db:
+            return load_assets(db, source_id, keys)
 
     def find_assets(self, source_id: int, keys: Iterable[bytes]) -> dict[bytes, int | None]:
         """Return the picture of each known key of a source; None for one that cannot be read."""

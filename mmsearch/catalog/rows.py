@@ -20,11 +20,13 @@ import numpy as np
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.core.errors import DamagedFileError, Hint
 from mmsearch.core.records import (
+    AssetRecord,
     BuiltVectorIndex,
     PictureRecord,
     Root,
     Segment,
     SourceRecord,
+    StoredAsset,
     StoredPicture,
 )
 from mmsearch.core.types import Ids, Picture, Text
@@ -382,6 +384,33 @@ def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]
                 source=None if kind == FOLDER_KIND else (kind, uri, key),
             )
     return list(pictures.values())
+
+
+def load_assets(
+    db: ReadConnection, source_id: int, keys: Iterable[bytes]
+) -> dict[bytes, StoredAsset]:
+    """Return what is stored of the known keys of a source other than a folder."""
+    assets: dict[bytes, StoredAsset] = {}
+    ids: dict[int, bytes] = {}
+    for chunk in chunks(list(keys)):
+        marks = ", ".join("?" * len(chunk))
+        for asset_id, item_id, record, *columns in db.query(
+            "SELECT assets.id, items.id, record, key, digest, coalesce(stamp, x''), size, error"  # noqa: S608
+            " FROM assets LEFT JOIN items"
+            " ON items.content_id = assets.content_id AND items.part = 0"
+            f" WHERE source_id = ? AND key IN ({marks})",
+            [source_id, *chunk],
+        ):
+            asset = AssetRecord(*columns)
+            ids[asset_id] = asset.key
+            assets[asset.key] = StoredAsset(asset, item_id, _load_object(record), [])
+    for asset_id, *columns in db.query(
+        f"SELECT asset_id, kind, text, language, source FROM texts WHERE asset_id {IN_IDS}"  # noqa: S608
+        " ORDER BY id",
+        [json.dumps(list(ids))],
+    ):
+        assets[ids[asset_id]].texts.append(Text(*columns))
+    return assets
 
 
 def subtree_condition(root_id: int, subpath: bytes) -> tuple[str, list[Any]]:

@@ -12,6 +12,9 @@ from mmsearch.cli.options import AsJson, Group, Home, IndexName, WaitSeconds, op
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import UsageError
 
+_UNREFRESHED = ("folder", "records")
+"""Kinds of sources that are not refreshed: folders have options, and programs add records."""
+
 app = typer.Typer(
     cls=Group, help="Show where the pictures come from, or refresh or remove a source."
 )
@@ -92,9 +95,11 @@ def refresh_source(
     """
     with open_index(name, home) as index:
         known = index.sources()
-        chosen = [s for s in known if s.name == source or (source is None and s.kind != "folder")]
+        chosen = [
+            s for s in known if s.name == source or (source is None and s.kind not in _UNREFRESHED)
+        ]
         if not chosen:
-            names = ", ".join(s.name for s in known if s.kind != "folder") or "none"
+            names = ", ".join(s.name for s in known if s.kind not in _UNREFRESHED) or "none"
             raise UsageError(
                 "There is no source to refresh."
                 if source is None
@@ -102,8 +107,11 @@ def refresh_source(
                 f"Known: {names}.",
             )
         if chosen[0].kind == "folder":
+            place = display_path(chosen[0].uri)
+            raise UsageError(f"{source!r} is a folder.", f"Run: mmsearch index {place}")
+        if chosen[0].kind == "records":
             raise UsageError(
-                f"{source!r} is a folder.", f"Run: mmsearch index {display_path(chosen[0].uri)}"
+                f"{source!r} are pictures that a program added.", "Add them again with Index.add."
             )
         for each in chosen:
             report = index.add_source(os.fsdecode(each.uri), kind=each.kind, wait_s=wait)

@@ -32,6 +32,7 @@ from mmsearch.core.records import (
     ShardCommit,
     SkippedFile,
     SourceRecord,
+    StoredAsset,
     StoredPicture,
 )
 from mmsearch.core.types import Ids
@@ -88,6 +89,9 @@ class Snapshot(Protocol):
 
         None if the file is not in the index or could not be read.
         """
+
+    def list_ids(self, after_id: int, limit: int) -> list[int]:
+        """Return the ids of searchable pictures above an id, ascending."""
 
     def filter_ids(self, filters: Filters) -> Ids:
         """Return the ids of the searchable pictures that pass the filters, ascending."""
@@ -169,6 +173,9 @@ class CatalogReader(Protocol):
 
     def list_assets(self, source_id: int, part: bytes) -> dict[bytes, AssetRecord]:
         """Return the items of a part of a source other than a folder, by key."""
+
+    def load_assets(self, source_id: int, keys: Sequence[bytes]) -> dict[bytes, StoredAsset]:
+        """Return what is stored of the known keys of a source other than a folder."""
 
     def find_assets(self, source_id: int, keys: Sequence[bytes]) -> dict[bytes, int | None]:
         """Return the picture of each known key of a source; None for one that cannot be read."""

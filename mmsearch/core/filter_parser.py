@@ -8,6 +8,7 @@ tree. Nothing is evaluated except operations on two numbers.
 from __future__ import annotations
 
 import ast
+import keyword
 import math
 import operator
 import re
@@ -35,6 +36,7 @@ from mmsearch.core.query import (
     OneOf,
     Operand,
     Scalar,
+    metadata_member,
 )
 
 MAX_CHARACTERS = 2000
@@ -63,6 +65,9 @@ _UNSUPPORTED_SYNTAX = re.compile(
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _WHITESPACE = str.maketrans("\t\n\v\f\r", " " * 5)
 _REPLACEMENTS = {"=": "==", "<>": "!=", "&&": "and", "||": "or", "like": "'part' in camera"}
+
+_FIELD_NODES = (ast.Name, ast.Attribute, ast.Subscript)
+"""Nodes of the syntax tree that name a field."""
 
 Given = TypeVar("Given")
 
@@ -305,11 +310,12 @@ def format_condition(condition: Condition) -> str:
             left, right = map(_format_operand, (condition.left, condition.right))
             return f"{left} {condition.operator} {right}"
         case Contains():
-            return f"{condition.substring!r} in {condition.name}"
+            return f"{condition.substring!r} in {_format_field(condition.name)}"
         case OneOf():
-            return f"{condition.name} in [{', '.join(map(repr, condition.values))}]"
+            values = ", ".join(map(repr, condition.values))
+            return f"{_format_field(condition.name)} in [{values}]"
         case IsMissing():
-            return f"{condition.name} == None"
+            return f"{_format_field(condition.name)} == None"
         case Not():
             return f"not ({format_condition(condition.condition)})"
         case AllOf() | AnyOf():
@@ -317,9 +323,16 @@ def format_condition(condition: Condition) -> str:
             return word.join(f"({format_condition(part)})" for part in condition.conditions)
 
 
+def _format_field(name: str) -> str:
+    member = metadata_member(name)
+    if member is None or (member.isidentifier() and not keyword.iskeyword(member)):
+        return name
+    return f"metadata[{member!r}]"
+
+
 def _format_operand(operand: Operand) -> str:
     if isinstance(operand, FieldName):
-        return operand.name
+        return _format_field(operand.name)
     if isinstance(operand, Arithmetic):
         left, right = map(_format_operand, (operand.left, operand.right))
         return f"({left} {operand.operator} {right})"
@@ -356,7 +369,7 @@ def _parse_comparison(left: ast.expr, op: ast.cmpop, right: ast.expr) -> Conditi
         membership = _parse_membership(left, right)
         return membership if isinstance(op, ast.In) else Not(membership)
     field_node = right if _is_none(left) else left if _is_none(right) else None
-    if isinstance(field_node, ast.Name):
+    if isinstance(field_node, _FIELD_NODES):
         missing = IsMissing(_field_name(field_node))
         if isinstance(op, ast.Is | ast.Eq):
             return missing
@@ -377,10 +390,10 @@ def _is_none(node: ast.expr) -> bool:
 
 
 def _parse_membership(left: ast.expr, right: ast.expr) -> Condition:
-    if isinstance(right, ast.Name):
+    if isinstance(right, _FIELD_NODES):
         name = _field_name(right)
         part = _parse_operand(left)
-        if FILTER_FIELDS[name] is not str or not isinstance(part, str):
+        if FILTER_FIELDS.get(name, str) is not str or not isinstance(part, str):
             raise _error_at(left, f"cannot be part of {name!r}")
         return Contains(name, part)
     field = _parse_operand(left)
@@ -399,7 +412,7 @@ def _parse_membership(left: ast.expr, right: ast.expr) -> Condition:
 def _parse_operand(node: ast.expr, depth: int = 0) -> Operand:
     if depth > MAX_DEPTH:
         raise InvalidQueryError("The condition is nested too deeply.")
-    if isinstance(node, ast.Name):
+    if isinstance(node, _FIELD_NODES):
         name = _field_name(node)
         if name in LIST_FIELDS:
             raise _error_at(node, "is a set of words", f"Write: 'beach' in {name}")
@@ -456,22 +469,38 @@ def _has_field(operand: Operand) -> bool:
 
 
 def _is_text(operand: Operand) -> bool:
-    kind = FILTER_FIELDS[operand.name] if isinstance(operand, FieldName) else type(operand)
+    kind = FILTER_FIELDS.get(operand.name) if isinstance(operand, FieldName) else type(operand)
     return kind is str
 
 
-def _field_name(node: ast.Name) -> str:
-    if node.id not in FILTER_FIELDS:
-        raise _error_at(node, "is not a field", f"Fields: {', '.join(FILTER_FIELDS)}.")
-    return node.id
+def _is_metadata(operand: Operand) -> bool:
+    return isinstance(operand, FieldName) and operand.member is not None
+
+
+def _field_name(node: ast.Name | ast.Attribute | ast.Subscript) -> str:
+    """Return the name of a field; that of a member of the metadata begins with ``metadata.``."""
+    if isinstance(node, ast.Name):
+        if node.id in FILTER_FIELDS:
+            return node.id
+    elif isinstance(node.value, ast.Name) and node.value.id == "metadata":
+        if isinstance(node, ast.Attribute):
+            return f"metadata.{node.attr}"
+        if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
+            if _SURROGATES.search(node.slice.value):
+                raise _error_at(node, "contains a lone surrogate")
+            return f"metadata.{node.slice.value}"
+    fields = ", ".join(FILTER_FIELDS)
+    raise _error_at(node, "is not a field", f"Fields: {fields}, metadata.NAME.")
 
 
 def _check_types(node: ast.expr, first: Operand, second: Operand) -> None:
     if not _has_field(first) and not _has_field(second):
         raise _error_at(
-            node, "is not compared with a field", f"Fields: {', '.join(FILTER_FIELDS)}."
+            node,
+            "is not compared with a field",
+            f"Fields: {', '.join(FILTER_FIELDS)}, metadata.NAME.",
         )
-    if _is_text(first) == _is_text(second):
+    if _is_text(first) == _is_text(second) or _is_metadata(first) or _is_metadata(second):
         return
     field = first if _has_field(first) else second
     name = field.name if isinstance(field, FieldName) else "a calculation"
@@ -504,4 +533,60 @@ def _error_at(node: ast.expr, reason: str, hint: str = _EXAMPLE) -> InvalidQuery
         node_source = "an expression"
     return InvalidQueryError(
         f"In the condition, {node_source[:60]!r} at character {node.col_offset + 1} {reason}.", hint
+    )
+
+
+# --- conditions on metadata in Python ---
+
+_MAPPING_OPS: dict[str, ComparisonOp] = {
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "lte": "<=",
+    "gt": ">",
+    "gte": ">=",
+}
+
+
+def parse_metadata_filter(name: str, value: Any) -> Condition:
+    """Return the condition of an item such as ``"metadata.price": {"lt": 100}`` of a mapping.
+
+    Args:
+        name: ``metadata.NAME``.
+        value: A value that must be equal, a list of which one must be equal, or a mapping with
+            ``eq``, ``ne``, ``lt``, ``lte``, ``gt``, ``gte``, ``in`` or ``contains``.
+
+    Raises:
+        InvalidQueryError: The value is of another kind.
+    """
+    if not isinstance(value, dict):
+        value = {"in" if isinstance(value, list | tuple | set) else "eq": value}
+    conditions: list[Condition] = []
+    for op, operand in value.items():
+        if op in _MAPPING_OPS:
+            right = _to_scalar(name, operand)
+            conditions.append(Compare(FieldName(name), _MAPPING_OPS[op], right))
+        elif op == "in" and isinstance(operand, list | tuple | set):
+            values = tuple(_to_scalar(name, each) for each in operand)
+            conditions.append(OneOf(name, values))
+        elif op == "contains" and isinstance(operand, str):
+            conditions.append(Contains(name, operand))
+        else:
+            raise InvalidQueryError(
+                f"{name} cannot be compared by {op!r} with {describe_value(operand)}.",
+                f"Use {', '.join(_MAPPING_OPS)}, in or contains.",
+            )
+    return conditions[0] if len(conditions) == 1 else AllOf(tuple(conditions))
+
+
+def _to_scalar(name: str, value: Any) -> Scalar:
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, str) and not _SURROGATES.search(value):
+        return value
+    if isinstance(value, int | float) and abs(value) < MAX_EXACT_INT:
+        return value
+    raise InvalidQueryError(
+        f"{name} cannot be compared with {describe_value(value)}.",
+        f"Use a text, or a number below {MAX_EXACT_INT:,}.",
     )

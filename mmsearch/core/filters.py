@@ -7,7 +7,7 @@ web page, MCP, the Python API and the client take its name, type and help from h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mmsearch.core.errors import InvalidQueryError
@@ -271,13 +271,20 @@ def make_filters(values: Mapping[str, Any]) -> Filters:
 
     Args:
         values: Values by name, as `Filters` takes them; ``-`` in a name means ``_``. A filter that
-            is None or empty is not set.
+            is None or empty is not set. ``metadata.NAME`` is a member of the metadata: its value is
+            one that must be equal, a list of such values, or a mapping such as ``{"lt": 100}``.
 
     Raises:
         InvalidQueryError: A filter is unknown, given twice, or has an invalid value.
     """
     given: dict[str, Any] = {}
+    on_metadata: list[Condition] = []
     for name, value in values.items():
+        if str(name).startswith("metadata."):
+            from mmsearch.core.filter_parser import parse_metadata_filter  # noqa: PLC0415 - cycle
+
+            on_metadata.append(parse_metadata_filter(str(name), value))
+            continue
         spec = FILTERS_BY_NAME.get(str(name).lstrip("-").replace("-", "_"))
         if spec is None:
             from mmsearch.core.arguments import suggest_name  # noqa: PLC0415 - only errors need it
@@ -290,4 +297,10 @@ def make_filters(values: Mapping[str, Any]) -> Filters:
                 f"The filter {spec.name!r} is given twice.", "Put its values into one list."
             )
         given[spec.keyword] = value
-    return Filters(**given)
+    filters = Filters(**given)
+    if not on_metadata:
+        return filters
+    from mmsearch.core.query import AllOf  # noqa: PLC0415 - it imports this module
+
+    conditions = (*on_metadata, *([] if filters.where is None else [filters.where]))
+    return replace(filters, where=AllOf(conditions))

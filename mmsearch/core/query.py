@@ -115,11 +115,28 @@ LIST_FIELDS = ("tags", "people", "place")
 names of the people in it, and the names of the place."""
 
 
+_METADATA = "metadata."
+
+
+def metadata_member(name: str) -> str | None:
+    """Return the member of the metadata that a field is; None for a field of `FILTER_FIELDS`."""
+    return name.removeprefix(_METADATA) if name.startswith(_METADATA) else None
+
+
 @dataclass(frozen=True)
 class FieldName:
-    """The value of a field of a picture: any of `FILTER_FIELDS` except `LIST_FIELDS`."""
+    """The value of a field of a picture: any of `FILTER_FIELDS` except `LIST_FIELDS`.
+
+    ``metadata.NAME`` is the value of a member of `Item.metadata`, of any type: a comparison with a
+    text is false for a number, and the other way round.
+    """
 
     name: str
+
+    @property
+    def member(self) -> str | None:
+        """Name of the member of the metadata; None for another field."""
+        return metadata_member(self.name)
 
 
 @dataclass(frozen=True)
@@ -150,7 +167,7 @@ class Compare:
 class Contains:
     """True if a string field or a name in `LIST_FIELDS` contains `substring`, ignoring case.
 
-    A keyword in ``tags`` must be equal.
+    A keyword in ``tags`` must be equal, and so must an element of a list in the metadata.
     """
 
     name: str

@@ -55,6 +55,10 @@ class Root:
     path: bytes
 
 
+RECORDS_KIND = "records"
+"""Kind of the source of pictures that a program added."""
+
+
 @dataclass(frozen=True)
 class SourceRecord:
     """A source of the pictures of an index, with the choices that hold for all its runs.
@@ -91,6 +95,23 @@ class AssetRecord:
     stamp: bytes
     size: int
     error: str | None
+
+
+@dataclass(frozen=True)
+class StoredAsset:
+    """An item of a source other than a folder, with what belongs to it.
+
+    Attributes:
+        asset: The item.
+        item_id: Id of its picture; None if it could not be read.
+        metadata: Metadata that its source or a program gave it, as JSON values.
+        texts: Its texts.
+    """
+
+    asset: AssetRecord
+    item_id: int | None
+    metadata: Mapping[str, Any]
+    texts: list[Text]
 
 
 @dataclass(frozen=True, slots=True)

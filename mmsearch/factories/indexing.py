@@ -91,7 +91,7 @@ def make_indexer(
         # Closed first, so that no thread keeps waiting for a decoder.
         decode_executor = _make_decode_executor(settings)
         stack.callback(decode_executor.close)
-        item_loader = SourceItemLoader(catalog, modalities)
+        item_loader = SourceItemLoader(layout, catalog, modalities)
         stack.callback(item_loader.close)
         yield Indexer(
             layout=layout,

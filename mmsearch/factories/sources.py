@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,11 +15,17 @@ from mmsearch.core.arguments import check_value, suggest_name
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DecodeError, Hint, MMSearchError, SourceError, UsageError
 from mmsearch.core.files import HEAD_BYTES
+from mmsearch.core.records import RECORDS_KIND
+from mmsearch.storage.layout import IndexLayout, original_path, thumbnail_path
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import CatalogReader
     from mmsearch.core.protocols import Modality
     from mmsearch.core.sources import Source, SourcePlugin
+    from mmsearch.sources._web.reader import WebReader
+
+MAX_URL_MB: Final = 50.0
+"""Maximum size of a picture at a URL, in megabytes."""
 
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _ARCHIVE: Final = re.compile(
@@ -88,21 +95,27 @@ class SourceItemLoader:
     """Loads pictures of an index again that are in sources other than folders.
 
     Args:
+        layout: File layout of the index.
         catalog: Catalog with the sources and their choices.
         modalities: Readers of pictures, which say what is a picture.
     """
 
-    def __init__(self, catalog: CatalogReader, modalities: Sequence[Modality]) -> None:
+    def __init__(
+        self, layout: IndexLayout, catalog: CatalogReader, modalities: Sequence[Modality]
+    ) -> None:
+        self._layout = layout
         self._catalog = catalog
         self._modalities = modalities
         self._sources: dict[tuple[str, bytes], Source] = {}
 
-    def __call__(self, kind: str, uri: bytes, key: bytes) -> bytes:
-        """Return the content of one item.
+    def __call__(self, kind: str, uri: bytes, key: bytes, digest: bytes) -> bytes:
+        """Return the content of one item, or, of a record without its original, its thumbnail.
 
         Raises:
             DecodeError: It cannot be read.
         """
+        if kind == RECORDS_KIND:
+            return self._load_record(digest)
         source = self._sources.get((kind, uri))
         if source is None:
             choices = next(
@@ -117,10 +130,39 @@ class SourceItemLoader:
             self._sources[kind, uri] = source
         return source.read(key)
 
+    def _load_record(self, digest: bytes) -> bytes:
+        for path in (
+            original_path(self._layout.originals, digest),
+            thumbnail_path(self._layout.thumbnails, digest),
+        ):
+            with suppress(OSError):
+                return path.read_bytes()
+        raise DecodeError("the index keeps neither its original nor a thumbnail of it")
+
     def close(self) -> None:
         """Close the sources."""
         for source in self._sources.values():
             source.close()
+
+
+@contextmanager
+def open_url_loader() -> Iterator[Callable[[str], bytes]]:
+    """Yield a function that fetches a picture at a public URL.
+
+    It raises MissingExtraError without the extra ``urls``, and DecodeError if a fetch fails.
+    """
+    with ExitStack() as stack:
+        readers: list[WebReader] = []
+
+        def load(url: str) -> bytes:
+            from mmsearch.sources._web.reader import WebReader  # noqa: PLC0415 - needs an extra
+
+            if not readers:
+                readers.append(WebReader(MAX_URL_MB))
+                stack.callback(readers[0].close)
+            return readers[0].read(url)
+
+        yield load
 
 
 def list_choices(kind: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
 from mmsearch.core.catalog import CatalogMaintenance
 from mmsearch.core.errors import Hint, StateError
@@ -75,7 +76,8 @@ def compact(
         update_space(catalog, copy, COPY_PAGE_SIZE, building=True, on_page=on_page)
         progress(Progress("build", 0, None))
         activate_space(layout, catalog, fusion, builder, identity, {})
-    _remove_old_thumbnails(layout, catalog)
+    _remove_old_pictures(layout.thumbnails, catalog)
+    _remove_old_pictures(layout.originals, catalog)
     # It refers to segments that are gone.
     layout.format1_catalog.unlink(missing_ok=True)
     catalog.vacuum()
@@ -89,9 +91,9 @@ def compact(
     )
 
 
-def _remove_old_thumbnails(layout: IndexLayout, catalog: CatalogMaintenance) -> None:
-    """Delete the thumbnails of contents that the index no longer has."""
-    for folder in layout.thumbnails.iterdir() if layout.thumbnails.is_dir() else ():
+def _remove_old_pictures(pictures: Path, catalog: CatalogMaintenance) -> None:
+    """Delete the thumbnails or originals of contents that the index no longer has."""
+    for folder in pictures.iterdir() if pictures.is_dir() else ():
         paths = {}
         for path in folder.iterdir() if folder.is_dir() else ():
             with suppress(ValueError):

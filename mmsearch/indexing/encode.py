@@ -312,7 +312,7 @@ class DecoderFactory:
         with suppress(DecodeError, OSError):
             if target.exists():
                 return
-            content = modality.thumbnail(path, THUMBNAIL_PX, "WEBP")
+            content = modality.thumbnail(path, THUMBNAIL_PX, "JPEG")
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary = target.with_name(f"{target.name}.{secrets.token_hex(8)}.tmp")
             temporary.write_bytes(content)

@@ -67,7 +67,7 @@ class Indexer:
         make_text_collector: Returns the text collector of a request.
         make_worker: Creates shard workers in other processes, from plain values.
         make_decoder: Creates decode workers.
-        load_item: Returns the content of an item by kind and URI of its source and its key.
+        load_item: Returns the content of an item by kind and URI of its source, key and digest.
         decode_executor: Runs decode workers.
         shard_executor: Runs shard workers.
         hash_executor: Runs the tasks that read files and compute their digests.
@@ -84,7 +84,7 @@ class Indexer:
     make_text_collector: Callable[[IndexRequest], TextCollector]
     make_worker: Callable[[], ShardEncoder]
     make_decoder: DecoderFactory
-    load_item: Callable[[str, bytes, bytes], bytes]
+    load_item: Callable[[str, bytes, bytes, bytes], bytes]
     decode_executor: Executor
     shard_executor: Executor
     hash_executor: Executor
@@ -135,6 +135,7 @@ class Indexer:
         record: SourceRecord,
         *,
         retry_failed: bool = False,
+        is_partial: bool = False,
         progress: Callable[[Progress], None] = lambda state: None,
     ) -> IndexReport:
         """Index the new and changed items of a source, and remove those that are gone.
@@ -143,6 +144,7 @@ class Indexer:
             source: The source.
             record: What the catalog knows of it.
             retry_failed: Try unchanged items again that failed before.
+            is_partial: True if the source yields only some of its items: others are not gone.
             progress: Called often, from several threads.
 
         Returns:
@@ -162,6 +164,7 @@ class Indexer:
             make_worker=self.make_worker,
             text_sources=full_text_sources(self.sources),
             retry_failed=retry_failed,
+            is_partial=is_partial,
             progress=progress,
             before_encoding=background_build.start,
         )
@@ -352,6 +355,16 @@ class Indexer:
             failed=tuple(failed.values()),
             seconds=time.monotonic() - started_at,
         )
+
+    def refresh(self) -> int:
+        """Encode changed texts and publish a vector index if it is due.
+
+        Returns:
+            The number of pictures with new embeddings.
+        """
+        count = self._refresh_text_vectors()
+        self.publish()
+        return count
 
     def reencode_stale(self) -> SpaceUpdate:
         """Decode and encode the pictures whose embedding is missing or outdated."""

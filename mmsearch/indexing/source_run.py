@@ -71,6 +71,7 @@ class SourceRun:
         make_worker: Creates a shard worker; see `mmsearch.core.protocols.Executor.run`.
         text_sources: Sources of the texts that are kept.
         retry_failed: Try unchanged items again that failed before.
+        is_partial: True if the source yields only some of its items: others are not gone.
         progress: Receives the state of the run, from several threads.
         before_encoding: Called before each shard is encoded.
 
@@ -88,6 +89,7 @@ class SourceRun:
         make_worker: Callable[[], ShardEncoder],
         text_sources: frozenset[TextSource],
         retry_failed: bool,
+        is_partial: bool = False,
         progress: Callable[[Progress], None],
         before_encoding: Callable[[], None] = lambda: None,
     ) -> None:
@@ -98,6 +100,7 @@ class SourceRun:
         self._make_worker = make_worker
         self._text_sources = text_sources
         self._retry_failed = retry_failed
+        self._is_partial = is_partial
         self._progress = progress
         self._before_encoding = before_encoding
         self.stats = RunStats()
@@ -133,7 +136,9 @@ class SourceRun:
 
     def _iter_shards(self) -> Iterator[Shard]:
         saved = self._catalog.load_folder_states(self._record.id, b"")
-        missing = set(self._catalog.list_part_keys(self._record.id)) | set(saved)
+        missing = set(saved)
+        if not self._is_partial:
+            missing |= set(self._catalog.list_part_keys(self._record.id))
         contents: list[EncodeTask] = []
         num_bytes = 0
         for listed in self._source.parts():
@@ -163,7 +168,9 @@ class SourceRun:
 
     def _iter_new_contents(self, listed: SourcePart) -> Iterator[EncodeTask]:
         """Yield the contents of a part that must be decoded; other items are resolved at once."""
-        known = self._catalog.list_assets(self._record.id, listed.key)
+        known: dict[bytes, AssetRecord] = {}
+        if not self._is_partial:
+            known = self._catalog.list_assets(self._record.id, listed.key)
         part = _Part(listed.key, listed.stamp, dict(known))
         self._open_parts.append(part)
         self._catalog.save_part(self._record.id, listed.key, None)
@@ -173,6 +180,9 @@ class SourceRun:
                 self._record_failure(part, loaded, known.get(loaded.key))
                 continue
             item, content = loaded
+            if self._is_partial:
+                stored = self._catalog.load_assets(self._record.id, [item.key])
+                known = {key: asset.asset for key, asset in stored.items()}
             digest = hashlib.sha256(content).digest()
             outcome = _outcome(known.get(item.key), digest)
             indexed = self._make_indexed(part, item, digest, len(content))
@@ -279,7 +289,7 @@ class SourceRun:
         """Record an item that cannot be read; a picture of the last run stays if that may pass."""
         part.ended_early |= failure.ends_part
         part.must_retry |= failure.transient
-        location = self._record.uri + b"/" + failure.key
+        location = self._record.uri + b"/" + failure.key if self._record.uri else failure.key
         self.stats.failed.append(FailedFile(location, failure.reason))
         is_kept = failure.transient and before is not None and before.error is None
         if not failure.ends_part and not is_kept:

@@ -17,6 +17,7 @@ from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.protocols import Fusion
 from mmsearch.core.records import (
+    RECORDS_KIND,
     EncodedPicture,
     FailedFile,
     Identity,
@@ -99,31 +100,38 @@ def update_space(
 
 
 def decode_page(
-    encode: ShardEncoder, load_item: Callable[[str, bytes, bytes], bytes]
+    encode: ShardEncoder, load_item: Callable[[str, bytes, bytes, bytes], bytes]
 ) -> EncodePage:
     """Return the function that decodes and encodes the pictures of a page.
 
     Args:
         encode: Encodes shards.
-        load_item: Returns the content of an item by kind and URI of its source and its key.
+        load_item: Returns the content of an item by kind and URI of its source, its key and digest;
+            or a copy of a record, which serves for its vector, but not for what it says.
     """
 
     def encode_page(number: int, page: Sequence[StoredPicture]) -> EncodedShard:
         tasks, failed = [], {}
+        copies: set[int] = set()
         for item in page:
             try:
-                content = None if item.source is None else load_item(*item.source)
+                content = None if item.source is None else load_item(*item.source, item.digest)
             except DecodeError as error:
                 failed[item.digest] = TaskFailure(error.message, transient=True)
                 continue
             if content is not None and hashlib.sha256(content).digest() != item.digest:
-                failed[item.digest] = TaskFailure("it has changed since it was indexed")
-                continue
+                if item.source is None or item.source[0] != RECORDS_KIND:
+                    failed[item.digest] = TaskFailure("it has changed since it was indexed")
+                    continue
+                copies.add(item.id)
             tasks.append(reencode_task(item, content))
         if not tasks:
             return EncodedShard(None, (), failed)
         encoded = encode(Shard(number, 0, tuple(tasks)))
-        return replace(encoded, failed=encoded.failed | failed)
+        pictures = tuple(
+            replace(picture, keep_texts=picture.id in copies) for picture in encoded.pictures
+        )
+        return replace(encoded, pictures=pictures, failed=encoded.failed | failed)
 
     return encode_page
 

@@ -204,7 +204,7 @@ def _remove_copy(layout: IndexLayout) -> None:
 
 
 def _ignore_unfinished(folder: str, names: list[str]) -> list[str]:
-    """Return the names of thumbnails that a run is writing, and of what is no regular file."""
+    """Return the names of files that a run is writing, and of links."""
     return [
         name
         for name in names
@@ -229,6 +229,10 @@ def _copy_files(
             path = source.path(file_ref)
             verify_file(path, file_ref)
             atomic_write(target.path(file_ref), map_file(path, file_ref.bytes).data)
-    if source.thumbnails.is_dir():
-        shutil.copytree(source.thumbnails, target.thumbnails, ignore=_ignore_unfinished)
+    for folder, copied_folder in (
+        (source.thumbnails, target.thumbnails),
+        (source.originals, target.originals),
+    ):
+        if folder.is_dir():
+            shutil.copytree(folder, copied_folder, ignore=_ignore_unfinished)
     return len(stamps), pictures

@@ -29,8 +29,8 @@ from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 _INDEX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CATALOG = "catalog.sqlite"
 _SEGMENTS, _VECTOR_INDEXES = "segments", "ann"
-_THUMBNAILS = "thumbnails"
-_FOLDERS = (_SEGMENTS, _VECTOR_INDEXES, _THUMBNAILS, "damaged", "rebuilding")
+_THUMBNAILS, _ORIGINALS = "thumbnails", "originals"
+_FOLDERS = (_SEGMENTS, _VECTOR_INDEXES, _THUMBNAILS, _ORIGINALS, "damaged", "rebuilding")
 _LOCK = "lock"
 
 SEGMENT_TOKEN_DIGITS = 16
@@ -107,6 +107,11 @@ class IndexLayout:
     def thumbnails(self) -> Path:
         """The folder of the thumbnails of pictures that have no file of their own."""
         return self.folder / _THUMBNAILS
+
+    @property
+    def originals(self) -> Path:
+        """The folder of the originals of records, if they are kept."""
+        return self.folder / _ORIGINALS
 
     @property
     def damaged(self) -> Path:
@@ -255,9 +260,15 @@ def segment_number(path: Path) -> int:
 
 
 def thumbnail_path(thumbnails: Path, digest: bytes) -> Path:
-    """Return the path of the thumbnail of a content, a WebP."""
+    """Return the path of the thumbnail of a content, a JPEG."""
     name = digest.hex()
-    return thumbnails / name[:2] / f"{name}.webp"
+    return thumbnails / name[:2] / f"{name}.jpg"
+
+
+def original_path(originals: Path, digest: bytes) -> Path:
+    """Return the path of the original of a content."""
+    name = digest.hex()
+    return originals / name[:2] / name
 
 
 def format1_copy(catalog: Path) -> Path:

@@ -255,15 +255,15 @@ def test_thumbnails_are_copied_by_a_backup_and_removed_with_their_pictures(layou
         with pytest.raises(GoneError, match="keeps a thumbnail"):
             index.original(hit)
         index.backup(tmp_path / "copy")
-        names = sorted(path.name for path in layout.thumbnails.rglob("*.webp"))
+        names = sorted(path.name for path in layout.thumbnails.rglob("*.jpg"))
         assert len(names) == 2
         index.remove_source("a.zip")
         with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
             archive.writestr("0.png", buffer.getvalue())
         index.add_source(tmp_path / "b.zip")
         index.compact()
-        assert len(list(layout.thumbnails.rglob("*.webp"))) == 1
-    copied = (tmp_path / "copy").rglob("*.webp")
+        assert len(list(layout.thumbnails.rglob("*.jpg"))) == 1
+    copied = (tmp_path / "copy").rglob("*.jpg")
     assert sorted(path.name for path in copied) == names
 
 

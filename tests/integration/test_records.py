@@ -1,0 +1,209 @@
+"""Pictures of a program: added, replaced, updated, deleted and found by ids of its own."""
+
+import io
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mmsearch
+from mmsearch.core.errors import GoneError, InvalidQueryError, UnknownNameError, UsageError
+
+COLOURS = {"red": (200, 20, 30), "green": (20, 160, 40), "blue": (30, 40, 200)}
+
+
+def picture(colour, size=(64, 48)):
+    return Image.new("RGB", size, colour)
+
+
+def png(colour):
+    buffer = io.BytesIO()
+    picture(colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, environment):
+    """Home of an index with three records."""
+    home = tmp_path_factory.mktemp("records")
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
+            patched.setenv(name, environment[name])
+        with mmsearch.open_index(home=home, model="starter") as index:
+            report = index.add(
+                (picture(colour) for colour in COLOURS.values()),
+                ids=(f"sku-{name}" for name in COLOURS),
+                texts=[{"title": f"{name} paint", "keywords": ["paint", name]} for name in COLOURS],
+                metadata=[
+                    {"price": price, "shop": {"city": "Rome"}, "sizes": ["S", str(price)]}
+                    for price in (5, 50, 500)
+                ],
+            )
+        assert report.added == 3
+    return home
+
+
+@pytest.fixture
+def index(filled, tmp_path, environment, monkeypatch):
+    for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
+        monkeypatch.setenv(name, environment[name])
+    shutil.copytree(filled, tmp_path / "home")
+    with mmsearch.open_index(home=tmp_path / "home") as index:
+        yield index
+
+
+def keys(hits):
+    return {hit.key for hit in hits}
+
+
+def test_added_pictures_are_found_with_their_keys_and_metadata(index):
+    assert len(index) == 3
+    assert bool(index)
+    (hit,) = index.search("green paint", k=1)
+    assert (hit.key, hit.metadata["price"]) == ("sku-green", 50)
+    assert hit.metadata["shop"] == {"city": "Rome"}
+    assert {text.text for text in hit.texts} == {"green paint", "paint; green"}
+    assert hit.to_dict()["key"] == "sku-green"
+    (same,) = index.similar(picture(COLOURS["blue"]), k=1)
+    assert same.key == "sku-blue"
+    assert index.thumbnail(same).startswith(b"\xff\xd8")
+    assert [item.key for item in index] == ["sku-red", "sku-green", "sku-blue"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        ({"metadata.price": {"lt": 100}}, {"red", "green"}),
+        ({"metadata.price": {"gte": 50, "lt": 500}}, {"green"}),
+        ({"metadata.price": 5}, {"red"}),
+        ({"metadata.price": [5, 500]}, {"red", "blue"}),
+        ({"metadata.price": "5"}, set()),
+        ({"metadata.price": {"ne": 5}}, {"green", "blue"}),
+        ({"metadata.sizes": {"contains": "50"}}, {"green"}),
+        ({"metadata.nothing": 5}, set()),
+        ({"metadata.price": {"lt": 100}, "where": "metadata.price > 5"}, {"green"}),
+        ({"where": "100 > metadata.price and 's' in metadata.sizes"}, {"red", "green"}),
+        ({"where": "metadata['price'] * 2 == 100"}, {"green"}),
+        ({"where": "metadata.price in (5, 'x')"}, {"red"}),
+        ({"where": "metadata.nothing == None and metadata.price != None"}, set(COLOURS)),
+        ({"where": "not metadata.price < 100"}, {"blue"}),
+    ],
+    ids=repr,
+)
+def test_filters_on_metadata_are_exact(index, filters, names):
+    found = index.search("paint", k=9, filters=filters)
+    assert keys(found) == {f"sku-{name}" for name in names}
+
+
+@pytest.mark.parametrize(
+    "filters", [{"metadata.price": {"near": 3}}, {"metadata.price": None}, {"where": "meta.x == 1"}]
+)
+def test_filters_on_metadata_that_cannot_be_read_are_refused(index, filters):
+    with pytest.raises(InvalidQueryError):
+        index.search("paint", filters=filters)
+
+
+def test_same_ids_replace_pictures_and_same_content_keeps_hit_ids(index):
+    before = {item.key: item.id for item in index}
+    report = index.add(
+        [png(COLOURS["red"]), png((250, 250, 0))],
+        ids=["sku-red", "sku-blue"],
+        texts=["still red", None],
+        metadata=[{"price": 6}, None],
+    )
+    assert (report.added, report.changed + report.unchanged) == (0, 2)
+    after = {item.key: item.id for item in index}
+    assert len(index) == 3
+    assert after["sku-blue"] != before["sku-blue"]
+    assert after["sku-green"] == before["sku-green"]
+    assert index.get("sku-red").metadata == {"price": 6}
+    assert [text.text for text in index.get("sku-red").texts] == ["still red"]
+    # The pixels are the same, but the file is another one.
+    assert index.add([png(COLOURS["red"])], ids=["sku-red"]).unchanged == 1
+
+
+def test_update_changes_texts_or_metadata_only(index):
+    before = index.get("sku-green")
+    index.update("sku-green", metadata={"price": 1})
+    assert index.get("sku-green").texts == before.texts
+    index.update(["sku-green", "sku-red"], texts=["grass", {"title": "rose"}])
+    green = index.get("sku-green")
+    assert (green.id, green.metadata, green.texts[0].text) == (before.id, {"price": 1}, "grass")
+    assert index.search("grass", k=1, mode="text")[0].key == "sku-green"
+    with pytest.raises(UnknownNameError, match="no record 'sku-none'"):
+        index.update(["sku-red", "sku-none"], texts=["a", "b"])
+    assert index.get("sku-red").texts[0].text == "rose"
+
+
+def test_deleted_pictures_are_gone_and_come_back(index):
+    assert index.delete(["sku-red", "sku-none"]) == 1
+    assert "sku-red" not in index
+    assert index.get("sku-red") is None
+    assert (len(index), keys(index.search("paint", k=9))) == (2, {"sku-green", "sku-blue"})
+    index.add([picture(COLOURS["red"])], ids=["sku-red"])
+    assert "sku-red" in index
+    assert index.check().verdict == "sound"
+
+
+def test_all_kinds_of_pictures_are_taken(index, photos, tmp_path):
+    path = next(iter(sorted((photos / "photos").iterdir())))
+    array = np.full((40, 60, 3), 90, np.uint8)
+    report = index.add([path, str(path), path.read_bytes(), array, picture("white")])
+    # Without ids, equal contents are one picture.
+    assert report.added == 3
+    assert len(index) == 6
+    missing = index.add([tmp_path / "missing.jpg", b"no picture"], ids=["a", "b"])
+    assert {Path(str(f.path, "utf-8")).name: bool(f.reason) for f in missing.failed} == {
+        "a": True,
+        "b": True,
+    }
+    assert "a" not in index
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images": b"abc"}, "images must be a list"),
+        ({"images": [b"abc"], "ids": "abc"}, "ids must be a list"),
+        ({"images": [b"abc"], "ids": [1]}, "An id must be a string, got 1"),
+        ({"images": [b"abc"], "ids": [""]}, "An id must have 1 to"),
+        ({"images": [b"a", b"b"], "ids": ["a", "a"]}, "'a' is given twice"),
+        ({"images": [b"a", b"b"], "ids": ["a"]}, "fewer ids"),
+        ({"images": [b"a"], "ids": ["a", "b"]}, "fewer images"),
+        ({"images": [5.5]}, "A picture must be"),
+        ({"images": [b"a"], "texts": [5]}, "The texts of a picture must be"),
+        ({"images": [b"a"], "metadata": [{"a": object()}]}, "JSON does not have"),
+        ({"images": [b"a"], "metadata": [5]}, "The metadata must be a mapping"),
+    ],
+    ids=repr,
+)
+def test_wrong_inputs_are_refused_with_a_sentence(index, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        index.add(**arguments)
+    assert len(index) == 3
+
+
+def test_originals_are_kept_on_request(index):
+    content = png((1, 2, 3))
+    index.add([content], ids=["kept"], keep_originals=True)
+    assert index.read_original("kept") == content
+    with pytest.raises(GoneError, match="keeps no original"):
+        index.read_original("sku-red")
+
+
+def test_eight_threads_search_and_read_while_one_adds(index):
+    def search(_):
+        for _ in range(5):
+            assert "sku-green" in keys(index.search("green paint", k=50))
+            assert index.get("sku-green") is not None
+
+    with ThreadPoolExecutor(8) as pool:
+        searches = [pool.submit(search, number) for number in range(8)]
+        for number in range(2):
+            index.add([picture((number, 9, 9))], ids=[f"new-{number}"])
+            assert f"new-{number}" in index
+        for done in searches:
+            done.result()
