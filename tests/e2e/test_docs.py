@@ -90,6 +90,9 @@ def test_application_guide_examples_run(photo_index, photos, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     shutil.copy(min((photos / "photos").iterdir()), tmp_path / "photos")
+    (tmp_path / "images").mkdir()
+    for number, path in enumerate(sorted((photos / "photos").iterdir())[1:3], start=1):
+        shutil.copy(path, tmp_path / "images" / f"{number}.jpg")
     guide = (ROOT / "docs" / "how-to" / "application.md").read_text(encoding="utf-8")
     examples = re.findall(r"^```python\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
     printed = []
@@ -97,9 +100,12 @@ def test_application_guide_examples_run(photo_index, photos, tmp_path, monkeypat
         with redirect_stdout(io.StringIO()) as output:
             exec(example, {})  # noqa: S102
         printed.append(output.getvalue())
-    searched, asked, threads, requests, coroutine, filtered, updated = printed
+    searched, asked, records, threads, requests, coroutine, filtered, updated = printed
     assert searched.count("\n") == 5
     assert asked == ""
+    found, left = records.splitlines()
+    assert found == "sku-1 90"
+    assert left.startswith("1 True (Text(kind='caption', text='a red car'")
     assert threads.count(".jpg\n") == 3
     assert requests.startswith("a dog ")
     assert coroutine == "3\n"

@@ -39,8 +39,11 @@ WRONG = [
 ]
 
 UNCHECKED = {
+    "ids",
     "image",
+    "images",
     "inputs",
+    "metadata",
     "progress",
     "transport",
     "values",
@@ -118,7 +121,10 @@ def calls(functions):
         pytest.param(function, name, id=f"{function.__qualname__}-{name}")
         for function in functions
         for name, parameter in inspect.signature(function).parameters.items()
-        if name not in ("self", *UNCHECKED) and parameter.kind is not parameter.VAR_KEYWORD
+        if name not in ("self", *UNCHECKED)
+        and parameter.kind is not parameter.VAR_KEYWORD
+        # Those of `Index.add` and `Index.update` are of any kind that tests of records name.
+        and not (name == "texts" and function.__name__ in ("add", "update"))
     ]
 
 
