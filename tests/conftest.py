@@ -109,13 +109,25 @@ def environment(cache, tmp_path_factory):
     }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _isolate_session(environment):
+    """Isolate the fixtures of modules: they run before those of a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        _set_isolated(patch, environment)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _isolate(monkeypatch, environment):
+    _set_isolated(monkeypatch, environment)
+
+
+def _set_isolated(patch, environment):
     for name in list(os.environ):
         if name.startswith("MMSEARCH_"):
-            monkeypatch.delenv(name)
+            patch.delenv(name)
     for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG", "HF_HUB_OFFLINE", "XDG_RUNTIME_DIR"):
-        monkeypatch.setenv(name, environment[name])
+        patch.setenv(name, environment[name])
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -178,13 +179,19 @@ def to_node(hit: Hit, url: str = "") -> ImageNode:
         url: URL of the server.
     """
     hit_fields = hit_metadata(hit, url)
-    metadata = hit_fields | {"texts": "\n".join(hit_fields["texts"])}
+    # LlamaIndex stores metadata only if they are flat.
+    metadata = hit_fields | {
+        "texts": "\n".join(hit_fields["texts"]),
+        "metadata": json.dumps(hit_fields["metadata"], ensure_ascii=False),
+    }
     if hit.links:
         location = {"image_url": hit_fields["original"]}
         uri = link_url(url, hit.links["self"])
-    else:
+    elif hit.path.is_absolute():
         location = {"image_path": _encodable_path(hit.path)}
         uri = hit.path.as_uri()
+    else:
+        location, uri = {}, hit.uri
     excluded_keys = [
         name
         for name, value in metadata.items()

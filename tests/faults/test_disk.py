@@ -82,7 +82,7 @@ def test_index_on_read_only_disk_exits_1_and_queries_still_work(
 
 
 STEP = {"fsync": 1, "write": 1, "pwrite64": 19}
-COUNT = 400
+COUNT = 800
 TOY = """
 import os, sys
 from pathlib import Path

@@ -123,6 +123,18 @@ def test_llama_index_nodes_survive_json_round_trip(described_index):
         assert node_to_metadata_dict(found.node, flat_metadata=True)["document_id"] == "None"
 
 
+def test_llama_index_node_of_added_picture_has_flat_metadata_and_no_path(photos, tmp_path):
+    content = min((photos / "photos").glob("*.jpg")).read_bytes()
+    with mmsearch.open_index(home=tmp_path) as index:
+        index.add([content], ids=["sku-1"], metadata=[{"price": 12.5, "colours": ["red"]}])
+        (found,) = MMSearchRetriever(index).retrieve("a photograph")
+    node = found.node
+    assert (node.image_path, node.metadata["key"]) == (None, "sku-1")
+    assert json.loads(node.metadata["metadata"]) == {"price": 12.5, "colours": ["red"]}
+    assert node_to_metadata_dict(node, flat_metadata=True)
+    assert ImageNode.from_dict(json.loads(json.dumps(node.to_dict()))) == node
+
+
 def test_llama_index_node_of_same_picture_is_equal_for_different_queries(described_index):
     retriever = MMSearchRetriever(described_index, mode="text")
     (mill,), (boat,) = retriever.retrieve("mill"), retriever.retrieve("boat")

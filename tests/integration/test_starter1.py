@@ -39,7 +39,8 @@ def assert_hits_are_as_before(index):
     for query, hits in HITS.items():
         result = ask(index, query)
         assert [hit.path.name for hit in result.hits] == [name for name, _ in hits]
-        assert [hit.score for hit in result.hits] == pytest.approx([s for _, s in hits], abs=1e-3)
+        # A text tower that is faster in int8 on this machine changes scores in the third digit.
+        assert [hit.score for hit in result.hits] == pytest.approx([s for _, s in hits], abs=6e-3)
         (notice,) = [notice for notice in result.notices if notice.code == "older_model"]
         assert "mmsearch reindex --model starter" in notice.text
 
