@@ -15,8 +15,8 @@ from mmsearch.cli.output import (
     check_output_path,
     describe_match,
     excerpt,
+    format_location,
     hit_date,
-    relative_to_cwd,
 )
 from mmsearch.core.display import WEAKER_MATCHES, display_path, divider_position, format_match
 from mmsearch.core.errors import UsageError
@@ -226,12 +226,13 @@ def _render_items(index: Index, result: SearchResult, hits: Sequence[Hit]) -> li
     items = []
     for hit in hits:
         content = index.thumbnail(hit, 2 * THUMBNAIL_PX)
-        name = html.escape(display_path(relative_to_cwd(hit.path)))
+        name = html.escape(format_location(hit.location))
         thumbnail_html = '<span class="none"></span>'
         if content:
             data_uri = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
-            link = html.escape(hit.path.as_uri())
-            thumbnail_html = f'<a href="{link}"><img src="{data_uri}" alt="{name}"></a>'
+            thumbnail_html = f'<img src="{data_uri}" alt="{name}">'
+            if link := _find_link(hit):
+                thumbnail_html = f'<a href="{html.escape(link)}">{thumbnail_html}</a>'
         items.append(
             f"<li>{thumbnail_html}{_render_label(hit, result)}"
             f"<small>{name}<br>{_escape(hit.width)}&times;{_escape(hit.height)}, "
@@ -239,6 +240,13 @@ def _render_items(index: Index, result: SearchResult, hits: Sequence[Hit]) -> li
             "</li>\n"
         )
     return items
+
+
+def _find_link(hit: Hit) -> str:
+    """Return the URI of a file or of a page of the web that shows a picture, or ""."""
+    if not hit.uri or hit.path.is_file():
+        return hit.path.as_uri()
+    return hit.uri if hit.uri.startswith(("https://", "http://")) else ""
 
 
 def _render_label(hit: Hit, result: SearchResult) -> str:

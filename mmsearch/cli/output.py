@@ -265,7 +265,7 @@ def print_hits(result: Mapping[str, Any], *, verbose: bool = False) -> None:
     """
     hits, calibrated = result["hits"], result["calibrated"]
     labels = [format_match(hit["band"], hit["confidence"], calibrated=calibrated) for hit in hits]
-    paths = [display_path(relative_to_cwd(Path(hit["path"]))) for hit in hits]
+    paths = [format_location(hit["path"]) for hit in hits]
     columns: dict[str, list[Any]] = {
         "rank": [hit["rank"] for hit in hits],
         "score": [f"{hit['score']:.4f}" for hit in hits],
@@ -421,9 +421,12 @@ def check_output_path(path: Path, noun: str) -> None:
         raise UsageError(f"There is no folder {path.parent} for {noun}.", "Create it first.")
 
 
-def relative_to_cwd(path: Path) -> Path:
-    """Return a path relative to the working directory if it lies below it."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+def format_location(location: str) -> str:
+    """Return a path relative to the working directory if it lies below it; a URI as it is."""
+    path = Path(location)
+    if "://" in location or not path.is_relative_to(Path.cwd()):
+        return display_path(location)
+    return display_path(path.relative_to(Path.cwd()))
 
 
 def hit_date(taken_at: str | None, modified_at: float) -> str:

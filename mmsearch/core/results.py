@@ -173,6 +173,11 @@ class Item(Picture, _JsonObject):
             **scores,
         ).prefer_existing_file()
 
+    @property
+    def location(self) -> str:
+        """Path of the file, or URI of a picture of another source, for display."""
+        return self.uri or display_path(self.path)
+
     def prefer_existing_file(self) -> Self:
         """Return the item with the path of a file that exists, if one of its copies does.
 

@@ -15,7 +15,6 @@ from mmsearch.api.parsing import parse_mode
 from mmsearch.client import AsyncClient, Client
 from mmsearch.client._requests import as_url
 from mmsearch.core.arguments import check_value, to_filters, to_int
-from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, UsageError
 from mmsearch.core.files import expand_user
 from mmsearch.core.filters import NO_FILTERS
@@ -81,7 +80,7 @@ def hit_metadata(hit: Hit, url: str = "") -> dict[str, Any]:
     """
     metadata = hit.to_dict() | {
         "band": str(hit.band),
-        "path": display_path(hit.path),
+        "path": hit.location,
         "texts": [text.text for text in hit.texts],
         "matched": None if hit.matched is None else hit.matched.text,
     }
@@ -111,7 +110,7 @@ def hit_text(hit: Hit) -> str:
     The result does not depend on the query.
     """
     texts = dict.fromkeys(text.text for text in hit.texts if text.kind in DESCRIPTIVE_TEXT_KINDS)
-    return "\n".join(texts) or display_path(hit.path)
+    return "\n".join(texts) or hit.location
 
 
 def check_source(source: object, filters: object) -> None:

@@ -187,7 +187,7 @@ def to_node(hit: Hit, url: str = "") -> ImageNode:
     if hit.links:
         location = {"image_url": hit_fields["original"]}
         uri = link_url(url, hit.links["self"])
-    elif hit.path.is_absolute():
+    elif not hit.uri or hit.path.is_file():
         location = {"image_path": _encodable_path(hit.path)}
         uri = hit.path.as_uri()
     else:

@@ -119,7 +119,7 @@ class PictureInfo(BaseModel):
         date, dated_by = _date_with_source(item)
         return cls(
             id=item.id,
-            path=display_path(item.path),
+            path=item.location,
             width=item.width,
             height=item.height,
             date=date,

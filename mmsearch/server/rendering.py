@@ -44,7 +44,7 @@ def render_item(index: str, item: Item, root_path: str = "") -> dict[str, Any]:
     """Return a picture or a hit as JSON, with paths for display and with links."""
     url = f"{root_path}/v1/indexes/{index}/pictures/{item.id}"
     return item.to_dict() | {
-        "path": item.uri or display_path(item.path),
+        "path": item.location,
         "copies": [display_path(path) for path in item.copies],
         "links": {"self": url, "original": f"{url}/original", "thumbnail": f"{url}/thumbnail"},
     }

@@ -76,26 +76,26 @@ def test_added_pictures_are_found_with_their_keys_and_metadata(index):
 @pytest.mark.parametrize(
     ("filters", "names"),
     [
-        ({"metadata.price": {"lt": 100}}, {"red", "green"}),
-        ({"metadata.price": {"gte": 50, "lt": 500}}, {"green"}),
-        ({"metadata.price": 5}, {"red"}),
-        ({"metadata.price": [5, 500]}, {"red", "blue"}),
-        ({"metadata.price": "5"}, set()),
-        ({"metadata.price": {"ne": 5}}, {"green", "blue"}),
-        ({"metadata.sizes": {"contains": "50"}}, {"green"}),
-        ({"metadata.nothing": 5}, set()),
-        ({"metadata.price": {"lt": 100}, "where": "metadata.price > 5"}, {"green"}),
-        ({"where": "100 > metadata.price and 's' in metadata.sizes"}, {"red", "green"}),
-        ({"where": "metadata['price'] * 2 == 100"}, {"green"}),
-        ({"where": "metadata.price in (5, 'x')"}, {"red"}),
-        ({"where": "metadata.nothing == None and metadata.price != None"}, set(COLOURS)),
-        ({"where": "not metadata.price < 100"}, {"blue"}),
+        ({"metadata.price": {"lt": 100}}, "red green"),
+        ({"metadata.price": {"gte": 50, "lt": 500}}, "green"),
+        ({"metadata.price": 5}, "red"),
+        ({"metadata.price": [5, 500]}, "red blue"),
+        ({"metadata.price": "5"}, ""),
+        ({"metadata.price": {"ne": 5}}, "green blue"),
+        ({"metadata.sizes": {"contains": "50"}}, "green"),
+        ({"metadata.nothing": 5}, ""),
+        ({"metadata.price": {"lt": 100}, "where": "metadata.price > 5"}, "green"),
+        ({"where": "100 > metadata.price and 's' in metadata.sizes"}, "red green"),
+        ({"where": "metadata['price'] * 2 == 100"}, "green"),
+        ({"where": "metadata.price in (5, 'x')"}, "red"),
+        ({"where": "metadata.nothing == None and metadata.price != None"}, " ".join(COLOURS)),
+        ({"where": "not metadata.price < 100"}, "blue"),
     ],
     ids=repr,
 )
 def test_filters_on_metadata_are_exact(index, filters, names):
     found = index.search("paint", k=9, filters=filters)
-    assert keys(found) == {f"sku-{name}" for name in names}
+    assert keys(found) == {f"sku-{name}" for name in names.split()}
 
 
 @pytest.mark.parametrize(

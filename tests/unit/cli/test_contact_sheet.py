@@ -174,3 +174,22 @@ def test_image_with_notices_is_higher_by_their_lines(picture):
     noted = picture(result(LIKELY, notices=(Notice("spelling", "Did you mean 'gnu'?", "gnu"),)))
     assert noted.height > plain.height
     assert picture(result(match=Band.UNLIKELY)).size[0] > 2 * THUMBNAIL_PX
+
+
+@pytest.mark.parametrize(
+    ("path", "uri", "link"),
+    [
+        ("/photos/1.jpg", "", "file:///photos/1.jpg"),
+        ("https:/shop.example/1.jpg", "https://shop.example/1.jpg", "https://shop.example/1.jpg"),
+        ("sku-1", "sku-1", None),
+        ("/photos/all.tar/1.jpg", "/photos/all.tar/1.jpg", None),
+        ("javascript:alert(1)", "javascript:alert(1)", None),
+    ],
+)
+def test_sheet_html_links_only_files_and_pages(path, uri, link, tmp_path):
+    sheet = tmp_path / "sheet.html"
+    found = replace(hit(1), path=Path(path), uri=uri)
+    write_contact_sheet(sheet, RedPictures(), result(found))
+    text = sheet.read_text(encoding="utf-8")
+    assert re.findall(r'href="([^"]*)"', text) == ([link] if link else [])
+    assert f'alt="{uri or path}"' in text
