@@ -91,7 +91,6 @@ def test_added_pictures_are_found_with_their_keys_and_metadata(index):
         ({"where": "metadata.nothing == None and metadata.price != None"}, " ".join(COLOURS)),
         ({"where": "not metadata.price < 100"}, "blue"),
     ],
-    ids=repr,
 )
 def test_filters_on_metadata_are_exact(index, filters, names):
     found = index.search("paint", k=9, filters=filters)
@@ -178,7 +177,6 @@ def test_all_kinds_of_pictures_are_taken(index, photos, tmp_path):
         ({"images": [b"a"], "metadata": [{"a": object()}]}, "JSON does not have"),
         ({"images": [b"a"], "metadata": [5]}, "The metadata must be a mapping"),
     ],
-    ids=repr,
 )
 def test_wrong_inputs_are_refused_with_a_sentence(index, arguments, message):
     with pytest.raises(UsageError, match=message):
