@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tokenize
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -143,7 +144,8 @@ def map_vectors(path: Path) -> NDArray[np.floating]:
     """
     try:
         vectors: NDArray[np.floating] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    # NumPy tokenizes a header that is not valid, and Python 3.12 and later refuse more of them.
+    except (ValueError, OSError, EOFError, OverflowError, tokenize.TokenError) as error:
         raise SourceError(
             f"{display_path(path)} is not an array of NumPy, or is damaged.", _COPY_HINT
         ) from error

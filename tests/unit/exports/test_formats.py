@@ -1,6 +1,7 @@
 """Every format returns what was written, bit for bit, and refuses what is damaged."""
 
 import importlib.util
+import tokenize
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -153,6 +154,17 @@ def test_export_with_a_changed_byte_is_refused_or_the_same_facts(name, tmp_path)
                 continue
             assert all(isinstance(batch, ExportBatch) for batch in batches)
         path.write_bytes(content)
+
+
+@pytest.mark.parametrize("error", [ValueError, EOFError, OverflowError, tokenize.TokenError])
+def test_npy_header_that_numpy_cannot_read_is_refused(error, tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise error("unterminated string literal")
+
+    write_export(tmp_path / "export", "npy", [make_batch()])
+    monkeypatch.setattr(np, "load", fail)
+    with pytest.raises(SourceError, match="is not an array of NumPy"):
+        read_export(tmp_path / "export")
 
 
 def test_parquet_with_a_changed_vector_is_refused(tmp_path):
