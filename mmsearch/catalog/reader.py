@@ -197,9 +197,9 @@ class SqliteSnapshot:
         return read_ids(
             self._db,
             "SELECT DISTINCT item_id FROM stale_rows JOIN embeddings USING (item_id)"  # noqa: S608
-            f" WHERE stale_rows.segment <= ?1 AND space_id = {_SERVING_ID}"
-            " AND embeddings.segment > ?1 ORDER BY item_id",
-            [covers],
+            f" WHERE stale_rows.segment <= ? AND space_id = {_SERVING_ID}"
+            " AND embeddings.segment > ? ORDER BY item_id",
+            [covers, covers],
         )
 
     @cached_property
@@ -391,9 +391,9 @@ class SqliteReader:
         with self._connections.read_transaction() as db:
             return read_ids(
                 db,
-                "SELECT item_id FROM embeddings WHERE segment = ?1 UNION ALL"
-                " SELECT item_id FROM stale_rows WHERE segment = ?1 ORDER BY item_id",
-                [segment_number],
+                "SELECT item_id FROM embeddings WHERE segment = ? UNION ALL"
+                " SELECT item_id FROM stale_rows WHERE segment = ? ORDER BY item_id",
+                [segment_number, segment_number],
             )
 
     def stale_rows(self) -> dict[int, Ids]:
