@@ -12,9 +12,17 @@ import typer
 
 from mmsearch import api
 from mmsearch.cli import output
-from mmsearch.cli.options import AsJson, Group, Home, IndexName, WaitSeconds, open_index
+from mmsearch.cli.options import (
+    AsJson,
+    Group,
+    Home,
+    IndexName,
+    WaitSeconds,
+    open_index,
+    runs_command,
+)
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import StateError, UsageError
+from mmsearch.core.errors import StateError
 from mmsearch.core.records import SourceRecord, describe_older_model
 from mmsearch.core.reports import format_skipped
 
@@ -234,13 +242,7 @@ def roots(
 
     Example: mmsearch roots
     """
-    if context.invoked_subcommand is not None:
-        if as_json:
-            raise UsageError(
-                f"--json does not apply to 'roots {context.invoked_subcommand}'.", "Leave it out."
-            )
-        # The options of the group are the defaults of its command.
-        context.default_map = {context.invoked_subcommand: {"name": name, "home": home}}
+    if runs_command(context, name, home, as_json=as_json):
         return
     with open_index(name, home) as index:
         index_roots = index.roots()

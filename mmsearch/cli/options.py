@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from mmsearch import api
 from mmsearch.cli.fast_args import options_of
 from mmsearch.cli.output import warn
+from mmsearch.core.errors import UsageError
 from mmsearch.core.settings import DEVICES
 
 
@@ -74,6 +75,23 @@ def check_choice(value: str | None, choices: Sequence[str], option: str) -> str 
             f"must be {', '.join(choices[:-1])} or {choices[-1]}, got {value!r}", param_hint=option
         )
     return value
+
+
+def runs_command(context: typer.Context, name: str, home: Path | None, *, as_json: bool) -> bool:
+    """Return True if a command of a group follows; its defaults are the options of the group.
+
+    Raises:
+        UsageError: ``--json`` stands before the command.
+    """
+    command = context.invoked_subcommand
+    if command is None:
+        return False
+    if as_json:
+        raise UsageError(
+            f"--json does not apply to '{context.info_name} {command}'.", "Leave it out."
+        )
+    context.default_map = {command: {"name": name, "home": home}}
+    return True
 
 
 class Group(TyperGroup):

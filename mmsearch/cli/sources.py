@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from mmsearch.cli import output
-from mmsearch.cli.options import AsJson, Group, Home, IndexName, WaitSeconds, open_index
+from mmsearch.cli.options import (
+    AsJson,
+    Group,
+    Home,
+    IndexName,
+    WaitSeconds,
+    open_index,
+    runs_command,
+)
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import UsageError
 
@@ -31,13 +39,7 @@ def sources(
 
     Example: mmsearch sources
     """
-    if context.invoked_subcommand is not None:
-        if as_json:
-            raise UsageError(
-                f"--json does not apply to 'sources {context.invoked_subcommand}'.", "Leave it out."
-            )
-        # The options of the group are the defaults of its commands.
-        context.default_map = {context.invoked_subcommand: {"name": name, "home": home}}
+    if runs_command(context, name, home, as_json=as_json):
         return
     with open_index(name, home) as index:
         index_sources = index.sources()
