@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import zstandard
 
 from mmsearch.core.settings import Settings
+from mmsearch.core.sources import SourceFailure, SourceItem
 from mmsearch.factories.plugins import make_modalities
 from mmsearch.factories.sources import open_source
 
@@ -43,6 +44,15 @@ class Sample:
 
     def open(self):
         return open_source(self.uri, MODALITIES, **self.choices)
+
+
+def collect_items(source):
+    """Return the items of a source and the reasons of its failures, both by key; close it."""
+    found = [item for part in source.parts() for item in source.items(part)]
+    source.close()
+    items = {item.key: item for item in found if isinstance(item, SourceItem)}
+    failures = {item.key: item.reason for item in found if isinstance(item, SourceFailure)}
+    return items, failures
 
 
 def photo_names(photos):

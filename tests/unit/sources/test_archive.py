@@ -9,8 +9,9 @@ import zipfile
 import pytest
 
 from mmsearch.core.errors import DecodeError, SourceError
-from mmsearch.core.sources import SourceFailure, SourceItem
+from mmsearch.core.sources import SourceFailure
 from mmsearch.sources import _archives, _members, _tar, archive
+from tests.source_samples import collect_items
 
 JPEG = b"\xff\xd8\xff\xe0 a picture"
 
@@ -24,12 +25,7 @@ def build(path, **choices):
 
 
 def read_all(path, **choices):
-    source = build(path, **choices)
-    found = [item for part in source.parts() for item in source.items(part)]
-    source.close()
-    items = {item.key: item for item in found if isinstance(item, SourceItem)}
-    failures = {item.key: item.reason for item in found if isinstance(item, SourceFailure)}
-    return items, failures
+    return collect_items(build(path, **choices))
 
 
 def member(name, content=JPEG, **fields):

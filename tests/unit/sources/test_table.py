@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmsearch.core.errors import DecodeError, SourceError, UsageError
-from mmsearch.core.sources import SourceFailure, SourceItem
+from mmsearch.core.sources import SourceItem
 from mmsearch.sources import table
+from tests.source_samples import collect_items
 
 
 def is_picture(name, head):
@@ -21,12 +22,7 @@ def build(path, **choices):
 
 
 def read_all(path, **choices):
-    source = build(path, **choices)
-    found = [item for part in source.parts() for item in source.items(part)]
-    source.close()
-    items = {item.key: item for item in found if isinstance(item, SourceItem)}
-    failures = {item.key: item.reason for item in found if isinstance(item, SourceFailure)}
-    return items, failures
+    return collect_items(build(path, **choices))
 
 
 @pytest.fixture
