@@ -27,12 +27,19 @@ from mmsearch.core.arguments import (
     to_picture_id,
     to_texts,
 )
-from mmsearch.core.errors import DecodeError, ForbiddenError, GoneError, MMSearchError
+from mmsearch.core.errors import (
+    DecodeError,
+    ForbiddenError,
+    GoneError,
+    MissingExtraError,
+    MMSearchError,
+    SourceError,
+    StorageError,
+)
 from mmsearch.core.query import EncodedQuery, Query, SearchRequest, Term
-from mmsearch.core.records import PictureRecord
-from mmsearch.core.results import HitList, IndexRequest, Item, SearchResult
+from mmsearch.core.records import FOLDER_KIND, PictureRecord
+from mmsearch.core.results import HitList, Item, SearchResult
 from mmsearch.core.types import Vectors
-from mmsearch.factories import catalogs
 
 if TYPE_CHECKING:
     from mmsearch.core.reports import CaptionsReport, IndexReport
@@ -453,14 +460,15 @@ class Index(MaintainedIndex):
         self,
         folder: StrPath,
         *,
-        include: Texts = (),
-        exclude: Texts = (),
-        follow_symlinks: bool = False,
-        hidden: bool = False,
+        include: Texts | None = None,
+        exclude: Texts | None = None,
+        follow_symlinks: bool | None = None,
+        hidden: bool | None = None,
         retry_failed: bool = False,
         allow_empty: bool = False,
         verify: bool = False,
         captions: StrPath | None = None,
+        reset: Texts = (),
         texts: str | None = None,
         unstable_paths: frozenset[bytes] = frozenset(),
         wait_s: float = 0.0,
@@ -471,6 +479,12 @@ class Index(MaintainedIndex):
         Unchanged files are not opened, moved and copied files are not decoded, and deleted files
         are removed from the index. Work is committed every few seconds: after an interruption, the
         next call continues from the last commit.
+
+        The index keeps the choices ``include``, ``exclude``, ``follow_symlinks``, ``hidden`` and
+        ``captions`` with the folder. They hold for later runs and for folders below it, up to one
+        that is given that choice itself; None keeps them. Pictures that they leave out now are
+        removed from the index (`IndexReport.left_out`); their vectors are used again if they come
+        back.
 
         Args:
             folder: Folder to index, including its subfolders.
@@ -485,7 +499,10 @@ class Index(MaintainedIndex):
             captions: A table of captions: .csv, .tsv, .json, .jsonl or .parquet with columns path
                 and caption. A table is identified by its path, and its latest version counts:
                 captions that are no longer in it are removed (`IndexReport.captions_removed`).
-                Captions of other tables are kept. None leaves all captions unchanged.
+                Captions of other tables are kept. Later runs read the table again if it has
+                changed, and look for captions of new pictures in it.
+            reset: Names of choices to set back to the default, such as ``"exclude"``; with
+                ``"captions"``, the tables and their captions are forgotten.
             texts: Sources of the texts that are encoded: ``sidecar``, ``metadata``, ``table`` and
                 ``filename``, joined by commas, or ``none``; default: those of the index.
             unstable_paths: Absolute paths of files that are being written; they are skipped until
@@ -505,36 +522,28 @@ class Index(MaintainedIndex):
             EncoderMismatchError: The index was made with a different encoder.
             ModelUnavailableError: The weights of the encoder are not available.
         """
-        # Searches never need these.
-        from mmsearch.factories.indexing import make_indexer  # noqa: PLC0415
-        from mmsearch.modalities._texts.caption_table import check_caption_table  # noqa: PLC0415
+        from mmsearch.maintenance.folders import FolderRun, add_folder  # noqa: PLC0415 - not searches
 
-        request = IndexRequest(
-            unstable_paths=unstable_paths,
-            folder=resolve_folder(folder),
-            include=to_texts(include),
-            exclude=to_texts(exclude),
-            follow_symlinks=follow_symlinks,
-            hidden=hidden,
+        values = {
+            "include": None if include is None else to_texts(include),
+            "exclude": None if exclude is None else to_texts(exclude),
+            "follow_symlinks": follow_symlinks,
+            "hidden": hidden,
+        }
+        run = FolderRun(
+            resolve_folder(folder),
+            {name: value for name, value in values.items() if value is not None},
+            None if captions is None else Path(os.fsdecode(captions)),
+            to_texts(reset),
             retry_failed=retry_failed,
             allow_empty=allow_empty,
             verify=verify,
-            captions=None if captions is None else Path(os.fsdecode(captions)),
+            unstable_paths=unstable_paths,
         )
-        if request.captions is not None:
-            check_caption_table(request.captions)
-        with (
-            catalogs.open_write(self._layout, wait_s, create=True) as catalog,
-            make_indexer(
-                self._layout,
-                catalog,
-                self._settings.with_flags(texts=texts),
-                self._on_message,
-                texts,
-            ) as indexer,
-            open_progress(progress) as on_progress,
-        ):
-            report = indexer.run(request, on_progress)
+        with open_progress(progress) as on_progress:
+            report = add_folder(
+                self._layout, self._settings, self._on_message, run, texts, wait_s, on_progress
+            )
         if report.captions is not None:
             _log_captions(report.captions)
         return report
@@ -545,6 +554,7 @@ class Index(MaintainedIndex):
         *,
         kind: str | None = None,
         name: str | None = None,
+        reset: Texts = (),
         retry_failed: bool = False,
         wait_s: float = 0.0,
         progress: ProgressOption = False,
@@ -562,11 +572,12 @@ class Index(MaintainedIndex):
                 data set of Hugging Face on disk.
             kind: ``archive``, ``table``, ``remote`` or ``dataset``; default: guessed from the URI.
             name: Name of a new source, for `remove_source` and `refresh`.
+            reset: Names of choices to set back to the default.
             retry_failed: True to retry unchanged items that failed before.
             wait_s: Seconds to wait for another writer.
             progress: See `add_folder`.
-            **choices: Choices of the kind, such as ``url_column`` of a table; default: those of the
-                last run.
+            **choices: Choices of the kind, such as ``url_column`` of a table; each replaces the one
+                of the last run.
 
         Returns:
             A report of the run, with every item that could not be read.
@@ -588,18 +599,72 @@ class Index(MaintainedIndex):
                 kind=kind,
                 name=name,
                 choices=choices,
+                reset=to_texts(reset),
                 retry_failed=retry_failed,
                 wait_s=wait_s,
                 progress=on_progress,
             )
 
+    def refresh(
+        self,
+        names: Texts = (),
+        *,
+        retry_failed: bool = False,
+        verify: bool = False,
+        wait_s: float = 0.0,
+        progress: ProgressOption = False,
+    ) -> dict[str, IndexReport | MMSearchError]:
+        """Bring the index up to date with its sources, with the choices that it keeps.
+
+        Args:
+            names: Names of sources; default: all but pictures that a program added.
+            retry_failed: See `add_folder`.
+            verify: See `add_folder`; for folders.
+            wait_s: See `add_folder`.
+            progress: See `add_folder`.
+
+        Returns:
+            The report of each source by name; the error of one that cannot be read now, whose
+            pictures stay.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            UnknownNameError: There is no source with one of the names.
+            UsageError: There is no source, or a program added its pictures.
+            IndexLockedError: Another process is writing the index.
+        """
+        from mmsearch.maintenance.sources import choose_sources  # noqa: PLC0415 - not searches
+
+        reports: dict[str, IndexReport | MMSearchError] = {}
+        for source in choose_sources(self.sources(), to_texts(names)):
+            try:
+                if source.kind == FOLDER_KIND:
+                    reports[source.name] = self.add_folder(
+                        source.uri,
+                        retry_failed=retry_failed,
+                        verify=verify,
+                        wait_s=wait_s,
+                        progress=progress,
+                    )
+                else:
+                    reports[source.name] = self.add_source(
+                        source.uri,
+                        kind=source.kind,
+                        retry_failed=retry_failed,
+                        wait_s=wait_s,
+                        progress=progress,
+                    )
+            except (SourceError, StorageError, MissingExtraError) as error:
+                reports[source.name] = error
+        return reports
+
     def watch(
         self,
         folder: StrPath,
         *,
-        include: Texts = (),
-        exclude: Texts = (),
-        hidden: bool = False,
+        include: Texts | None = None,
+        exclude: Texts | None = None,
+        hidden: bool | None = None,
         settle_s: float = 2.0,
         poll: bool = False,
         stop: threading.Event | None = None,
@@ -612,7 +677,7 @@ class Index(MaintainedIndex):
 
         Args:
             folder: See `add_folder`.
-            include: See `add_folder`.
+            include: See `add_folder`; the choices hold from the first run on.
             exclude: See `add_folder`.
             hidden: See `add_folder`.
             settle_s: Seconds without a change after which a file is stable.
@@ -627,15 +692,15 @@ class Index(MaintainedIndex):
         """
         from mmsearch.api.watch import watch  # noqa: PLC0415 - nothing else needs watchfiles
 
+        # The index keeps the choices of the first run, and they may be changed during the watch.
+        given: dict[str, Any] = {"include": include, "exclude": exclude, "hidden": hidden}
+
         def run(unstable_paths: frozenset[bytes]) -> IndexReport:
-            return self.add_folder(
-                folder,
-                include=include,
-                exclude=exclude,
-                hidden=hidden,
-                unstable_paths=unstable_paths,
-                wait_s=WRITER_WAIT_S,
+            report = self.add_folder(
+                folder, **given, unstable_paths=unstable_paths, wait_s=WRITER_WAIT_S
             )
+            given.clear()
+            return report
 
         return watch(
             resolve_folder(folder),

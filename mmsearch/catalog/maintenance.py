@@ -19,7 +19,6 @@ from mmsearch.catalog.metadata import merge_changed_metadata
 from mmsearch.catalog.reader import UNFINISHED_REPAIR_KEY
 from mmsearch.catalog.rows import (
     BUILDING,
-    FOLDER_KIND,
     IN_IDS,
     chunks,
     find_contents,
@@ -41,7 +40,7 @@ from mmsearch.catalog.tables import (
 )
 from mmsearch.catalog.texts import clear_stale, insert_texts
 from mmsearch.catalog.writer import SqliteWriter, add_generation, ensure_root
-from mmsearch.core.records import EncodedPicture, SalvageResult, Segment
+from mmsearch.core.records import FOLDER_KIND, EncodedPicture, SalvageResult, Segment
 from mmsearch.core.types import Text, TextSource
 
 BATCH_ROWS = 1000

@@ -20,6 +20,7 @@ import numpy as np
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.core.errors import DamagedFileError, Hint
 from mmsearch.core.records import (
+    FOLDER_KIND,
     AssetRecord,
     BuiltVectorIndex,
     PictureRecord,
@@ -71,9 +72,6 @@ SERVING, BUILDING = "serving", "building"
 
 TEXTS_CHANGED, MUST_DECODE = 1, 2
 """Values of ``embeddings.stale``."""
-
-FOLDER_KIND = "folder"
-"""Value of ``sources.kind`` for a folder of files."""
 
 SPACE_IN = "(SELECT id FROM spaces WHERE state = '{}')"
 """SQL of the id of a space, by its state."""

@@ -142,13 +142,12 @@ def _merge_texts(placed: IndexedFile, captions: Sequence[StoredText]) -> list[St
         placed: The file.
         captions: The stored captions from all tables.
     """
-    table_texts = placed.table
     merged: list[StoredText] = [(text, None) for text in placed.texts]
-    if table_texts is None:
-        tables = list(captions)
-    else:
-        tables = [stored_text for stored_text in captions if _is_kept(stored_text[1], table_texts)]
-        tables += [(text, table_texts.table) for text in table_texts.texts]
+    tables = list(captions)
+    for table_texts in (placed.table, *placed.kept_tables):
+        if table_texts is not None:
+            tables = [stored for stored in tables if _is_kept(stored[1], table_texts)]
+            tables += [(text, table_texts.table) for text in table_texts.texts]
     # The order must not depend on which table was read last.
     merged += sorted(tables, key=lambda stored_text: stored_text[1] or b"")
     return list(dict.fromkeys((_stored_form(text), table) for text, table in merged))

@@ -28,7 +28,6 @@ from mmsearch.catalog.metadata import merge_changed_metadata
 from mmsearch.catalog.reader import SKIPPED_COUNTS_KEY, SqliteReader, skipped_counts_key
 from mmsearch.catalog.rows import (
     BUILDING,
-    FOLDER_KIND,
     MUST_DECODE,
     SERVING,
     SPACE_IN,
@@ -59,7 +58,9 @@ from mmsearch.catalog.tables import (
 from mmsearch.catalog.texts import clear_stale
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import EncoderMismatchError, SourceError, UnknownNameError
+from mmsearch.core.folder_choices import FolderChoices
 from mmsearch.core.records import (
+    FOLDER_KIND,
     BuiltVectorIndex,
     EncodedPicture,
     FolderRecord,
@@ -231,7 +232,7 @@ class SqliteWriter(SqliteReader):
             moved = Root(old.id, name, path)
             has_absorbed = _absorb_roots(connection, moved, roots.values())
             if has_absorbed or moved != old:
-                connection.execute(update(SOURCES).where(SOURCES.c.id == old.id).values(uri=path))
+                _move_choices(connection, old, path)
                 _move_table_paths(connection, old.path, path)
                 add_generation(connection)
         self._record_roots()
@@ -629,6 +630,15 @@ def ensure_root(connection: Connection, path: bytes) -> tuple[Root, bytes]:
     return new_root, b""
 
 
+def _move_choices(connection: Connection, root: Root, path: bytes) -> None:
+    """Set the path of a root, also where its choices name it."""
+    sources = read_sources(as_read_connection(connection))
+    (choices,) = (source.choices for source in sources if source.id == root.id)
+    moved = FolderChoices.from_json(choices).move(root.path, path).to_json()
+    statement = update(SOURCES).where(SOURCES.c.id == root.id)
+    connection.execute(statement.values(uri=path, choices=moved))
+
+
 def _move_table_paths(connection: Connection, old_folder: bytes, new_folder: bytes) -> None:
     """Update the stored paths of the caption tables below a moved root."""
     # b"0" is the byte after b"/": the bounds enclose all paths that start with old_folder + b"/".
@@ -664,13 +674,21 @@ def _absorb_roots(connection: Connection, outer: Root, others: Iterable[Root]) -
     Return True if there was such a root.
     """
     has_absorbed = False
+    choices = {
+        source.id: FolderChoices.from_json(source.choices)
+        for source in read_sources(as_read_connection(connection))
+    }
     for inner in others:
         relative_path = relative_to(outer.path, inner.path)
         if relative_path is None:
             continue
+        choices[outer.id] = choices[outer.id].absorb(relative_path, choices[inner.id])
         _absorb_files(connection, outer, inner, relative_path + b"/")
         connection.execute(delete(SOURCES).where(SOURCES.c.id == inner.id))
         has_absorbed = True
+    if has_absorbed:
+        statement = update(SOURCES).where(SOURCES.c.id == outer.id)
+        connection.execute(statement.values(choices=choices[outer.id].to_json()))
     return has_absorbed
 
 

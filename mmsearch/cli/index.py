@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmsearch import api
-from mmsearch.cli.errors import EXIT_INTERRUPTED, EXIT_SKIPPED
+from mmsearch.cli.errors import EXIT_INTERRUPTED
 from mmsearch.cli.options import (
     AsJson,
+    Captions,
+    Choice,
     Device,
     Exclude,
+    FollowSymlinks,
     Hidden,
     Home,
     Include,
     IndexName,
+    Kind,
+    Reset,
     Verbose,
     WaitSeconds,
     check_device,
 )
-from mmsearch.cli.output import (
-    count_changes,
-    format_counts,
-    human_bytes,
-    print_json,
-    print_line,
-    warn,
-    warn_list,
-)
+from mmsearch.cli.output import warn
 from mmsearch.cli.progress import show_progress
-from mmsearch.core.display import display_path
-from mmsearch.core.errors import UnknownIndexError, UsageError
+from mmsearch.cli.run_output import print_outcomes, raise_exit
+from mmsearch.core.errors import (
+    MissingExtraError,
+    MMSearchError,
+    SourceError,
+    StorageError,
+    UnknownIndexError,
+    UsageError,
+)
 from mmsearch.core.globs import resolve_globs
-from mmsearch.core.reports import format_skipped
 from mmsearch.core.settings import load_settings
 
 if TYPE_CHECKING:
@@ -45,14 +47,15 @@ if TYPE_CHECKING:
 
 
 def index(
-    source: Annotated[
-        str,
+    sources: Annotated[
+        list[str] | None,
         typer.Argument(
-            help="Folder of pictures; or a zip or tar, a table of paths or URLs, a data set, or "
+            help="Folders of pictures; or zips or tars, tables of paths or URLs, data sets, or "
             "what fsspec opens, such as s3://bucket/pictures.",
-            show_default=False,
+            metavar="[SOURCE]...",
+            show_default="all that the index has",
         ),
-    ],
+    ] = None,
     name: IndexName = "default",
     home: Home = None,
     model: Annotated[
@@ -65,10 +68,8 @@ def index(
     device: Device = None,
     include: Include = None,
     exclude: Exclude = None,
-    follow_symlinks: Annotated[
-        bool, typer.Option("--follow-symlinks", help="Follow symbolic links to files and folders.")
-    ] = False,
-    hidden: Hidden = False,
+    follow_symlinks: FollowSymlinks = None,
+    hidden: Hidden = None,
     max_pixels: Annotated[
         int | None,
         typer.Option(
@@ -96,14 +97,8 @@ def index(
             "--verify", help="Read every file, to find changes that kept its size and times."
         ),
     ] = False,
-    captions: Annotated[
-        Path | None,
-        typer.Option(
-            help="Table of captions: .csv, .tsv, .json, .jsonl or .parquet with columns path, "
-            "caption. If given again, it replaces its earlier version.",
-            metavar="FILE",
-        ),
-    ] = None,
+    captions: Captions = None,
+    reset: Reset = None,
     texts: Annotated[
         str | None,
         typer.Option(
@@ -128,44 +123,36 @@ def index(
             show_default="0.3",
         ),
     ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            help="Kind of a source that is not a folder: archive, table, remote or dataset.",
-            show_default="by its name",
-        ),
-    ] = None,
-    choice: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Choice of a source that is not a folder, such as url_column=url; repeatable. The "
-            "index keeps it for later runs.",
-            metavar="NAME=VALUE",
-        ),
-    ] = None,
+    kind: Kind = None,
+    choice: Choice = None,
     wait: WaitSeconds = 0.0,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Index a folder of pictures or another source, or update its index.
+    """Index folders of pictures or other sources, or update an index.
 
-    Unchanged pictures are not read again; interrupted work continues where it stopped.
+    Unchanged pictures are not read again; interrupted work continues where it stopped. The index
+    keeps the choices of each source, such as --exclude, for later runs. Without SOURCE, all sources
+    of the index are updated.
 
     Example: mmsearch index ./photos --exclude 'drafts/'
     """
-    add = _plan(
-        source,
-        kind,
-        choice or (),
-        include=resolve_globs(include or ()),
-        exclude=resolve_globs(exclude or ()),
-        follow_symlinks=follow_symlinks,
-        hidden=hidden,
-        allow_empty=allow_empty,
-        verify=verify,
-        captions=captions,
-        texts=texts,
-    )
+    choices: dict[str, Any] = {
+        "include": None if include is None else resolve_globs(include),
+        "exclude": None if exclude is None else resolve_globs(exclude),
+        "follow_symlinks": follow_symlinks,
+        "hidden": hidden,
+        "allow_empty": allow_empty or None,
+        "captions": captions,
+        "texts": texts,
+    }
+    given = {option: value for option, value in choices.items() if value is not None}
+    runs = [
+        _plan(source, kind, choice or (), reset or (), given, verify=verify)
+        for source in sources or ()
+    ]
+    if not runs:
+        _check_no_choices({**given, "kind": kind, "choice": choice, "reset": reset})
     settings = load_settings().with_flags(
         max_pixels=max_pixels, workers=workers, fusion=fusion, text_weight=text_weight
     )
@@ -181,39 +168,38 @@ def index(
         show_progress() as progress,
     ):
         _check_fusion_unchanged(target, fusion, text_weight)
+        options: dict[str, Any] = {
+            "retry_failed": retry_failed,
+            "wait_s": wait,
+            "progress": progress,
+        }
+        reports: dict[str, IndexReport | MMSearchError] = {}
         try:
-            report = add(target, retry_failed=retry_failed, wait_s=wait, progress=progress)
+            if not runs:
+                _check_has_sources(target)
+                reports = target.refresh(verify=verify, **options)
+            for source, run in zip(sources or (), runs, strict=True):
+                reports[source] = _run(partial(run, target, **options), is_only=len(runs) == 1)
         except KeyboardInterrupt:
             _report_interrupted(target)
             raise typer.Exit(EXIT_INTERRUPTED) from None
         status = target.status()
-    if as_json:
-        print_json({"index": target.name, "pictures": status.pictures, "report": report})
-    else:
-        print_line(_format_summary(report, source, target.name, status.pictures))
-        _print_skipped(report)
-        _suggest_better_model(report, status)
-        if verify:
-            print_line(
-                f"All files were read: {report.unnoticed:,} had changed unnoticed, with the same"
-                " size and time."
-            )
+    print_outcomes(
+        target.name, status, reports, is_only=len(runs) == 1, as_json=as_json, verify=verify
+    )
     if verbose:
         _print_encoder(status)
-    if report.captions is not None:
-        is_useless = report.captions.rows and not report.captions.matched
-        for sentence in report.captions.describe():
-            if is_useless:
-                warn(sentence)
-            elif not as_json:
-                print_line(sentence)
-    _warn_failures(report)
-    if report.failed or report.unreadable_folders or report.unreadable_texts:
-        raise typer.Exit(EXIT_SKIPPED)
+    raise_exit(reports)
 
 
 def _plan(
-    source: str, kind: str | None, choice: Sequence[str], **folder_options: Any
+    source: str,
+    kind: str | None,
+    choice: Sequence[str],
+    reset: Sequence[str],
+    folder_options: Mapping[str, Any],
+    *,
+    verify: bool,
 ) -> Callable[..., IndexReport]:
     """Return the method that indexes a source, with its options; it takes the index first.
 
@@ -226,39 +212,42 @@ def _plan(
                 "--choice does not apply to a folder.",
                 "Leave it out, or name the --kind of the source.",
             )
-        return partial(api.Index.add_folder, folder=source, **folder_options)
-    for name, value in folder_options.items():
+        return partial(
+            api.Index.add_folder, folder=source, reset=reset, verify=verify, **folder_options
+        )
+    for name in (*folder_options, *(["verify"] if verify else [])):
+        raise UsageError(
+            f"--{name.replace('_', '-')} applies to folders only.", "Leave it out for this source."
+        )
+    choices = api.parse_choices(source, kind, choice)
+    return partial(api.Index.add_source, uri=source, kind=kind, reset=reset, **choices)
+
+
+def _run(run: Callable[[], IndexReport], *, is_only: bool) -> IndexReport | MMSearchError:
+    """Return the report of a source, or its error, unless it is the only source."""
+    try:
+        return run()
+    except (SourceError, StorageError, MissingExtraError) as error:
+        if is_only:
+            raise
+        return error
+
+
+def _check_no_choices(given: Mapping[str, Any]) -> None:
+    """Raise an error if there are options that need a source."""
+    for name, value in given.items():
         if value:
             raise UsageError(
-                f"--{name.replace('_', '-')} applies to folders only.",
-                "Leave it out for this source.",
+                f"--{name.replace('_', '-')} needs a SOURCE.",
+                "Name the folder that it is for: mmsearch index FOLDER",
             )
-    choices = api.parse_choices(source, kind, choice)
-    return partial(api.Index.add_source, uri=source, kind=kind, **choices)
 
 
-def _print_encoder(status: IndexStatus) -> None:
-    if status.identity is not None:
-        encoder = status.identity.encoder
-        warn(
-            f"Encoder {encoder.name}, fingerprint {encoder.fingerprint}; generation "
-            f"{status.generation}."
-        )
-
-
-def _suggest_better_model(report: IndexReport, status: IndexStatus) -> None:
-    """Name the command that gets or uses a better model, if `starter` encoded pictures."""
-    if not report.encoded or status.identity is None or status.identity.encoder.name != "starter":
-        return
-    better = api.find_pullable_model()
-    if better.compiled:
-        options = "" if status.name == "default" else f" --index {status.name}"
-        warn(f"Much better search: mmsearch reindex --model {better.name}{options}")
-    else:
-        size = human_bytes(better.download_bytes or 0)
-        warn(
-            "Much better search, also in other languages: mmsearch models pull "
-            f"({size}, {better.licence})"
+def _check_has_sources(target: api.Index) -> None:
+    if not target.exists():
+        raise UsageError(
+            f"There is no index {target.name!r} yet, so there is nothing to update.",
+            "Name a folder of pictures: mmsearch index FOLDER",
         )
 
 
@@ -292,35 +281,10 @@ def _report_interrupted(target: api.Index) -> None:
     )
 
 
-def _print_skipped(report: IndexReport) -> None:
-    skipped = format_skipped(report.skipped)
-    if skipped:
-        print_line(f"{skipped}.")
-    installable = sorted({count.reason for count in report.skipped if count.is_installable})
-    if installable and not any(report.counts().values()):
-        warn(f"From your clone of mmsearch, run: pip {' && pip '.join(installable)}")
-
-
-def _format_summary(report: IndexReport, source: str, name: str, pictures: int) -> str:
-    counts_text = format_counts(count_changes(report))
-    if not counts_text:
-        found = "that can be read " if any(c.is_installable for c in report.skipped) else ""
-        return f"No pictures {found}were found below {display_path(source)}."
-    speed = f" ({report.encoded / report.seconds:.1f} pictures/s)" if report.encoded else ""
-    return (
-        f"{counts_text} in {report.seconds:.1f} s{speed}. "
-        f"Index {name!r} holds {pictures:,} pictures."
-    )
-
-
-def _warn_failures(report: IndexReport) -> None:
-    for label, files in (
-        ("could not be read", report.failed),
-        ("folders could not be listed", report.unreadable_folders),
-        ("text files could not be read", report.unreadable_texts),
-    ):
-        warn_list(
-            f"{len(files):,} {label}:",
-            [f"{display_path(file.path)}: {file.reason}" for file in files],
-            "'mmsearch status --failures' lists all.",
+def _print_encoder(status: IndexStatus) -> None:
+    if status.identity is not None:
+        encoder = status.identity.encoder
+        warn(
+            f"Encoder {encoder.name}, fingerprint {encoder.fingerprint}; generation "
+            f"{status.generation}."
         )

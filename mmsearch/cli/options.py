@@ -41,13 +41,48 @@ WaitSeconds = Annotated[
 ]
 
 Include = Annotated[
-    list[str] | None, typer.Option(help="Index only files that match GLOB.", metavar="GLOB")
+    list[str] | None,
+    typer.Option(help="Index only files that match GLOB; repeatable.", metavar="GLOB"),
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(help="Leave out files and folders that match GLOB.", metavar="GLOB"),
+    typer.Option(help="Leave out files and folders that match GLOB; repeatable.", metavar="GLOB"),
 ]
-Hidden = Annotated[bool, typer.Option("--hidden", help="Index hidden files too.")]
+Hidden = Annotated[bool | None, typer.Option("--hidden", help="Index hidden files too.")]
+FollowSymlinks = Annotated[
+    bool | None,
+    typer.Option("--follow-symlinks", help="Follow symbolic links to files and folders."),
+]
+Captions = Annotated[
+    Path | None,
+    typer.Option(
+        help="Table of captions: .csv, .tsv, .json, .jsonl or .parquet with columns path, "
+        "caption. If given again, it replaces its earlier version.",
+        metavar="FILE",
+    ),
+]
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        help="Kind of a source that is not a folder: archive, table, remote or dataset.",
+        show_default="by its name",
+    ),
+]
+Choice = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Choice of a source that is not a folder, such as url_column=url; repeatable.",
+        metavar="NAME=VALUE",
+    ),
+]
+Reset = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Set a kept choice back to its default: include, exclude, hidden, follow_symlinks, "
+        "captions, or one of --choice; repeatable.",
+        metavar="NAME",
+    ),
+]
 
 
 def open_index(

@@ -71,6 +71,7 @@ def count_changes(report: IndexReport) -> dict[str, int]:
     """Return the counts of an indexing run, by label."""
     captions = "caption removed" if report.captions_removed == 1 else "captions removed"
     labels = {
+        "left_out": "left out",
         "failed": "unreadable",
         "still_failed": "unreadable as before",
         "retold": "with updated texts",

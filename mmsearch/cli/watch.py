@@ -37,7 +37,7 @@ def watch(
     device: Device = None,
     include: Include = None,
     exclude: Exclude = None,
-    hidden: Hidden = False,
+    hidden: Hidden = None,
     settle: Annotated[
         float,
         typer.Option(
@@ -62,8 +62,8 @@ def watch(
             is_first, shown_skipped = True, ""
             for report in index.watch(
                 folder,
-                include=resolve_globs(include or ()),
-                exclude=resolve_globs(exclude or ()),
+                include=None if include is None else resolve_globs(include),
+                exclude=None if exclude is None else resolve_globs(exclude),
                 hidden=hidden,
                 settle_s=settle,
                 poll=poll,

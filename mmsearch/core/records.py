@@ -55,6 +55,9 @@ class Root:
     path: bytes
 
 
+FOLDER_KIND = "folder"
+"""Kind of the source that is a folder of files."""
+
 RECORDS_KIND = "records"
 """Kind of the source of pictures that a program added."""
 
@@ -270,6 +273,7 @@ class IndexedFile:
         texts: Texts from its sidecars and its name.
         texts_key: See `FileRecord`.
         table: New texts from caption tables; None keeps the existing ones.
+        kept_tables: New texts from further tables.
         moved_from: Its former path, whose caption table texts it takes over.
         overrides: See `CollectedTexts`.
         fallbacks: See `CollectedTexts`.
@@ -289,6 +293,7 @@ class IndexedFile:
     part: bytes | None = None
     stamp: bytes | None = None
     metadata: Mapping[str, Any] | None = field(default=None, hash=False)
+    kept_tables: Sequence[CaptionTableTexts] = ()
 
 
 @dataclass(frozen=True)

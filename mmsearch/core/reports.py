@@ -169,6 +169,7 @@ class IndexReport:
         moved: Files with known content at a new path, whose old path is gone; not decoded.
         copied: Files with known content at an additional path; not decoded.
         gone: Paths that no longer exist.
+        left_out: Paths that were indexed and that the choices of the folder leave out now.
         failed: Files that could not be read in this run.
         still_failed: Files that failed before and have not changed.
         unreadable_folders: Folders that could not be listed; no file below them was dropped.
@@ -200,6 +201,7 @@ class IndexReport:
     skipped: tuple[SkippedCount, ...] = ()
     unnoticed: int = 0
     captions: CaptionsReport | None = None
+    left_out: int = 0
 
     def counts(self) -> dict[str, int]:
         """Return the number of files by outcome, without the lists of the failed ones."""
@@ -209,6 +211,7 @@ class IndexReport:
             "moved": self.moved,
             "copied": self.copied,
             "gone": self.gone,
+            "left_out": self.left_out,
             "unchanged": self.unchanged,
             "failed": len(self.failed),
             "still_failed": self.still_failed,

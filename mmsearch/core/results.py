@@ -14,6 +14,7 @@ from mmsearch.core.query import Band, MatchedText, Mode
 from mmsearch.core.types import Picture, Text
 
 if TYPE_CHECKING:
+    from mmsearch.core.folder_choices import WalkOptions
     from mmsearch.core.records import (
         BuiltVectorIndex,
         FailedFile,
@@ -73,6 +74,11 @@ class IndexRequest:
         allow_empty: Accept a folder that had pictures before and has none now.
         verify: Read every file, even if its size and times have not changed.
         captions: Path of a caption table.
+        forget_captions: Remove the captions of the table instead of reading it.
+        kept_captions: Paths of further caption tables and the absolute folders that they were given
+            for; new files get captions of them.
+        options: Options of the walk by folder, relative to the folder of the request, in place of
+            the four above; see `mmsearch.modalities._folder.walk`.
         unstable_paths: Absolute paths of files that are still being written; the run ignores them.
     """
 
@@ -85,6 +91,9 @@ class IndexRequest:
     allow_empty: bool = False
     verify: bool = False
     captions: Path | None = None
+    forget_captions: bool = False
+    kept_captions: tuple[tuple[Path, bytes], ...] = ()
+    options: Mapping[bytes, WalkOptions] = field(default_factory=dict, hash=False)
     unstable_paths: frozenset[bytes] = frozenset()
 
 

@@ -7,13 +7,14 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import mmsearch
 from mmsearch.core.catalog import CatalogReader, CatalogWriter
 from mmsearch.core.errors import EncoderMismatchError, StateError
 from mmsearch.core.gpu_memory import gpu_memory_bytes
-from mmsearch.core.protocols import Encoder, Executor, Fusion, Modality, Walk
+from mmsearch.core.protocols import CaptionTable, Encoder, Executor, Fusion, Modality, Walk
 from mmsearch.core.records import describe_older_model
 from mmsearch.core.results import IndexRequest
 from mmsearch.core.settings import Settings
@@ -252,6 +253,7 @@ def walk_request(
         exclude=request.exclude,
         follow_symlinks=request.follow_symlinks,
         hidden=request.hidden,
+        options=request.options,
         recall=recall,
     )
 
@@ -262,10 +264,21 @@ def make_text_collector(request: IndexRequest, sources: tuple[TextSource, ...]) 
     Raises:
         SourceError: The caption table cannot be read.
     """
-    captions = None
+    captions: CaptionTable | None = None
     if request.captions is not None:
         # Few runs have a table.
-        from mmsearch.modalities._texts.caption_table import read_captions  # noqa: PLC0415
+        from mmsearch.modalities._texts import caption_matching  # noqa: PLC0415
 
-        captions = read_captions(request.captions, request.folder)
-    return TextCollector(sources, _texts.collect_texts, captions)
+        if request.forget_captions:
+            path = os.fsencode(request.captions)
+            captions = caption_matching.CaptionTable(path, request.folder)
+        else:
+            captions = _read_captions(request.captions, request.folder)
+    kept = [partial(_read_captions, *table) for table in request.kept_captions]
+    return TextCollector(sources, _texts.collect_texts, captions, kept)
+
+
+def _read_captions(path: Path, folder: bytes) -> CaptionTable:
+    from mmsearch.modalities._texts.caption_table import read_captions  # noqa: PLC0415
+
+    return read_captions(path, folder)

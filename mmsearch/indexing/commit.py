@@ -126,6 +126,7 @@ class RunStats:
         outcomes: Number of files by outcome, without files that failed in this run.
         failed: Files that could not be read, in the order in which they failed.
         gone: Number of files that no longer exist.
+        left_out: Number of files that the choices of the folder leave out now.
         encoded: Number of contents encoded and committed in this run.
         uncommitted: Number of contents encoded but not yet committed.
         total: Number of files to process; None until it is known.
@@ -139,6 +140,7 @@ class RunStats:
         self.outcomes: Counter[FileOutcome] = Counter()
         self.failed: list[FailedFile] = []
         self.gone = 0
+        self.left_out = 0
         self.captions_removed = 0
         self.skipped: tuple[SkippedCount, ...] = ()
         self.unnoticed = 0
@@ -163,6 +165,7 @@ class RunStats:
         counts = {outcome.value: self.outcomes[outcome] for outcome in FileOutcome}
         return counts | {
             "gone": self.gone,
+            "left_out": self.left_out,
             "failed": len(self.failed),
             "encoded": self.encoded,
             "captions_removed": self.captions_removed,
@@ -177,6 +180,7 @@ class RunStats:
             moved=self.outcomes[FileOutcome.MOVED],
             copied=self.outcomes[FileOutcome.COPIED],
             gone=self.gone,
+            left_out=self.left_out,
             failed=tuple(self.failed),
             still_failed=self.outcomes[FileOutcome.STILL_FAILED],
             unreadable_folders=self.unreadable_folders,

@@ -90,13 +90,17 @@ class Indexer:
     hash_executor: Executor
 
     def run(
-        self, request: IndexRequest, progress: Callable[[Progress], None] = lambda state: None
+        self,
+        request: IndexRequest,
+        progress: Callable[[Progress], None] = lambda state: None,
+        before_changes: Callable[[], None] = lambda: None,
     ) -> IndexReport:
         """Index new and changed files below a folder, and remove deleted ones.
 
         Args:
             request: The folder and how to walk it.
             progress: Called often, from several threads.
+            before_changes: Called once the folder has been listed, before files are written.
 
         Returns:
             The report of the run.
@@ -119,6 +123,7 @@ class Indexer:
             texts=texts,
             progress=progress,
             before_encoding=background_build.start,
+            before_changes=before_changes,
         )
         report = self._execute(
             run,

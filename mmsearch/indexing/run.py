@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import Hint, MMSearchError, SourceError, StorageError
 from mmsearch.core.files import hash_source_file, os_error_reason
-from mmsearch.core.protocols import Executor, Walk
+from mmsearch.core.folder_choices import is_below
+from mmsearch.core.protocols import CaptionTable, Executor, Walk
 from mmsearch.core.records import (
+    CaptionTableTexts,
     CollectedTexts,
     FailedFile,
     IndexedFile,
@@ -25,9 +28,9 @@ from mmsearch.indexing.commit import CommitBatcher, RunStats, ShardSizer
 from mmsearch.indexing.diff import ContentResolver, FileOutcome, FileStatus
 from mmsearch.indexing.encode import DecodeTask, EncodedShard, EncodeTask, Shard, ShardEncoder
 from mmsearch.indexing.scan import FolderScan
-from mmsearch.indexing.texts import TextCollector
+from mmsearch.indexing.texts import TextCollector, relative_to_folder
 from mmsearch.modalities._contents import Recall
-from mmsearch.modalities._other_files import count_skipped
+from mmsearch.modalities._other_files import count_skipped, is_left_out
 
 NO_DIGEST = b""
 """Digest of a file whose content could not be read; every run tries it again."""
@@ -49,6 +52,7 @@ class IndexRun:
         progress: Receives the state of the run, from several threads.
         before_encoding: Called before each shard is encoded. At the first call nothing else uses
             the encoder.
+        before_changes: Called once before anything is written about files.
 
     Attributes:
         stats: Counts of the run so far.
@@ -66,8 +70,10 @@ class IndexRun:
         texts: TextCollector,
         progress: Callable[[Progress], None],
         before_encoding: Callable[[], None] = lambda: None,
+        before_changes: Callable[[], None] = lambda: None,
     ) -> None:
         self._before_encoding = before_encoding
+        self._before_changes = before_changes
         self._request = request
         self._catalog = catalog
         self._hash_executor = hash_executor
@@ -88,6 +94,7 @@ class IndexRun:
         # Files whose content is being encoded, by digest; the first file of each list is decoded.
         self._pending: dict[bytes, list[tuple[IndexedFile, FileOutcome]]] = {}
         self._failure_by_digest: dict[bytes, str] = {}
+        self._kept_tables: list[tuple[bytes, CaptionTable]] = []
         # Digests committed since the last `find_item_ids`.
         self._newly_encoded: set[bytes] = set()
         self._shards = ShardSizer()
@@ -105,14 +112,20 @@ class IndexRun:
         """
         comparison = self._scan.compare(self._walk)
         self.stats.unreadable_folders = tuple(self._walk.unreadable)
-        gone = {path: file for path, file in comparison.missing.items() if self._is_gone(path)}
+        left_out = frozenset(filter(self._is_left_out, comparison.missing))
+        gone = {
+            path: file
+            for path, file in comparison.missing.items()
+            if path in left_out or self._is_gone(path)
+        }
         unchanged = comparison.count(FileStatus.UNCHANGED) + self._scan.pictures
         still_failed = comparison.count(FileStatus.STILL_FAILED) + self._scan.failed
         num_texts_changed = comparison.count(FileStatus.TEXTS_CHANGED)
         num_seen = (
             unchanged + still_failed + num_texts_changed + comparison.count(FileStatus.NEEDS_READ)
         )
-        self._check_not_emptied(num_seen, len(gone))
+        self._check_not_emptied(num_seen, len(gone), len(left_out))
+        self._before_changes()
         self._scan.save_skipped(keep_missing=bool(self._walk.unreadable))
         self._scan.save_ctimes()
         self.stats.skipped = self._scan.count_skipped()
@@ -121,6 +134,8 @@ class IndexRun:
         self.stats.total = num_seen
         self._progress(self.stats.progress("encode"))
         resolver = ContentResolver(self._scan.records, gone, self._request.retry_failed)
+        if comparison.count(FileStatus.NEEDS_READ):
+            self._load_kept_tables(gone)
         if num_texts_changed:
             self._refresh_texts(self._scan.select(FileStatus.TEXTS_CHANGED))
         stream = self._shard_executor.run(
@@ -132,7 +147,8 @@ class IndexRun:
                 self._resolve_shard(shard, lose_shard(shard, outcome))
             else:
                 self._resolve_shard(shard, outcome)
-        self.stats.gone = len(resolver.gone)
+        self.stats.left_out = sum(path in left_out for path in resolver.gone)
+        self.stats.gone = len(resolver.gone) - self.stats.left_out
         self._batcher.removed.extend(resolver.gone)
         self._batcher.commit()
         self.stats.captions_removed = self._batcher.captions_removed
@@ -152,6 +168,17 @@ class IndexRun:
         self._progress(self.stats.progress("encode"))
 
     # --- comparison with the folder ---
+
+    def _is_left_out(self, path: bytes) -> bool:
+        """Return True if the choices of the folder leave out a file that the walk did not find."""
+        while path:
+            skipped = self._scan.skipped.get(path)
+            if skipped is not None:
+                return is_left_out(skipped.reason)
+            path = path.rpartition(b"/")[0]
+            if relative_to_folder(path, self._subfolder) in self._request.options:
+                break
+        return False
 
     def _is_gone(self, path: bytes) -> bool:
         """Return True if a path certainly is no longer a file, or not a picture of its own.
@@ -175,9 +202,18 @@ class IndexRun:
                 self.stats.failed.append(FailedFile(absolute_path, os_error_reason(error)))
             return False
 
-    def _check_not_emptied(self, num_seen: int, num_gone: int) -> None:
+    def _check_not_emptied(self, num_seen: int, num_gone: int, num_left_out: int) -> None:
         if num_seen == 0 and num_gone and not self._request.allow_empty:
             folder = display_path(self._request.folder)
+            if num_left_out == num_gone:
+                raise SourceError(
+                    f"The choices for {folder} leave out all {num_gone:,} of its indexed pictures.",
+                    Hint(
+                        "Nothing was changed. Check the patterns, or pass {}.",
+                        "allow_empty=True",
+                        "--allow-empty",
+                    ),
+                )
             if self._walk.unreadable:
                 reason = self._walk.unreadable[0].reason
                 raise StorageError(
@@ -205,6 +241,31 @@ class IndexRun:
 
     # --- indexing of the files ---
 
+    def _load_kept_tables(self, gone: Container[bytes]) -> None:
+        """Read the tables of captions that are kept with the folder, for files that are new."""
+        if not self._texts.uses_tables:
+            return
+        for (path, folder), read_table in zip(
+            self._request.kept_captions, self._texts.kept_tables, strict=True
+        ):
+            try:
+                table = read_table()
+            except MMSearchError as error:
+                problem = FailedFile(os.fsencode(path), error.message.rstrip("."))
+                self.stats.add_unreadable_texts([problem])
+                continue
+            subfolder = folder[len(self._root.path) :].lstrip(b"/")
+            table.match(partial(self._scan.iter_known_paths, subfolder, gone))
+            self._kept_tables.append((subfolder, table))
+
+    def _find_captions(self, file: ScannedFile) -> Iterator[CaptionTableTexts]:
+        """Yield the captions of a file in the tables that are kept with the folder."""
+        for subfolder, table in self._kept_tables:
+            if is_below(subfolder, file.path):
+                captions = table.captions.get(relative_to_folder(file.path, subfolder))
+                if captions is not None:
+                    yield CaptionTableTexts(table.path, captions)
+
     def _refresh_texts(self, files: Iterator[ScannedFile]) -> None:
         """Read the texts of unchanged files again."""
         for file, texts in self._hash_executor.run(lambda: self._collect_texts, files):
@@ -228,10 +289,13 @@ class IndexRun:
                     self._record_unread(file, resolver, result.reason)
                     continue
                 indexed = self._make_indexed_file(file, *result)
+                if self._kept_tables:
+                    indexed = replace(indexed, kept_tables=tuple(self._find_captions(file)))
                 has_vector = indexed.digest in encoded or indexed.digest in self._newly_encoded
                 if self._resolve_known(indexed, resolver, has_vector=has_vector):
                     source = DecodeTask(self._absolute_path(file.path), file.size, file.mtime_ns)
-                    texts = (*indexed.texts, *(indexed.table.texts if indexed.table else ()))
+                    tables = filter(None, (indexed.table, *indexed.kept_tables))
+                    texts = (*indexed.texts, *(text for table in tables for text in table.texts))
                     contents.append(EncodeTask(indexed.digest, source, texts))
                 if len(contents) >= self._shards.size:
                     yield self._make_shard(contents)

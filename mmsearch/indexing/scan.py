@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
 
 from mmsearch.core.catalog import CatalogWriter
+from mmsearch.core.folder_choices import is_below
 from mmsearch.core.protocols import Walk
 from mmsearch.core.records import (
     MTIME_GRANULARITY_NS,
@@ -27,7 +28,7 @@ from mmsearch.core.records import (
 from mmsearch.core.reports import SkippedCount
 from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.indexing.diff import Comparison, FileStatus, compare
-from mmsearch.indexing.texts import TextCollector
+from mmsearch.indexing.texts import TextCollector, relative_to_folder
 from mmsearch.modalities._other_files import count_skipped
 
 PROGRESS_INTERVAL_FILES = 1000
@@ -93,9 +94,6 @@ class FolderScan:
     def compare(self, walk: Walk) -> Comparison:
         """Compare the files of a walk with the catalog, without those of skipped folders."""
         config_key = self._texts.config_key
-        if self._request.include or self._request.exclude:
-            # The patterns apply to paths relative to the folder of the request.
-            config_key += self._subfolder
         count, last_reported = 0, -PROGRESS_INTERVAL_FILES
         for folder in walk:
             if count >= last_reported + PROGRESS_INTERVAL_FILES:
@@ -239,6 +237,21 @@ class FolderScan:
                 yield replace(file, path=prefix + file.path, sidecars=sidecars)
             else:
                 yield file
+
+    def iter_known_paths(self, subfolder: bytes, gone: Container[bytes]) -> Iterator[bytes]:
+        """Yield the paths of all files of the root in a folder of it, relative to that folder.
+
+        Args:
+            subfolder: The folder, relative to the root.
+            gone: Paths of files that no longer exist.
+        """
+        known = self._catalog.list_files_under(self._root.id, subfolder)
+        for path in known:
+            if path not in gone:
+                yield relative_to_folder(path, subfolder)
+        for file in self._iter_files():
+            if file.path not in known and is_below(subfolder, file.path):
+                yield relative_to_folder(file.path, subfolder)
 
     def _iter_skipped(self) -> Iterator[SkippedFile]:
         """Yield the files that are not read, except the table of captions of this run."""

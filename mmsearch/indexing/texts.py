@@ -102,6 +102,8 @@ class TextCollector:
         sources: Sources of the texts that are encoded.
         read_file_texts: Reads the texts around a file, given its root folder and the file.
         captions: The caption table of this run, if there is one.
+        kept_tables: Functions that read the other tables of captions that are kept with the folder,
+            for new files.
         captioned_paths: Paths, relative to their root, of the files for which captions of that
             table are stored already.
     """
@@ -109,11 +111,17 @@ class TextCollector:
     sources: Sequence[TextSource]
     read_file_texts: Callable[[bytes, ScannedFile], CollectedTexts]
     captions: CaptionTable | None = None
+    kept_tables: Sequence[Callable[[], CaptionTable]] = ()
     captioned_paths: frozenset[bytes] = frozenset()
     _searched_sources: frozenset[TextSource] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_searched_sources", full_text_sources(self.sources))
+
+    @property
+    def uses_tables(self) -> bool:
+        """True if the captions of tables are stored."""
+        return TextSource.TABLE in self._searched_sources
 
     @property
     def config_key(self) -> bytes:
@@ -137,11 +145,11 @@ class TextCollector:
             file: The file, with its path relative to its root.
             subfolder: The indexed folder, relative to the same root.
         """
-        if TextSource.TABLE not in self._searched_sources:
+        if not self.uses_tables:
             return CaptionTableTexts(None)
         if self.captions is None:
             return None
-        captions = self.captions.captions.get(self._relative_to_folder(file.path, subfolder), ())
+        captions = self.captions.captions.get(relative_to_folder(file.path, subfolder), ())
         return CaptionTableTexts(self.captions.path, captions)
 
     def key(self, file: ScannedFile) -> bytes:
@@ -167,9 +175,10 @@ class TextCollector:
         """
         if self.captions is None:
             return self.key(file)
-        in_table = self._relative_to_folder(file.path, subfolder) in self.captions.captions
+        in_table = relative_to_folder(file.path, subfolder) in self.captions.captions
         return b"" if in_table or file.path in self.captioned_paths else self.key(file)
 
-    @staticmethod
-    def _relative_to_folder(path: bytes, subfolder: bytes) -> bytes:
-        return path[len(subfolder) + 1 :] if subfolder else path
+
+def relative_to_folder(path: bytes, subfolder: bytes) -> bytes:
+    """Return a path relative to a subfolder, given both relative to the same root."""
+    return path[len(subfolder) + 1 :] if subfolder else path

@@ -28,7 +28,7 @@ from mmsearch.core.files import create_folder
 from mmsearch.core.protocols import Fusion
 from mmsearch.core.records import FailedFile, Identity, SalvageResult, Segment
 from mmsearch.core.reports import Finding, RepairReport, Severity
-from mmsearch.core.results import IndexRequest, Progress
+from mmsearch.core.results import Progress
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import EncoderSpec, FusionSpec
 from mmsearch.factories import catalogs
@@ -47,6 +47,7 @@ from mmsearch.maintenance.check import (
     check_segments,
     check_sources,
 )
+from mmsearch.maintenance.folders import FolderRun, run_folder
 from mmsearch.storage.atomic import TEMPORARY_SUFFIX, verify_file
 from mmsearch.storage.layout import IndexLayout, remove_folder, segment_number
 from mmsearch.storage.lock import writer_lock
@@ -273,7 +274,9 @@ class _Repair:
         # The path comes from the index, which may not be trustworthy: show it before it is read.
         self._on_message(f"Scanning {display_path(root)} again. Press Ctrl-C to stop.")
         with make_indexer(self._layout, catalog, self._settings, self._on_message) as indexer:
-            report = indexer.run(IndexRequest(root), self._progress)
+            report = run_folder(
+                catalog, indexer, FolderRun(root, {}), self._on_message, self._progress
+            )
         self.failed += report.failed
         self.repaired.append(
             f"Folder {display_path(root)} has been scanned again; {report.encoded:,} pictures"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from mmsearch.core.catalog import CatalogReader
-from mmsearch.core.errors import UnknownNameError, UsageError
-from mmsearch.core.records import SourceRecord
+from mmsearch.core.errors import Hint, UnknownNameError, UsageError
+from mmsearch.core.folder_choices import check_reset
+from mmsearch.core.records import RECORDS_KIND, SourceRecord
 from mmsearch.core.reports import IndexReport
 from mmsearch.core.results import Progress
 from mmsearch.core.settings import Settings
@@ -21,6 +22,7 @@ from mmsearch.factories.plugins import make_modalities
 from mmsearch.factories.sources import (
     choices_to_json,
     guess_kind,
+    list_choices,
     open_source,
 )
 from mmsearch.storage.layout import IndexLayout
@@ -40,15 +42,17 @@ def add_source(
     retry_failed: bool,
     wait_s: float,
     progress: Callable[[Progress], None],
+    reset: Sequence[str] = (),
 ) -> IndexReport:
     """Index a source. See `mmsearch.api.index.Index.add_source`."""
     place = normalize_uri(uri)
     _reject_password(place)
     known = _find_by_uri(layout, place)
-    if known is not None:
-        kind = kind or known.kind
-        choices = choices or known.choices
-    kind = kind or guess_kind(place)
+    kind = kind or (guess_kind(place) if known is None else known.kind)
+    check_reset(reset, list(list_choices(kind)))
+    if known is not None and known.kind == kind:
+        choices = {**known.choices, **choices}
+    choices = {name: value for name, value in choices.items() if name not in reset}
     # A source that cannot be used must not make an index.
     source = open_source(place, make_modalities(settings), kind, **choices)
     try:
@@ -60,6 +64,33 @@ def add_source(
             return indexer.run_source(source, record, retry_failed=retry_failed, progress=progress)
     finally:
         source.close()
+
+
+def choose_sources(known: Sequence[SourceRecord], names: Sequence[str]) -> list[SourceRecord]:
+    """Return the sources with some names; without names, all that a run can refresh.
+
+    Raises:
+        UnknownNameError: There is no source with one of the names.
+        UsageError: There is no source, or a program added its pictures.
+    """
+    if not names:
+        refreshed = [source for source in known if source.kind != RECORDS_KIND]
+        if not refreshed:
+            raise UsageError(
+                "The index has no source to refresh.",
+                Hint(
+                    "Index a folder first: {}", "index.add_folder(FOLDER)", "mmsearch index FOLDER"
+                ),
+            )
+        return refreshed
+    chosen = [_find_by_name(known, name) for name in names]
+    for source in chosen:
+        if source.kind == RECORDS_KIND:
+            raise UsageError(
+                f"{source.name!r} are pictures that a program added.",
+                "Add them again with Index.add.",
+            )
+    return chosen
 
 
 def remove_source(layout: IndexLayout, name: str, wait_s: float) -> int:
@@ -74,7 +105,10 @@ def find_source(catalog: CatalogReader, name: str) -> SourceRecord:
     Raises:
         UnknownNameError: There is no such source.
     """
-    sources = catalog.sources()
+    return _find_by_name(catalog.sources(), name)
+
+
+def _find_by_name(sources: Sequence[SourceRecord], name: str) -> SourceRecord:
     for source in sources:
         if source.name == name:
             return source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from mmsearch.core.files import (
     os_error_reason,
     special_file_kind,
 )
+from mmsearch.core.folder_choices import WalkOptions, is_hidden_folder
 from mmsearch.core.globs import GlobError, Globs
 from mmsearch.core.protocols import Modality
 from mmsearch.core.records import FailedFile, ScannedFile, ScannedFolder, Sidecar, SkippedFile
@@ -36,20 +37,7 @@ from mmsearch.modalities._other_files import (
     replaces_picture,
 )
 
-SYSTEM_FOLDERS = frozenset(
-    {
-        b"@eadir",
-        b"#recycle",
-        b"__macosx",
-        b"$recycle.bin",
-        b"system volume information",
-        b"lost+found",
-    }
-)
-"""Lower-case names of folders that are skipped like hidden ones."""
-
-
-WALK_VERSION = 1
+WALK_VERSION = 2
 """Version of the walk; raised when it finds other files, so that folders are examined again."""
 
 _INDEX_FILE = b"catalog.sqlite"
@@ -64,6 +52,7 @@ def walk(
     exclude: Sequence[str] = (),
     follow_symlinks: bool = False,
     hidden: bool = False,
+    options: Mapping[bytes, WalkOptions] | None = None,
     recall: Recall = lambda path, size, mtime_ns: None,
 ) -> FolderWalk:
     """List the files of a folder and of all folders below it.
@@ -78,6 +67,8 @@ def walk(
         follow_symlinks: Follow symbolic links to files and folders; each real folder is visited
             once.
         hidden: Include names that begin with a dot, and system folders.
+        options: Options of folders by relative path, in place of the four above; each holds for all
+            folders below up to one with its own options. Such a folder is always visited.
         recall: Returns what an earlier walk found, so that files are not opened again.
 
     Returns:
@@ -86,14 +77,69 @@ def walk(
     Raises:
         UsageError: A pattern is invalid.
     """
-    return FolderWalk(folder, modalities, include, exclude, follow_symlinks, hidden, recall)
+    own = WalkOptions(
+        tuple(include),
+        tuple(exclude),
+        follow_symlinks,
+        hidden,
+        include_base=folder,
+        exclude_base=folder,
+    )
+    return FolderWalk(folder, modalities, {b"": own, **(options or {})}, recall)
 
 
-def _compile_globs(patterns: Sequence[str], folder: bytes) -> Globs | None:
-    try:
-        return Globs(patterns, folder) if patterns else None
-    except GlobError as error:
-        raise UsageError(str(error), "Use the pattern syntax of .gitignore.") from error
+class _Rules:
+    """The options of a walk for one folder and those below it.
+
+    Args:
+        options: The options.
+        folder: Absolute path of the start of the walk.
+        key: What else determines the result of a walk.
+    """
+
+    def __init__(self, options: WalkOptions, folder: bytes, key: tuple[object, ...]) -> None:
+        self.follow_symlinks = options.follow_symlinks
+        self.hidden = options.hidden
+        self._include = _Patterns(options.include, options.include_base, folder)
+        self._exclude = _Patterns(options.exclude, options.exclude_base, folder)
+        patterns = (self._include.key, self._exclude.key)
+        self.key = repr((WALK_VERSION, patterns, self.follow_symlinks, self.hidden, *key)).encode()
+
+    def folder_omission(self, name: bytes, relative: bytes) -> str | None:
+        """Return the reason not to visit a folder; None for a folder to visit."""
+        if not self.hidden and is_hidden_folder(name):
+            return HIDDEN_FOLDER if name.startswith(b".") else SYSTEM_FOLDER
+        return EXCLUDED_FOLDER if self._exclude.matches(relative + b"/") else None
+
+    def file_omission(self, name: bytes, relative: bytes) -> str | None:
+        """Return the reason to leave out a file of any kind; None if it has to be examined."""
+        if not self.hidden and name.startswith(b"."):
+            return HIDDEN
+        if self._exclude.matches(relative):
+            return EXCLUDED
+        return EXCLUDED if self._include.key and not self._include.matches(relative) else None
+
+
+class _Patterns:
+    """Patterns that are relative to a folder at, above or below the start of a walk."""
+
+    def __init__(self, patterns: Sequence[str], base: bytes, folder: bytes) -> None:
+        self.key = (tuple(patterns), base) if patterns else ()
+        self._start, self._skipped = "", 0
+        if len(base) < len(folder):
+            self._start = os.fsdecode(folder[len(base) :].lstrip(b"/") + b"/")
+        elif len(base) > len(folder):
+            self._skipped = len(os.fsdecode(base[len(folder) :].lstrip(b"/"))) + 1
+        try:
+            self._globs = Globs(patterns, base) if patterns else None
+        except GlobError as error:
+            raise UsageError(str(error), "Use the pattern syntax of .gitignore.") from error
+
+    def matches(self, relative: bytes) -> bool:
+        """Return True if a path matches that is relative to the start of the walk."""
+        if self._globs is None:
+            return False
+        return self._globs.matches(self._start + os.fsdecode(relative)[self._skipped :])
 
 
 class FolderWalk:
@@ -106,10 +152,7 @@ class FolderWalk:
         self,
         folder: bytes,
         modalities: Sequence[Modality],
-        include: Sequence[str],
-        exclude: Sequence[str],
-        follow_symlinks: bool,
-        hidden: bool,
+        options: Mapping[bytes, WalkOptions],
         recall: Recall,
     ) -> None:
         self.unreadable: list[FailedFile] = []
@@ -123,14 +166,11 @@ class FolderWalk:
             for modality, extra in pairs
             if extra is not None
         ]
-        self._include = _compile_globs(include, folder)
-        self._exclude = _compile_globs(exclude, folder)
-        self._follow_symlinks = follow_symlinks
-        self._hidden = hidden
         self._recall = recall
         kinds = [type(modality).__qualname__ for modality in modalities]
-        options = (tuple(include), tuple(exclude), follow_symlinks, hidden, kinds, extras)
-        self._options_key = repr((WALK_VERSION, *options)).encode()
+        self._rules = {
+            path: _Rules(own, folder, (kinds, extras)) for path, own in sorted(options.items())
+        }
         self._visited: set[tuple[int, int]] = set()
 
     def __iter__(self) -> Iterator[ScannedFolder]:
@@ -144,7 +184,7 @@ class FolderWalk:
                 folders.extend(reversed(listing.folders))
                 yield ScannedFolder(
                     relative,
-                    listing.digest(self._options_key),
+                    listing.digest(self._rules_of(relative).key),
                     len(listing.stats) // STATS,
                     partial(self._iter_files, relative, listing),
                     partial(self._iter_skipped, relative, listing),
@@ -157,7 +197,7 @@ class FolderWalk:
         """
         path = os.path.join(self._folder, relative) if relative else self._folder  # noqa: PTH118
         try:
-            if self._follow_symlinks and not self._mark_visited(path):
+            if self._rules_of(relative).follow_symlinks and not self._mark_visited(path):
                 return None
             with os.scandir(path) as entries, _open_dir_fd(path) as dir_fd:
                 return self._read_entries(entries, dir_fd, relative)
@@ -172,7 +212,8 @@ class FolderWalk:
         stats: list[int] = []
         folders: list[bytes] = []
         omitted: dict[bytes, str] = {}
-        follow_symlinks, stat = self._follow_symlinks, os.stat
+        rules, stat = self._rules_of(relative), os.stat
+        follow_symlinks = rules.follow_symlinks
         for entry in entries:
             name = entry.name
             try:
@@ -187,11 +228,14 @@ class FolderWalk:
                     names.append(name)
                 elif entry.is_dir(follow_symlinks=follow_symlinks):
                     folder = relative + b"/" + name if relative else name
-                    reason = self._folder_omission(name, folder)
+                    reason = None
+                    if folder not in self._rules:
+                        reason = rules.folder_omission(name, folder)
                     if reason is None:
                         folders.append(folder)
                     else:
                         omitted[name] = reason
+                        folders += self._visited_below(folder)
                 else:
                     omitted[name] = _special_reason(entry, follow_symlinks=follow_symlinks)
             except OSError as error:
@@ -231,11 +275,12 @@ class FolderWalk:
     def _examine(self, prefix: bytes, listing: _FolderListing) -> Contents:
         """Return which files of a listing are pictures; unknown files are opened only once."""
         if listing.contents is None:
+            rules = self._rules_of(prefix[:-1])
             listing.contents = FolderExaminer(
                 self._readers,
                 self._missing,
                 lambda name, size, mtime_ns: self._recall(prefix + name, size, mtime_ns),
-                lambda name: self._file_omission(name, prefix + name),
+                lambda name: rules.file_omission(name, prefix + name),
                 os.path.join(self._folder, prefix),  # noqa: PTH118 - bytes paths need os
                 listing.split(),
                 listing.stats,
@@ -251,24 +296,21 @@ class FolderWalk:
         self._visited.add(key)
         return True
 
-    def _folder_omission(self, name: bytes, relative: bytes) -> str | None:
-        """Return the reason not to visit a folder; None for a folder to visit."""
-        if not self._hidden and (name.startswith(b".") or name.lower() in SYSTEM_FOLDERS):
-            return HIDDEN_FOLDER if name.startswith(b".") else SYSTEM_FOLDER
-        if self._exclude is not None and self._exclude.matches(os.fsdecode(relative) + "/"):
-            return EXCLUDED_FOLDER
-        return None
+    def _rules_of(self, relative: bytes) -> _Rules:
+        """Return the options of a folder: its own, or those of the nearest folder above."""
+        if len(self._rules) == 1:
+            return self._rules[b""]
+        while relative not in self._rules:
+            relative = relative.rpartition(b"/")[0]
+        return self._rules[relative]
 
-    def _file_omission(self, name: bytes, relative: bytes) -> str | None:
-        """Return the reason to leave out a file of any kind; None if it has to be examined."""
-        if not self._hidden and name.startswith(b"."):
-            return HIDDEN
-        if self._exclude is None and self._include is None:
-            return None
-        path = os.fsdecode(relative)
-        if self._exclude is not None and self._exclude.matches(path):
-            return EXCLUDED
-        return None if self._include is None or self._include.matches(path) else EXCLUDED
+    def _visited_below(self, omitted: bytes) -> list[bytes]:
+        """Return the existing folders with their own options below one that is not visited."""
+        below = [path for path in self._rules if path.startswith(omitted + b"/")]
+        outermost = [
+            path for path in below if not any(path.startswith(other + b"/") for other in below)
+        ]
+        return [path for path in outermost if os.path.isdir(os.path.join(self._folder, path))]  # noqa: PTH112, PTH118
 
 
 def _special_reason(entry: os.DirEntry[bytes], *, follow_symlinks: bool) -> str:

@@ -73,6 +73,7 @@ _INNER_SUFFIX: Final = re.compile(
 )
 _IOS_ORIGINAL: Final = re.compile(r"\Aimg_o(?=\d)")
 _BACKUP_SUFFIXES: Final = (b"_original", b"~")
+_CHOSEN: Final = frozenset({HIDDEN, EXCLUDED, LINK, HIDDEN_FOLDER, SYSTEM_FOLDER, EXCLUDED_FOLDER})
 _KIND_BY_REASON: Final = {
     HIDDEN: "hidden files",
     EXCLUDED: "excluded files",
@@ -123,6 +124,11 @@ def is_lasting(reason: str) -> bool:
 def replaces_picture(reason: str) -> bool:
     """Return True if a file that is skipped for a reason is certainly no picture of its own."""
     return reason == EMPTY or is_lasting(reason) or _COMPANION.fullmatch(reason) is not None
+
+
+def is_left_out(reason: str) -> bool:
+    """Return True if a file or folder is skipped because of the choices of its folder."""
+    return reason in _CHOSEN
 
 
 def count_skipped(paths_and_reasons: Iterable[tuple[bytes, str]]) -> tuple[SkippedCount, ...]:

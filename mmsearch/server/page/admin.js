@@ -105,7 +105,7 @@ function say(text) {
 function outcome({ state, report, error }) {
   if (state === "failed") return error;
   if (state === "interrupted") return "Stopped. Finished work is kept.";
-  const counts = ["added", "changed", "moved", "copied", "gone", "failed"];
-  const said = counts.filter((name) => report[name]).map((name) => `${report[name]} ${name}`);
+  const counts = ["added", "changed", "moved", "copied", "gone", "left_out", "failed"];
+  const said = counts.filter((name) => report[name]).map((name) => `${report[name]} ${name.replace("_", " ")}`);
   return `Up to date: ${said.join(", ") || "no changes"}.`;
 }

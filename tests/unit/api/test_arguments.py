@@ -17,7 +17,8 @@ from mmsearch.core.arguments import _parse_annotation, check_value
 from mmsearch.core.errors import InvalidQueryError, MMSearchError, SourceError, UsageError
 from mmsearch.core.query import Mode
 from mmsearch.core.results import IndexRequest
-from mmsearch.factories import indexing, search
+from mmsearch.factories import search
+from mmsearch.maintenance import folders
 from mmsearch.storage.layout import IndexLayout
 from tests.toy_index import make_toys, replaced, toy_indexer
 from tests.unit.client.fake_server import URL, FakeServer
@@ -323,15 +324,22 @@ def test_one_text_is_one_pattern(tmp_path):
 
     @contextmanager
     def make_indexer(*_):
-        yield SimpleNamespace(run=lambda request, progress: requests.append(request) or report)
+        def run(request, progress, before_changes):
+            before_changes()
+            requests.append(request.options[b""])
+            return report
+
+        yield SimpleNamespace(run=run)
 
     with (
-        replaced({(indexing, "make_indexer"): make_indexer}),
+        replaced({(folders, "make_indexer"): make_indexer}),
         library.open_index(home=tmp_path / "indexes") as index,
     ):
         index.add_folder(tmp_path, include="*.png", exclude=Path("a"))
         index.add_folder(tmp_path, include=["*.png", "*.jpg"], exclude=None)
-    assert [(request.include, request.exclude) for request in requests] == [
+        index.add_folder(tmp_path, exclude=())
+    assert [(options.include, options.exclude) for options in requests] == [
         (("*.png",), ("a",)),
+        (("*.png", "*.jpg"), ("a",)),
         (("*.png", "*.jpg"), ()),
     ]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmsearch.cli import index
+from mmsearch.cli import run_output
 from mmsearch.core.reports import IndexReport, SkippedCount
 from mmsearch.core.types import ModelInfo
 
@@ -18,26 +18,26 @@ RAW = SkippedCount("CR2", "install '.[raw]'", 9)
 
 
 def test_folder_of_raw_files_alone_says_what_to_install(capsys):
-    assert index._format_summary(report(RAW), "x", "default", 0) == (
+    assert run_output._format_counts(report(RAW), "x") == (
         "No pictures that can be read were found below x."
     )
-    index._print_skipped(report(RAW))
+    run_output._print_skipped(report(RAW))
     printed = capsys.readouterr()
     assert printed.out == "9 not read: 9 CR2 (install '.[raw]').\n"
     assert printed.err == "From your clone of mmsearch, run: pip install '.[raw]'\n"
 
 
 def test_pictures_among_raw_files_are_not_nagged_about(capsys):
-    index._print_skipped(report(RAW, added=1))
+    run_output._print_skipped(report(RAW, added=1))
     printed = capsys.readouterr()
     assert printed.out == "9 not read: 9 CR2 (install '.[raw]').\n"
     assert printed.err == ""
 
 
 def test_folder_without_other_files_prints_nothing_more(capsys):
-    index._print_skipped(report())
+    run_output._print_skipped(report())
     assert capsys.readouterr().out == ""
-    assert index._format_summary(report(), "x", "default", 0) == "No pictures were found below x."
+    assert run_output._format_counts(report(), "x") == "No pictures were found below x."
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def suggest(monkeypatch, capsys):
         status = SimpleNamespace(
             identity=SimpleNamespace(encoder=SimpleNamespace(name=model)), name=name
         )
-        index._suggest_better_model(replace(report(), encoded=encoded), status)
+        run_output._suggest_better_model([replace(report(), encoded=encoded)], status)
         printed = capsys.readouterr()
         assert printed.out == ""
         return printed.err

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmsearch.core.errors import UsageError
+from mmsearch.core.folder_choices import SYSTEM_FOLDERS
 from mmsearch.core.records import FailedFile, ScannedFile
-from mmsearch.modalities._folder import SYSTEM_FOLDERS, walk
+from mmsearch.modalities._folder import walk
 from mmsearch.modalities.image import build
 
 NAMES = st.binary(min_size=1, max_size=12).filter(
