@@ -16,10 +16,12 @@ from mmsearch.core.records import CollectedTexts, ScannedFile, ScannedFolder, Si
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import (
     DEFAULT_SOURCES,
+    WHOLE,
     Calibration,
     DecodedImage,
     EncoderSpec,
     FusionSpec,
+    ItemLocator,
     Picture,
     Text,
 )
@@ -45,6 +47,8 @@ class ToyModality:
     """Reads a file as a picture of noise that its content seeds, unless it begins with bad."""
 
     missing_extra = None
+    kind = "image"
+    max_items = 1
 
     def can_read(self, path):
         return path.endswith(b".toy")
@@ -52,18 +56,59 @@ class ToyModality:
     def recognizes(self, head):
         return head.startswith(b"toy ")
 
+    def items(self, path, edge_px, first_part=0):
+        if first_part == 0:
+            yield self.read(path, edge_px)
+
     def read(self, path, edge_px):
-        with open_source_file(path) as file:
-            try:
-                content = file.read()
-            except OSError as error:
-                raise decode_error_from_os(error) from error
+        content = read_content(path)
         if content.startswith(b"bad"):
             raise DecodeError("it is bad")
         return DecodedImage(Picture(EDGE, EDGE, "TOY"), seeded_pixels(content))
 
-    def thumbnail(self, path, edge_px, file_format="JPEG"):
+    def thumbnail(self, path, edge_px, file_format="JPEG", locator=WHOLE):
         raise DecodeError("there are no thumbnails of toys")
+
+
+@dataclass(frozen=True)
+class ToyFilmModality:
+    """Reads each line of a file as a moment of a second: what seeds its pixels | its caption.
+
+    A line "bad" cannot be read.
+    """
+
+    missing_extra = None
+    kind = "video"
+    max_items = 5000
+
+    def can_read(self, path):
+        return path.endswith(b".film")
+
+    def recognizes(self, head):
+        return head.startswith(b"film\n")
+
+    def items(self, path, edge_px, first_part=0):
+        lines = read_content(path).splitlines()[1:]
+        for part, line in enumerate(lines[first_part:], start=first_part):
+            seed, _, caption = line.partition(b"|")
+            if seed == b"bad":
+                raise DecodeError("a moment is bad")
+            texts = (Text("caption", caption.decode()),) if caption else ()
+            picture = Picture(EDGE, EDGE, "TOY", texts=texts)
+            locator = ItemLocator(part, 1000 * part, 1000 * part + 1000)
+            yield DecodedImage(picture, seeded_pixels(seed), locator)
+
+    def thumbnail(self, path, edge_px, file_format="JPEG", locator=WHOLE):
+        lines = read_content(path).splitlines()[1:]
+        return b"thumbnail of " + lines[locator.part]
+
+
+def read_content(path):
+    with open_source_file(path) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise decode_error_from_os(error) from error
 
 
 @dataclass(frozen=True)
@@ -126,7 +171,7 @@ class ToyWalk:
         for name in sorted(names):
             path = os.path.join(folder, name)
             facts = os.stat(path)
-            if not path.endswith(b".toy"):
+            if not path.endswith((b".toy", b".film")):
                 continue
             relative = os.path.relpath(path, self.folder)
             sidecars = ()
@@ -157,7 +202,7 @@ def make_toys(encoder=None):
         return encoder
 
     def make_modalities(settings):
-        return (ToyModality(),)
+        return (ToyModality(), ToyFilmModality())
 
     def build(workers, timeout_s, memory_mb=0):
         return threads.build(1)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, or_, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -24,9 +24,6 @@ from mmsearch.catalog.sqlalchemy_engine import as_read_connection
 from mmsearch.catalog.tables import ASSETS, CONTENTS, EMBEDDINGS, ITEMS, SEGMENTS, STALE_ROWS
 from mmsearch.catalog.texts import replace_embedded_texts, update_asset_texts
 from mmsearch.core.records import EncodedPicture, ScannedFile, Segment, ShardCommit
-
-IMAGE_KIND = "image"
-"""Value of ``contents.kind`` for still pictures."""
 
 
 def segment_values(segment: Segment) -> dict[str, Any]:
@@ -127,10 +124,11 @@ def _insert_items(connection: Connection, pictures: Sequence[EncodedPicture]) ->
     """Write the rows of new items and of their contents."""
     if not pictures:
         return
-    contents = [{"digest": item.digest, "kind": IMAGE_KIND} for item in pictures]
+    kinds = {item.digest: item.kind for item in pictures}
+    contents = [{"digest": digest, "kind": kind} for digest, kind in kinds.items()]
     connection.execute(insert(CONTENTS).on_conflict_do_nothing(), contents)
     content_ids = {}
-    for chunk in chunks([item.digest for item in pictures]):
+    for chunk in chunks(list(kinds)):
         statement = select(CONTENTS.c.digest, CONTENTS.c.id, CONTENTS.c.asset_count)
         for digest, content_id, count in connection.execute(
             statement.where(CONTENTS.c.digest.in_(chunk))
@@ -144,10 +142,11 @@ def _update_items(connection: Connection, pictures: Sequence[EncodedPicture]) ->
     """Write what picture files say that were read again; then it must be merged again."""
     if not pictures:
         return
-    rows = [
-        {"key": item.id, "embedded": None, "must_merge": 1, **_item_values(item)}
-        for item in pictures
-    ]
+    rows = []
+    for item in pictures:
+        values = _item_values(item)
+        del values["part"]
+        rows.append({"key": item.id, "embedded": None, "must_merge": 1, **values})
     columns: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name != "key"}
     connection.execute(update(ITEMS).where(ITEMS.c.id == bindparam("key")).values(columns), rows)
 
@@ -159,6 +158,7 @@ def _item_values(item: EncodedPicture) -> dict[str, Any]:
         "height": item.picture.height,
         "format": storable(item.picture.format),
         "damage": storable(item.picture.damage),
+        **vars(item.locator),
         **metadata_columns(item.picture),
     }
 
@@ -270,7 +270,15 @@ def mark_failed(connection: Connection, item_ids: Sequence[int], reason: str) ->
 
 
 def delete_items(connection: Connection, item_ids: Sequence[int]) -> None:
-    """Delete at most `MAX_SQL_PARAMETERS` items, and the contents that are left without items."""
+    """Delete at most `MAX_SQL_PARAMETERS` items that are not live, and contents without items.
+
+    A content that keeps some of its items is no longer known: its digest is replaced, so that the
+    next run encodes all of it again.
+    """
+    contents = select(ITEMS.c.content_id).where(ITEMS.c.id.in_(item_ids))
+    connection.execute(
+        update(CONTENTS).where(CONTENTS.c.id.in_(contents)).values(digest=func.randomblob(32))
+    )
     connection.execute(delete(ITEMS).where(ITEMS.c.id.in_(item_ids)))
     delete_empty_contents(connection)
 

@@ -4,6 +4,8 @@ FTS5 finds texts by stem and without accents; `query_words` then decides how wel
 matches. Scripts without spaces between words are searched by trigrams, and words shorter than three
 characters as substrings.
 
+Words of different items of a content, such as two moments of a film, are never added up.
+
 The score of a picture is the share of the query's words that its texts hold. A rare word counts
 more than a common one, by inverse document frequency, an exact match more than an inflection, and a
 caption more than the name of a folder. Its evidence is the logarithm of how much more likely such a
@@ -16,7 +18,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,6 +43,7 @@ from mmsearch.catalog.query_words import (
 )
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.types import Ids, TextSource
+from mmsearch.core.vectors import ranks_in_groups
 
 MAX_MATCHED_PICTURES = 1500
 """Maximum number of pictures whose texts are read for one phrase, the most promising ones first."""
@@ -67,6 +70,13 @@ OTHER_EVIDENCE = 2.1
 FULL_SCORE_EVIDENCE = 2.8
 """`KIND_EVIDENCE` from which a kind of text counts fully in scores."""
 
+MAX_CONTENT_ITEMS = 100
+"""Maximum number of items of one content whose texts are read for one phrase, so that a film with
+thousands of them leaves room for others."""
+
+MAX_MOMENTS = 20
+"""Maximum number of items of one content among the matches."""
+
 RARE_BITS = 3.0
 """Surprise of a match above which it is as good as unique, in bits beyond the first one."""
 
@@ -92,6 +102,12 @@ class _Postings:
     bounds: NDArray[np.float64]
     lengths: NDArray[np.int64]
     levels: NDArray[np.int64]
+
+    @property
+    def best_items(self) -> Ids:
+        """Ids of the items with the word, or else with its inflections, or its stem."""
+        best: Ids = self.item_ids[self.levels == self.levels.max(initial=0)]
+        return best
 
 
 @dataclass
@@ -142,8 +158,10 @@ class FullText:
     Args:
         db: A connection in a transaction.
         sources: Sources of the texts to search.
-        num_pictures: Number of pictures that have files.
+        num_pictures: Number of contents that have files.
         deleted_ids: Ids of the pictures without files, ascending.
+        find_contents: Returns a number for each item that is equal for items of one content; None
+            if every content is one item.
     """
 
     def __init__(
@@ -152,11 +170,13 @@ class FullText:
         sources: frozenset[TextSource],
         num_pictures: int,
         deleted_ids: Ids,
+        find_contents: Callable[[Ids], Ids] | None = None,
     ) -> None:
         self._db = db
         self._sources = json.dumps(sorted(sources))
         self._num_pictures = num_pictures
         self._deleted_ids = deleted_ids
+        self._find_contents = find_contents
         # By phrase: its words that some text has as they are, so that no other forms count.
         self._exact_words: dict[str, set[str]] = {}
 
@@ -185,7 +205,8 @@ class FullText:
             evidence[positions] += found.evidence * weight / total_weight
             lengths[positions] += found.lengths
         order = np.lexsort((ids, lengths, -scores))
-        top = order[scores[order] > 0][:limit]
+        top = order[scores[order] > 0]
+        top = top[self._is_first(ids[top], MAX_MOMENTS)][:limit]
         return TextMatches(
             ids[top],
             np.minimum(scores[top], 1.0).astype(np.float32),
@@ -227,7 +248,7 @@ class FullText:
         if not tokens:
             return self._match_literal(words.literal, limit, allowed)
         postings = [self._find_postings(token, allowed) for token in tokens]
-        num_pictures = self._num_pictures if allowed is None else len(allowed)
+        num_pictures = self._num_pictures if allowed is None else self._count_contents(allowed)
         depth = max(limit, MAX_MATCHED_PICTURES)
         found = self._score_best(tokens, postings, num_pictures, depth, exact_words)
         if found.next_bound > 0 and (
@@ -250,13 +271,13 @@ class FullText:
         exact_words: set[str],
     ) -> _PhraseMatches:
         """Return the scores of the ``depth`` pictures that may match best."""
-        frequencies = [_count_pictures(found) for found in postings]
+        frequencies = [self._count_contents(found.best_items) for found in postings]
         weights = [_idf(count, num_pictures) for count in frequencies]
-        ids, lengths, next_bound = _best_pictures(postings, weights, depth)
+        ids, lengths, next_bound = self._best_pictures(postings, weights, depth)
         matches = self._classify(tokens, postings, ids, exact_words)
         if not next_bound:
             # All matches are known.
-            frequencies = _count_matches(matches.values(), frequencies)
+            frequencies = _count_matches(self._by_content(matches), frequencies)
             weights = [_idf(count, num_pictures) for count in frequencies]
         bits = [-math.log2(max(n, 1) / (num_pictures + UNSEEN_PICTURES)) for n in frequencies]
         scores, evidence, reached = np.zeros((3, len(ids)))
@@ -291,7 +312,7 @@ class FullText:
             no_ids = np.empty(0, np.int64)
             return _PhraseMatches(no_ids, nothing, nothing, nothing, nothing, 0.0)
         found = self._run_postings(Token("words", " ".join(words)), quote(" ".join(words)), allowed)
-        ids, lengths, _ = _best_pictures([found], [1.0], max(limit, MAX_MATCHED_PICTURES))
+        ids, lengths, _ = self._best_pictures([found], [1.0], max(limit, MAX_MATCHED_PICTURES))
         texts = self._read_texts(found.text_ids[np.isin(found.item_ids, ids)])
         exact = {
             item_id
@@ -401,6 +422,61 @@ class FullText:
         )
         return {text_id: tuple(columns) for text_id, *columns in rows}
 
+    # --- contents of several items ---
+
+    def _best_pictures(
+        self, postings: Sequence[_Postings], weights: Sequence[float], limit: int
+    ) -> tuple[Ids, NDArray[np.float64], float]:
+        """Return the pictures that may match best, and what is left.
+
+        Returns:
+            Their ids, ascending; the characters of their shortest text with a word; and the most
+            that the other pictures can score: 0 without others.
+        """
+        ids, rows = np.unique(
+            np.concatenate([found.item_ids for found in postings]), return_inverse=True
+        )
+        bounds = np.zeros(len(ids))
+        lengths = np.full(len(ids), np.inf)
+        start = 0
+        for found, weight in zip(postings, weights, strict=True):
+            own_rows = rows[start : start + len(found.item_ids)]
+            start += len(own_rows)
+            token_bounds = np.zeros(len(ids))
+            np.maximum.at(token_bounds, own_rows, found.bounds)
+            np.minimum.at(lengths, own_rows, found.lengths)
+            bounds += weight * token_bounds
+        order = np.lexsort((ids, lengths, -bounds))
+        order = order[self._is_first(ids[order], MAX_CONTENT_ITEMS)]
+        top = np.sort(order[:limit])
+        return ids[top], lengths[top], float(bounds[order[limit]]) if len(order) > limit else 0.0
+
+    def _count_contents(self, ids: Ids) -> int:
+        unique_ids = np.unique(ids)
+        if self._find_contents is None:
+            return len(unique_ids)
+        return len(np.unique(self._find_contents(unique_ids)))
+
+    def _is_first(self, ids: Ids, count: int) -> NDArray[np.bool_]:
+        """Return a mask of the items, best first, that are among the first of their content."""
+        if self._find_contents is None:
+            return np.ones(len(ids), dtype=bool)
+        return ranks_in_groups(self._find_contents(ids)) < count
+
+    def _by_content(self, matches: dict[int, list[_Match]]) -> list[Sequence[_Match]]:
+        """Return the best matches of each content, token by token."""
+        if self._find_contents is None:
+            return list(matches.values())
+        contents = self._find_contents(np.array(list(matches), dtype=np.int64)).tolist()
+        best: dict[int, list[_Match]] = {}
+        for content, found in zip(contents, matches.values(), strict=True):
+            known = best.setdefault(content, found)
+            best[content] = [
+                max(pair, key=lambda match: match.exactness)
+                for pair in zip(known, found, strict=True)
+            ]
+        return list(best.values())
+
     # --- highlighting ---
 
     def _find_spans(
@@ -457,12 +533,6 @@ _CODE_EVIDENCE = np.array([*KIND_EVIDENCE.values(), OTHER_EVIDENCE])
 _LEVEL_BOUNDS = np.array([FOLDED, INFLECTED, EXACT])
 
 
-def _count_pictures(found: _Postings) -> int:
-    """Return the number of pictures with a word, or else with its inflections, or its stem."""
-    best = found.item_ids[found.levels == found.levels.max(initial=0)]
-    return len(np.unique(best))
-
-
 def _count_matches(matches: Iterable[Sequence[_Match]], frequencies: Sequence[int]) -> list[int]:
     """Return the number of pictures that have each token, in the best form that any has.
 
@@ -483,33 +553,6 @@ def _idf(num_matches: int, num_pictures: int) -> float:
     """Return log(1 + (N - n + 0.5) / (n + 0.5)), for n of N pictures."""
     matches = min(num_matches, num_pictures)
     return math.log1p((num_pictures - matches + 0.5) / (matches + 0.5))
-
-
-def _best_pictures(
-    postings: Sequence[_Postings], weights: Sequence[float], limit: int
-) -> tuple[Ids, NDArray[np.float64], float]:
-    """Return the pictures that may match best, and what is left.
-
-    Returns:
-        Their ids, ascending; the characters of their shortest text with a word; and the most that
-        the other pictures can score: 0 without others.
-    """
-    ids, rows = np.unique(
-        np.concatenate([found.item_ids for found in postings]), return_inverse=True
-    )
-    bounds = np.zeros(len(ids))
-    lengths = np.full(len(ids), np.inf)
-    start = 0
-    for found, weight in zip(postings, weights, strict=True):
-        own_rows = rows[start : start + len(found.item_ids)]
-        start += len(own_rows)
-        token_bounds = np.zeros(len(ids))
-        np.maximum.at(token_bounds, own_rows, found.bounds)
-        np.minimum.at(lengths, own_rows, found.lengths)
-        bounds += weight * token_bounds
-    order = np.lexsort((ids, lengths, -bounds))
-    top = np.sort(order[:limit])
-    return ids[top], lengths[top], float(bounds[order[limit]]) if len(order) > limit else 0.0
 
 
 def _match_text(token: Token, words: Sequence[str], known: dict[str, float]) -> tuple[float, str]:

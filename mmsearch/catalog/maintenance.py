@@ -22,6 +22,7 @@ from mmsearch.catalog.rows import (
     IN_IDS,
     chunks,
     find_contents,
+    find_items,
     is_root_path,
     is_safe_relative_path,
     read_segment_item_ids,
@@ -115,15 +116,14 @@ class SqliteMaintenance(SqliteWriter):
         pictures; rows of others are stale.
         """
         with write_transaction(self._engine) as connection:
-            contents = find_contents(
+            former_ids = find_items(
                 as_read_connection(connection), (item.digest for item in pictures)
             )
-            former_ids = {digest: item_id for digest, (_, item_id) in contents.items()}
             if building:
                 known = [
                     replace(item, keep_texts=True)
                     for item in pictures
-                    if former_ids.get(item.digest) == item.id
+                    if former_ids.get((item.digest, item.locator.part)) == item.id
                 ]
                 other_ids = {item.id for item in pictures} - {item.id for item in known}
                 add_segment(connection, segment, known, BUILDING, stale_ids=sorted(other_ids))

@@ -25,7 +25,9 @@ Triggers also maintain two full-text tables, ``words`` and ``trigrams``, over th
   path say about it, and ``record`` the metadata that its source or a caller gave it, both as JSON.
   Outside of folders it belongs to a ``part``, and its ``stamp`` changes with its content.
 - ``contents``: what the bytes of assets are, once per digest (sha256).
-- ``items``: what a hit is: a part of a content. A still picture is one item, with part 0.
+- ``items``: what a hit is: a part of a content. A still picture is one item, with part 0. A moment
+  of a film has ``start_ms`` and ``end_ms``, a page of a document a ``page``, counted from 1. Texts
+  of assets belong to the first item.
   AUTOINCREMENT prevents the reuse of ids. ``must_merge`` is 1 if the metadata of its assets has
   changed and is not merged yet; ``embedded`` is that of the picture file itself.
 - ``texts``: a text of an item, or, with an ``asset_id``, of one of its assets. ``table_path`` is
@@ -644,6 +646,14 @@ _ITEMS = (
     *_NEW_TRIGGERS,
 )
 
+# Parts beyond the first one are few in most indexes: searches that find none group no hits.
+_MOMENTS = (
+    "ALTER TABLE items ADD COLUMN start_ms INTEGER",
+    "ALTER TABLE items ADD COLUMN end_ms INTEGER",
+    "ALTER TABLE items ADD COLUMN page INTEGER",
+    "CREATE INDEX items_moments ON items (is_live) WHERE part > 0",
+)
+
 FORMAT1_SCHEMA = 10
 """The last schema of format 1; a backup of the catalog precedes its migration."""
 
@@ -659,4 +669,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("more_metadata", _MORE_METADATA),
     Migration("skipped_files", _SKIPPED_FILES),
     Migration("items_sources_spaces", _ITEMS),
+    Migration("moments", _MOMENTS),
 )

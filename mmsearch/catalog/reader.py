@@ -36,6 +36,7 @@ from mmsearch.catalog.rows import (
     check_relative_path,
     chunks,
     column_values,
+    find_content_ids,
     find_contents,
     join_path,
     load_assets,
@@ -209,14 +210,69 @@ class SqliteSnapshot:
         return read_ids(self._db, "SELECT id FROM items WHERE is_live = 0 ORDER BY id")
 
     @property
-    def pictures(self) -> int:
-        """Number of live pictures."""
+    def items(self) -> int:
+        """Number of live items."""
         return self._num_rows - len(self.deleted_ids)
+
+    @property
+    def pictures(self) -> int:
+        """Number of live contents: a film or a document counts once."""
+        return self.items - self._num_moments
+
+    @cached_property
+    def _num_moments(self) -> int:
+        """Number of live items beyond the first one of their content."""
+        # With bound parameters, SQLite could not use the partial index.
+        statement = "SELECT count(*) FROM items WHERE part > 0 AND is_live = 1"
+        return scalar(self._db, statement)
+
+    @property
+    def has_moments(self) -> bool:
+        """True if a content has several items."""
+        return self._num_moments > 0
+
+    def content_ids(self, ids: Ids) -> Ids:
+        """Return the id of the content of each item, int64 (n,), in the order of ``ids``."""
+        if not self.has_moments:
+            # Ids of contents are only compared with each other.
+            return ids
+        return find_content_ids(self._db, ids)
+
+    def sibling_ids(self, ids: Ids) -> Ids:
+        """Return the ids of all items of the contents of some items, int64 (n,), ascending."""
+        statement = (
+            "SELECT id FROM items WHERE content_id IN"  # noqa: S608
+            f" (SELECT content_id FROM items WHERE id {IN_IDS}) ORDER BY id"
+        )
+        return read_ids(self._db, statement, [json.dumps(ids.tolist())])
+
+    def sample_ids(self, count: int) -> Ids:
+        """Return the first items of contents spread evenly over the index, int64, ascending.
+
+        Args:
+            count: Maximum number of ids.
+        """
+        ((first, last),) = self._db.query("SELECT min(id), max(id) FROM contents")
+        if first is None:
+            return np.empty(0, np.int64)
+        starts = np.unique(np.linspace(first, last, count).astype(np.int64))
+        statement = (
+            "SELECT (SELECT id FROM items WHERE content_id >= value AND part = 0 AND is_live = 1"
+            " ORDER BY content_id LIMIT 1) FROM json_each(?)"
+        )
+        found = column_values(self._db, statement, [json.dumps(starts.tolist())])
+        return np.unique(np.array([i for i in found if i is not None], dtype=np.int64))
 
     @cached_property
     def _full_text(self) -> FullText:
         sources = self.identity.texts if self.identity else ()
-        return FullText(self._db, full_text_sources(sources), self.pictures, self.deleted_ids)
+        return FullText(
+            self._db,
+            full_text_sources(sources),
+            self.pictures,
+            self.deleted_ids,
+            self.content_ids if self.has_moments else None,
+        )
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
@@ -281,8 +337,10 @@ class SqliteSnapshot:
         return None
 
     def list_ids(self, after_id: int, limit: int) -> list[int]:
-        """Return the ids of live items above an id, ascending."""
-        statement = "SELECT id FROM items WHERE id > ? AND is_live = 1 ORDER BY id LIMIT ?"
+        """Return the ids of the first items of live contents, above an id, ascending."""
+        statement = (
+            "SELECT id FROM items WHERE id > ? AND is_live = 1 AND part = 0 ORDER BY id LIMIT ?"
+        )
         return column_values(self._db, statement, [after_id, limit])
 
     def filter_ids(self, filters: Filters) -> Ids:

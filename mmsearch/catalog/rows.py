@@ -30,7 +30,7 @@ from mmsearch.core.records import (
     StoredAsset,
     StoredPicture,
 )
-from mmsearch.core.types import Ids, Picture, Text
+from mmsearch.core.types import WHOLE, Ids, ItemLocator, Picture, Text
 from mmsearch.storage.layout import IndexLayout, parse_file_ref, thumbnail_path
 
 Item = TypeVar("Item")
@@ -80,6 +80,7 @@ PICTURE_COLUMNS = (
     "width, height, format, damage, taken_at, taken_from, camera, lens, latitude, longitude,"
     " rating, label"
 )
+LOCATOR_COLUMNS = "items.part, start_ms, end_ms, page"
 IN_IDS = "IN (SELECT value FROM json_each(?))"
 
 _REPAIR_HINT = Hint(
@@ -191,7 +192,7 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
         location = (locate(kind, root, path), mtime_ns, size, root, path, metadata, kind)
         locations.setdefault(item_id, []).append(location)
     rows = db.query(
-        f"SELECT items.id, digest, {PICTURE_COLUMNS} FROM items"  # noqa: S608
+        f"SELECT items.id, digest, kind, {LOCATOR_COLUMNS}, {PICTURE_COLUMNS} FROM items"  # noqa: S608
         f" JOIN contents ON contents.id = content_id WHERE items.id {IN_IDS}",
         [unique_ids],
     )
@@ -213,7 +214,7 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
         )
         for (
             item_id,
-            _,
+            *_,
             width,
             height,
             image_format,
@@ -229,10 +230,11 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
         ) in rows
     ]
     records = {}
-    for (item_id, digest, *_), picture in zip(rows, pictures, strict=True):
+    for (item_id, digest, content_kind, *locator), picture in zip(rows, pictures, strict=True):
         # Files of folders come first: they can be opened.
         files = sorted(locations.get(item_id, ()), key=_location_order)
         path, mtime_ns, size, root, key, metadata, kind = files[0] if files else _NO_LOCATION
+        is_file = kind == FOLDER_KIND
         paths: tuple[bytes, ...] = next(zip(*files, strict=True), ())
         records[item_id] = PictureRecord(
             item_id,
@@ -245,7 +247,10 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
             tuple(copy[3] for copy in files[1:]),
             key,
             _load_object(metadata),
-            *(() if kind == FOLDER_KIND else (path, _thumbnail_path(db, digest))),
+            b"" if is_file else path,
+            b"" if is_file else _thumbnail_path(db, digest, locator[0]),
+            _make_locator(*locator[:4]),
+            content_kind,
         )
     return [records[item_id] for item_id in requested_ids]
 
@@ -259,9 +264,16 @@ def _load_object(stored: str | None) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _thumbnail_path(db: ReadConnection, digest: bytes) -> bytes:
+def _make_locator(
+    part: int, start_ms: int | None, end_ms: int | None, page: int | None
+) -> ItemLocator:
+    # Nearly all items are still pictures.
+    return ItemLocator(part, start_ms, end_ms, page) if part or page or end_ms else WHOLE
+
+
+def _thumbnail_path(db: ReadConnection, digest: bytes, part: int) -> bytes:
     layout = IndexLayout(db.path.parent)
-    return os.fsencode(thumbnail_path(layout.thumbnails, digest))
+    return os.fsencode(thumbnail_path(layout.thumbnails, digest, part))
 
 
 def _location_order(location: tuple[Any, ...]) -> tuple[bool, bytes]:
@@ -338,6 +350,31 @@ def find_contents(db: ReadConnection, digests: Iterable[bytes]) -> dict[bytes, t
     return ids
 
 
+def find_content_ids(db: ReadConnection, ids: Ids) -> Ids:
+    """Return the id of the content of each item, int64 (n,), in the order of ``ids``."""
+    unique_ids, places = np.unique(ids, return_inverse=True)
+    found = read_ids(
+        db,
+        f"SELECT content_id FROM items WHERE id {IN_IDS} ORDER BY id",  # noqa: S608
+        [json.dumps(unique_ids.tolist())],
+    )
+    return found[places]
+
+
+def find_items(db: ReadConnection, digests: Iterable[bytes]) -> dict[tuple[bytes, int], int]:
+    """Return the ids of all items of contents, by digest and part."""
+    ids: dict[tuple[bytes, int], int] = {}
+    for chunk in chunks(list(set(digests))):
+        marks = ", ".join("?" * len(chunk))
+        rows = db.query(
+            "SELECT digest, part, items.id FROM contents"  # noqa: S608
+            f" JOIN items ON content_id = contents.id WHERE digest IN ({marks})",
+            chunk,
+        )
+        ids.update(((digest, part), item_id) for digest, part, item_id in rows)
+    return ids
+
+
 def load_texts(db: ReadConnection, ids: str) -> dict[int, list[Text]]:
     """Return the texts of pictures in the order of their ids; ``ids`` is a JSON list."""
     texts: dict[int, list[Text]] = {}
@@ -358,7 +395,8 @@ def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]
     rows = db.query(
         "SELECT items.id, contents.digest, embeddings.segment, embeddings.texts_digest,"  # noqa: S608
         " embeddings.stale, sources.kind, sources.uri, assets.key, assets.size, assets.mtime_ns,"
-        f" {PICTURE_COLUMNS} FROM items JOIN contents ON contents.id = items.content_id"
+        f" contents.kind, {LOCATOR_COLUMNS}, {PICTURE_COLUMNS} FROM items"
+        " JOIN contents ON contents.id = items.content_id"
         " JOIN assets ON assets.content_id = contents.id"
         " JOIN sources ON sources.id = assets.source_id"
         " LEFT JOIN embeddings ON embeddings.item_id = items.id"
@@ -367,7 +405,7 @@ def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]
         [json_ids],
     )
     for item_id, digest, segment, texts_digest, stale, kind, uri, key, *rest in rows:
-        size, mtime_ns, *metadata = rest
+        size, mtime_ns, content_kind, part, start_ms, end_ms, page, *metadata = rest
         if item_id not in pictures:
             pictures[item_id] = StoredPicture(
                 item_id,
@@ -380,6 +418,8 @@ def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]
                 texts_digest or b"",
                 must_decode=segment is None or stale == MUST_DECODE,
                 source=None if kind == FOLDER_KIND else (kind, uri, key),
+                locator=_make_locator(part, start_ms, end_ms, page),
+                kind=content_kind,
             )
     return list(pictures.values())
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = int.from_bytes(b"mmsr")
 
-SCHEMA_SHA256 = "1c0876f526f78c72989386c4f8088368bd1ea03aa1ae0cb78169d13b9404589a"
+SCHEMA_SHA256 = "1ed088b30f814f2f423fa56b7676d9ee241a8de3242a5d38b2b16f307a57c615"
 """Digest of the newest schema's sorted statements; faster than comparing each statement."""
 
 _SQLITE_OWN_TABLES = frozenset(

@@ -359,7 +359,8 @@ class SqliteWriter(SqliteReader):
                 if shard.pictures:
                     raise ValueError(f"{len(shard.pictures)} pictures without a segment")
             elif not has_segment(db, shard.segment):
-                add_segment(connection, shard.segment, shard.pictures)
+                unused_ids = sorted(shard.unused_ids)
+                add_segment(connection, shard.segment, shard.pictures, stale_ids=unused_ids)
             contents = find_contents(db, (placed.digest for placed in shard.indexed))
             removed = upsert_assets(connection, shard, contents)
             delete_assets(connection, shard)
@@ -438,14 +439,26 @@ class SqliteWriter(SqliteReader):
                 connection.execute(insert(SPACES).values(encoder=key, state=BUILDING))
 
     def commit_embeddings(
-        self, segment: Segment, pictures: Sequence[EncodedPicture], *, building: bool = False
+        self,
+        segment: Segment,
+        pictures: Sequence[EncodedPicture],
+        unused_ids: Sequence[int] = (),
+        *,
+        building: bool = False,
     ) -> None:
         """Record a segment with new embeddings of items.
 
         Readers do not see those of the space being built yet.
+
+        Args:
+            segment: The segment.
+            pictures: The items, in the order of its rows.
+            unused_ids: See `ShardCommit`.
+            building: True if the segment belongs to the space being built.
         """
         with write_transaction(self._engine) as connection:
-            add_segment(connection, segment, pictures, BUILDING if building else SERVING)
+            state = BUILDING if building else SERVING
+            add_segment(connection, segment, pictures, state, stale_ids=sorted(unused_ids))
             if building:
                 connection.execute(text(_COPY_STALE_FLAGS), {"segment": segment.number})
             merge_changed_metadata(connection)
@@ -486,6 +499,9 @@ class SqliteWriter(SqliteReader):
                 raise ValueError(f"item {missing[0][0]} is not in the space being built")
             serving = SPACE_IN.format(SERVING)
             for statement in (
+                # A content that loses an item is no longer known; see `delete_items`.
+                "UPDATE contents SET digest = randomblob(32) WHERE id IN"  # noqa: S608
+                f" (SELECT content_id FROM items WHERE id NOT IN ({in_space}))",
                 f"DELETE FROM items WHERE id NOT IN ({in_space})",  # noqa: S608
                 f"DELETE FROM embeddings WHERE space_id = {serving}",  # noqa: S608
                 f"DELETE FROM segments WHERE space_id = {serving}",  # noqa: S608

@@ -125,7 +125,8 @@ def _render_image(index: Index, result: SearchResult) -> Image.Image:
             _paste_thumbnail(sheet, index, hit, left, top + row * cell_height)
             if label:
                 _draw_bar(draw, (left, below), hit)
-            lines = (f"{hit.rank}. {label}", display_path(hit.path.name), _matched_excerpt(hit)[0])
+            name = " ".join(filter(None, (display_path(hit.path.name), hit.position)))
+            lines = (f"{hit.rank}. {label}", name, _matched_excerpt(hit)[0])
             for number, line in enumerate(map(display_path, lines)):
                 fill = "#595959" if number else "black"
                 write(left, below + BAR_HEIGHT_PX + 2 + number * LINE_HEIGHT_PX, line, fill)
@@ -226,7 +227,8 @@ def _render_items(index: Index, result: SearchResult, hits: Sequence[Hit]) -> li
     items = []
     for hit in hits:
         content = index.thumbnail(hit, 2 * THUMBNAIL_PX)
-        name = html.escape(format_location(hit.location))
+        position = f" {hit.position}" if hit.position else ""
+        name = html.escape(f"{format_location(hit.location)}{position}")
         thumbnail_html = '<span class="none"></span>'
         if content:
             data_uri = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"

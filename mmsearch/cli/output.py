@@ -16,6 +16,7 @@ from mmsearch.core.display import (
     display_path,
     divider_position,
     format_match,
+    format_position,
     replace_unprintable,
 )
 from mmsearch.core.errors import UsageError
@@ -256,7 +257,8 @@ def _format_undated(count: int) -> Iterator[str]:
 def print_hits(result: Mapping[str, Any], *, verbose: bool = False) -> None:
     """Print rank, score, path, size, date, label and matching text of every hit.
 
-    A pipe gets all of them, tab-separated. A terminal gets a table: the words of the query are
+    A pipe gets all of them, tab-separated. If a hit is a moment or a page, its position follows. A
+    terminal gets a table: the words of the query are
     marked in the text, a line divides weaker matches, and what has no room or no content is left
     out.
 
@@ -267,6 +269,7 @@ def print_hits(result: Mapping[str, Any], *, verbose: bool = False) -> None:
     hits, calibrated = result["hits"], result["calibrated"]
     labels = [format_match(hit["band"], hit["confidence"], calibrated=calibrated) for hit in hits]
     paths = [format_location(hit["path"]) for hit in hits]
+    positions = [format_position(hit["start_ms"], hit["page"]) for hit in hits]
     columns: dict[str, list[Any]] = {
         "rank": [hit["rank"] for hit in hits],
         "score": [f"{hit['score']:.4f}" for hit in hits],
@@ -276,6 +279,8 @@ def print_hits(result: Mapping[str, Any], *, verbose: bool = False) -> None:
         "confidence": labels,
         "text": [hit["matched"] or "" for hit in hits],
     }
+    if any(positions):
+        columns["position"] = positions
     if not sys.stdout.isatty():
         print_tsv(zip(*columns.values(), strict=True))
         return

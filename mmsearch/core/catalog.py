@@ -52,8 +52,28 @@ class Snapshot(Protocol):
         """The index's own calibration; None if it has none, or a damaged one."""
 
     @property
+    def items(self) -> int:
+        """Number of searchable items: pictures, moments of films, pages of documents."""
+
+    @property
     def pictures(self) -> int:
-        """Number of searchable pictures."""
+        """Number of searchable contents: a film or a document counts once."""
+
+    @property
+    def has_moments(self) -> bool:
+        """True if a content has several items."""
+
+    def content_ids(self, ids: Ids) -> Ids:
+        """Return a number for each item, int64 (n,), that is equal for items of one content."""
+
+    def sibling_ids(self, ids: Ids) -> Ids:
+        """Return the ids of all items of the contents of some items, ascending."""
+
+    def sample_ids(self, count: int) -> Ids:
+        """Return ids of at most ``count`` items of different contents, spread over the index.
+
+        Searchable ones only, ascending; fewer if the ids of contents have gaps.
+        """
 
     @property
     def built(self) -> BuiltVectorIndex | None: ...
@@ -91,7 +111,7 @@ class Snapshot(Protocol):
         """
 
     def list_ids(self, after_id: int, limit: int) -> list[int]:
-        """Return the ids of searchable pictures above an id, ascending."""
+        """Return the id of the first item of each searchable content, above an id, ascending."""
 
     def filter_ids(self, filters: Filters) -> Ids:
         """Return the ids of the searchable pictures that pass the filters, ascending."""
@@ -349,11 +369,22 @@ class CatalogWriter(CatalogReader, Protocol):
         """
 
     def commit_embeddings(
-        self, segment: Segment, pictures: Sequence[EncodedPicture], *, building: bool = False
+        self,
+        segment: Segment,
+        pictures: Sequence[EncodedPicture],
+        unused_ids: Sequence[int] = (),
+        *,
+        building: bool = False,
     ) -> None:
         """Record a segment with new embeddings of pictures, and create a new generation.
 
         Readers do not see embeddings of the space being built yet.
+
+        Args:
+            segment: The segment.
+            pictures: The pictures, in the order of its rows.
+            unused_ids: See `ShardCommit`.
+            building: True if the segment belongs to the space being built.
         """
 
     def discard_building(self) -> None:

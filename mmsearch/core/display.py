@@ -66,3 +66,14 @@ def divider_position(ranks: Sequence[int], labels: Sequence[str]) -> int | None:
     position = max((place for place, label in enumerate(labels, 1) if label), default=0)
     in_order = list(ranks) == sorted(ranks)
     return position if in_order and 0 < position < len(labels) else None
+
+
+def format_position(start_ms: int | None, page: int | None) -> str:
+    """Return where an item is in its content: ``1:02:03``, ``page 7``, or empty for all of it."""
+    if page is not None:
+        return f"page {page}"
+    if start_ms is None:
+        return ""
+    minutes, seconds = divmod(start_ms // 1000, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -18,6 +18,7 @@ from mmsearch.core.records import (
 from mmsearch.core.reports import CaptionsReport
 from mmsearch.core.results import TaskFailure
 from mmsearch.core.types import (
+    WHOLE,
     Calibration,
     DecodedImage,
     EncoderOptions,
@@ -26,6 +27,7 @@ from mmsearch.core.types import (
     Ids,
     IndexSpec,
     InputKind,
+    ItemLocator,
     ModelInfo,
     ModelInput,
     Pixels,
@@ -239,6 +241,14 @@ class Modality(Protocol):
     """Reader of one kind of file as pictures; picklable, run in decode workers."""
 
     @property
+    def kind(self) -> str:
+        """Kind of its contents: ``image`` (one still picture), or such as ``video``."""
+
+    @property
+    def max_items(self) -> int:
+        """Maximum number of items of one file: 1 for still pictures."""
+
+    @property
     def missing_extra(self) -> str | None:
         """Name of the extra that is not installed and without which no file can be read."""
 
@@ -252,17 +262,34 @@ class Modality(Protocol):
             head: The first bytes of the file: `mmsearch.core.files.HEAD_BYTES`, or all of them.
         """
 
-    def read(self, path: bytes, edge_px: int) -> DecodedImage:
-        """Return metadata and pixels; the short side has ``edge_px`` at least if the picture does.
+    def items(self, path: bytes, edge_px: int, first_part: int = 0) -> Iterator[DecodedImage]:
+        """Yield the items of a file in order, each with its part; the same ones for each call.
+
+        The short side has ``edge_px`` at least if the picture does. A caller may stop early and
+        continue later with the next part, so an item must not need those before it.
+
+        Args:
+            path: Absolute path of the file.
+            edge_px: Minimum short side in pixels.
+            first_part: Part of the first item.
 
         Raises:
             DecodeError: The file cannot be read; the message is the reason.
         """
 
-    def thumbnail(self, path: bytes, edge_px: int, file_format: str = "JPEG") -> bytes:
+    def thumbnail(
+        self, path: bytes, edge_px: int, file_format: str = "JPEG", locator: ItemLocator = WHOLE
+    ) -> bytes:
         """Return a small image file (``JPEG``, ``WEBP``) with a long side of at most ``edge_px``.
 
-        Raises DecodeError if the file cannot be read.
+        Args:
+            path: Absolute path of the file.
+            edge_px: Longest side in pixels.
+            file_format: Format of the result.
+            locator: The item, as `items` has located it.
+
+        Raises:
+            DecodeError: The file cannot be read, or has no such item.
         """
 
 

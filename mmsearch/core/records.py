@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.core.errors import EncoderMismatchError, Hint, StateError
 from mmsearch.core.types import (
     DEFAULT_SOURCES,
+    IMAGE_KIND,
+    WHOLE,
     EncoderSpec,
     FusionSpec,
+    ItemLocator,
     Metadata,
     Picture,
     SearchGoals,
@@ -240,6 +243,8 @@ class EncodedPicture:
         picture: Its metadata, with the texts embedded in the file.
         texts_digest: Digest of the texts whose vectors are in the segment (`texts_digest`).
         keep_texts: True if the picture file was not read again.
+        locator: Where the picture is in its content.
+        kind: Kind of the content; see `mmsearch.core.protocols.Modality.kind`.
     """
 
     id: int
@@ -247,6 +252,8 @@ class EncodedPicture:
     picture: Picture
     texts_digest: bytes = b""
     keep_texts: bool = False
+    locator: ItemLocator = WHOLE
+    kind: str = IMAGE_KIND
 
 
 @dataclass(frozen=True)
@@ -311,6 +318,8 @@ class StoredPicture:
         texts_digest: Digest of the texts whose vectors are in the segment.
         must_decode: True if there is no image vector that can be used again.
         source: Kind and URI of its source and the key in it, if it is not a file of a folder.
+        locator: Where the picture is in its content.
+        kind: Kind of the content.
     """
 
     id: int
@@ -323,6 +332,8 @@ class StoredPicture:
     texts_digest: bytes = b""
     must_decode: bool = False
     source: tuple[str, bytes, bytes] | None = None
+    locator: ItemLocator = WHOLE
+    kind: str = IMAGE_KIND
 
 
 @dataclass(frozen=True)
@@ -452,6 +463,8 @@ class PictureRecord:
         uri: Where it is, if it is not a file of an indexed folder; such a place has no path of its
             own, and ``paths`` names the URI.
         thumbnail: Path of the thumbnail that the index keeps of such a picture.
+        locator: Where the picture is in its content.
+        kind: Kind of the content.
     """
 
     id: int
@@ -466,6 +479,8 @@ class PictureRecord:
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     uri: bytes = b""
     thumbnail: bytes = b""
+    locator: ItemLocator = WHOLE
+    kind: str = IMAGE_KIND
 
 
 @dataclass(frozen=True)
@@ -516,6 +531,7 @@ class ShardCommit:
         removed: Paths that no longer exist.
         checked_ns: Time at which the files were read.
         failed_parts: Part and stamp of failed items of sources other than folders, by key.
+        unused_ids: Ids of other rows of the segment, whose content changed while it was read.
     """
 
     root_id: int
@@ -526,6 +542,7 @@ class ShardCommit:
     failed: Sequence[tuple[ScannedFile, bytes, str]] = ()
     removed: Sequence[bytes] = ()
     failed_parts: Mapping[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
+    unused_ids: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

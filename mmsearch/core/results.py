@@ -9,9 +9,15 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from mmsearch.core.display import WEAKER_MATCHES, display_path, divider_position, format_match
+from mmsearch.core.display import (
+    WEAKER_MATCHES,
+    display_path,
+    divider_position,
+    format_match,
+    format_position,
+)
 from mmsearch.core.query import Band, MatchedText, Mode
-from mmsearch.core.types import Picture, Text
+from mmsearch.core.types import IMAGE_KIND, ItemLocator, Picture, Text
 
 if TYPE_CHECKING:
     from mmsearch.core.folder_choices import WalkOptions
@@ -135,8 +141,24 @@ class _JsonObject:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Moment(ItemLocator, _JsonObject):
+    """Another item of the content of a hit, such as another moment of a film.
+
+    Attributes:
+        id: Id of the item.
+        score: Its score, as that of the hit.
+    """
+
+    id: int
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Item(Picture, _JsonObject):
-    """A picture of an index, with the files that have its content.
+    """An item of an index, with the files that have its content.
+
+    A still picture is one item; a film or a document has several, of which a search returns the
+    best one.
 
     Attributes:
         id: Id of the picture in its index; it stays for as long as its content is in the index.
@@ -153,6 +175,11 @@ class Item(Picture, _JsonObject):
             then. Empty for a file.
         links: URL paths on a server: ``self``, ``original`` and ``thumbnail``; empty for a picture
             of a local index.
+        kind: Kind of the content: ``image`` for a still picture, or such as ``video``.
+        part: Number of the item in its content, from 0.
+        start_ms: Start of a moment of a film in milliseconds, or None.
+        end_ms: End of a moment of a film in milliseconds, or None.
+        page: Number of a page of a document, from 1, or None.
     """
 
     id: int
@@ -164,6 +191,11 @@ class Item(Picture, _JsonObject):
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     uri: str = ""
     links: Mapping[str, str] = field(default_factory=dict, hash=False)
+    kind: str = IMAGE_KIND
+    part: int = 0
+    start_ms: int | None = None
+    end_ms: int | None = None
+    page: int | None = None
 
     @classmethod
     def from_record(cls, record: PictureRecord, **scores: Any) -> Self:
@@ -179,6 +211,8 @@ class Item(Picture, _JsonObject):
             key=display_path(record.key),
             metadata=record.metadata,
             uri=display_path(record.uri),
+            kind=record.kind,
+            **vars(record.locator),
             **scores,
         ).prefer_existing_file()
 
@@ -186,6 +220,11 @@ class Item(Picture, _JsonObject):
     def location(self) -> str:
         """Path of the file, or URI of a picture of another source, for display."""
         return self.uri or display_path(self.path)
+
+    @property
+    def position(self) -> str:
+        """Time or page of the item, for display: ``1:02:03``, ``page 7``, or empty."""
+        return format_position(self.start_ms, self.page)
 
     def prefer_existing_file(self) -> Self:
         """Return the item with the path of a file that exists, if one of its copies does.
@@ -270,6 +309,7 @@ class Hit(Item):
         confidence: Probability that the picture matches the query; show it to people only if the
             band is likely or possible, and the result is calibrated.
         band: Verbal level of the confidence: likely, possible or unlikely (a weak match).
+        moments: Other items of the same content among the nearest ones, best first; at most five.
     """
 
     rank: int
@@ -279,6 +319,7 @@ class Hit(Item):
     matched: MatchedText | None
     confidence: float
     band: Band
+    moments: tuple[Moment, ...] = ()
 
     @classmethod
     def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -287,13 +328,18 @@ class Hit(Item):
             matched_members = _members(MatchedText, matched)
             spans = tuple((start, end) for start, end in matched_members["spans"])
             matched = MatchedText(**matched_members | {"spans": spans})
-        return super()._parse(values) | {"matched": matched, "band": Band(values["band"])}
+        return super()._parse(values) | {
+            "matched": matched,
+            "band": Band(values["band"]),
+            "moments": tuple(map(Moment.from_dict, values.get("moments", ()))),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return the hit as a JSON object; see `Item.to_dict`."""
         matched = None if self.matched is None else dict(vars(self.matched))
         first = {"id": self.id, "rank": self.rank, "score": self.score}
-        return first | super().to_dict() | {"matched": matched}
+        moments = [moment.to_dict() for moment in self.moments]
+        return first | super().to_dict() | {"matched": matched, "moments": moments}
 
 
 MAX_SHOWN_HITS = 60
@@ -351,7 +397,7 @@ class HitList(list[Hit]):
         from base64 import b64encode  # noqa: PLC0415
         from html import escape  # noqa: PLC0415
 
-        name = escape(display_path(hit.path.name))
+        name = escape(" ".join(filter(None, (display_path(hit.path.name), hit.position))))
         jpeg = self._load_thumbnail(hit, THUMBNAIL_PX)
         if jpeg is None:
             picture = '<div style="padding:2em 0">The file cannot be read.</div>'

@@ -390,17 +390,44 @@ class Picture(Metadata):
     damage: str | None = field(default=None, kw_only=True)
 
 
+IMAGE_KIND = "image"
+"""Kind of a content that is one still picture; see `mmsearch.core.protocols.Modality.kind`."""
+
+
 @dataclass(frozen=True)
-class DecodedImage:
-    """The metadata and the pixels of a picture.
+class ItemLocator:
+    """Place of an item in its content: a moment of a film, a page of a document.
 
     Attributes:
-        picture: The metadata.
+        part: Number of the item in its content, from 0.
+        start_ms: Start of the moment in milliseconds; None for an item without a time.
+        end_ms: End of the moment in milliseconds; None for an item without a time.
+        page: Number of the page, from 1; None for an item that is no page.
+    """
+
+    part: int = 0
+    start_ms: int | None = None
+    end_ms: int | None = None
+    page: int | None = None
+
+
+WHOLE = ItemLocator()
+"""Locator of the only item of a still picture."""
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """The metadata and the pixels of an item.
+
+    Attributes:
+        picture: The metadata, with the texts of this item alone.
         pixels: uint8 (h, w, 3), upright; may be smaller than the picture itself.
+        locator: Where the item is in its content.
     """
 
     picture: Picture
     pixels: Pixels
+    locator: ItemLocator = WHOLE
 
 
 DEFAULT_SOURCES: tuple[TextSource, ...] = (

@@ -226,3 +226,16 @@ def find_positions(ids: Ids, targets: Ids) -> NDArray[np.int64]:
         return np.flatnonzero(is_target[ids - min_id])
     positions = np.minimum(np.searchsorted(ids, targets), len(ids) - 1)
     return np.unique(positions[ids[positions] == targets])
+
+
+def ranks_in_groups(groups: Ids) -> Ids:
+    """Return, for each row of a ranking, how many rows of its group precede it, int64 (n,).
+
+    Args:
+        groups: int64 (n,), the group of each row, best row first.
+    """
+    order = np.argsort(groups, kind="stable")
+    by_group = groups[order]
+    ranks = np.empty(len(groups), np.int64)
+    ranks[order] = np.arange(len(groups)) - np.searchsorted(by_group, by_group)
+    return ranks

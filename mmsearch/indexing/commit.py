@@ -107,6 +107,7 @@ class CommitBatcher:
             checked_ns=time.time_ns(),
             segment=encoded.segment if encoded else None,
             pictures=encoded.pictures if encoded else (),
+            unused_ids=encoded.unused_ids if encoded else (),
             indexed=self.indexed,
             failed=self.failed,
             removed=self.removed,

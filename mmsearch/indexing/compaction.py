@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -60,7 +61,7 @@ def compact(
     segments_before, bytes_before = catalog.segments(), sum(layout.bytes_by_part().values())
     layout.remove_orphans(catalog.referenced_files())
     with catalog.snapshot() as snapshot:
-        num_live = snapshot.pictures
+        num_live = snapshot.items
     num_deleted = sum(segment.rows for segment in segments_before) - num_live
     has_legacy = any(name.endswith(LEGACY_SUFFIX) for name in catalog.referenced_files())
     if num_deleted or has_legacy or _has_mergeable_neighbors(segments_before):
@@ -94,13 +95,15 @@ def compact(
 def _remove_old_pictures(pictures: Path, catalog: CatalogMaintenance) -> None:
     """Delete the thumbnails or originals of contents that the index no longer has."""
     for folder in pictures.iterdir() if pictures.is_dir() else ():
-        paths = {}
+        paths: dict[bytes, list[Path]] = {}
         for path in folder.iterdir() if folder.is_dir() else ():
             with suppress(ValueError):
-                paths[bytes.fromhex(path.name.partition(".")[0])] = path
+                # Thumbnails of moments and pages have their part after the digest.
+                digest = bytes.fromhex(re.split("[-.]", path.name, maxsplit=1)[0])
+                paths.setdefault(digest, []).append(path)
         known = catalog.find_item_ids(list(paths))
-        for digest, path in paths.items():
-            if digest not in known:
+        for digest in paths.keys() - known.keys():
+            for path in paths[digest]:
                 path.unlink(missing_ok=True)
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 
@@ -25,6 +27,7 @@ from mmsearch.core.records import EncodedPicture, Segment, StoredPicture
 from mmsearch.core.results import TaskFailure
 from mmsearch.core.types import (
     InputKind,
+    ItemLocator,
     ModelInput,
     Picture,
     Text,
@@ -42,6 +45,9 @@ THUMBNAIL_PX = 512
 REENCODE_PAGE_SIZE = 256
 """Number of pictures to re-encode between two commits."""
 
+WINDOW_ITEMS = 64
+"""Maximum number of items that a decode worker returns at once (13 MB at 256 pixels)."""
+
 
 @dataclass(frozen=True)
 class EncodeTask:
@@ -50,33 +56,36 @@ class EncodeTask:
     Attributes:
         digest: Digest of the content.
         source: The file to decode, or the content itself.
-        texts: Texts from outside the file itself.
-        id: Id of a picture that is encoded again.
+        texts: Texts from outside the file itself; they belong to the first item.
+        ids: Ids of the items to encode again, by part; None for new content, whose items get new
+            ids.
     """
 
     digest: bytes
     source: DecodeTask
     texts: tuple[Text, ...] = ()
-    id: int | None = None
+    ids: Mapping[int, int] | None = field(default=None, hash=False)
 
 
-def reencode_task(item: StoredPicture, content: bytes | None = None) -> EncodeTask:
-    """Return the task of re-encoding a picture that already has vectors.
+def reencode_task(items: Sequence[StoredPicture], content: bytes | None = None) -> EncodeTask:
+    """Return the task of re-encoding items of one content that already have vectors.
 
     Texts inside the file are read again; its other texts are taken over from the catalog.
 
     Args:
-        item: The picture.
-        content: Its content, if it is not a file.
+        items: The items, in the order of their parts; at least one.
+        content: Their content, if it is not a file.
     """
+    first = items[0]
     external_texts = tuple(
-        text for text in item.picture.texts if text.source != TextSource.METADATA
+        text for text in first.picture.texts if text.source != TextSource.METADATA
     )
+    ids = {item.locator.part: item.id for item in items}
     if content is None:
-        source = DecodeTask(item.path, item.size, item.mtime_ns)
+        source = DecodeTask(first.path, first.size, first.mtime_ns, first_part=min(ids))
     else:
-        source = DecodeTask(content=content, name=item.path)
-    return EncodeTask(item.digest, source, external_texts, item.id)
+        source = DecodeTask(content=content, name=first.path, first_part=min(ids))
+    return EncodeTask(first.digest, source, external_texts if 0 in ids else (), ids)
 
 
 @dataclass(frozen=True)
@@ -85,13 +94,16 @@ class Shard:
 
     Attributes:
         segment: Number of the segment to write.
-        first_id: Id of the first content; the ids of the others are consecutive.
+        first_id: Id of the first item; the ids of the others follow.
         contents: Contents to encode; at least one.
+        num_ids: Number of ids from the first one that belong to this shard; None for one per
+            content.
     """
 
     segment: int
     first_id: int
     contents: tuple[EncodeTask, ...]
+    num_ids: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,11 +114,13 @@ class EncodedShard:
         segment: The segment written; None if no content could be read.
         pictures: The encoded pictures, in the order of the segment's rows.
         failed: Failures of contents that could not be read, by digest.
+        unused_ids: Ids of other rows of the segment: items of contents that failed later on.
     """
 
     segment: Segment | None
     pictures: tuple[EncodedPicture, ...]
     failed: dict[bytes, TaskFailure]
+    unused_ids: tuple[int, ...] = ()
 
 
 class ShardEncoder:
@@ -136,12 +150,7 @@ class ShardEncoder:
 
     def __call__(self, shard: Shard) -> EncodedShard:
         """Decode and encode a shard, and write its segment."""
-        ids = {
-            content.source: shard.first_id + offset if content.id is None else content.id
-            for offset, content in enumerate(shard.contents)
-        }
-        contents = {content.source: content for content in shard.contents}
-        failed: dict[bytes, TaskFailure] = {}
+        work = _ShardWork(shard)
         pictures: list[EncodedPicture] = []
         with ExitStack() as stack:
 
@@ -162,24 +171,134 @@ class ShardEncoder:
             batches = _Batcher(
                 self._encode_batch, self._texts.digest, write, self._encoder.batch_size
             )
-            for task, outcome in self._decode_executor.run(self._make_decoder, list(ids)):
-                if isinstance(outcome, TaskFailure):
-                    failed[contents[task].digest] = outcome
-                    self._on_encoded(1)
-                    continue
-                batches.add(ids[task], contents[task], *outcome)
+            # Long contents are decoded in windows, those of several contents side by side.
+            while tasks := work.take_tasks():
+                for task, outcome in self._decode_executor.run(self._make_decoder, tasks):
+                    if isinstance(outcome, TaskFailure):
+                        self._on_encoded(work.fail(task, outcome))
+                    else:
+                        for item in work.assign_ids(task, outcome):
+                            batches.add(item)
             batches.flush()
             segment = open_writer().finish() if pictures else None
-        return EncodedShard(segment, tuple(pictures), failed)
+        return work.result(segment, pictures)
 
-    def _encode_batch(
-        self, model_inputs: list[ModelInput], texts_per_image: list[tuple[Text, ...]]
-    ) -> tuple[Vectors, list[TextVectors]]:
+    def _encode_batch(self, items: Sequence[_Item]) -> tuple[Vectors, list[TextVectors]]:
+        model_inputs = [item.model_input for item in items]
         with self._device_lock:
             images = self._encoder.encode(InputKind.IMAGE, model_inputs)
-            texts = self._texts.encode(texts_per_image, images, model_inputs)
-        self._on_encoded(len(model_inputs))
+            texts = self._texts.encode([item.texts for item in items], images, model_inputs)
+        self._on_encoded(sum(item.is_first for item in items))
         return images, texts
+
+
+@dataclass(frozen=True)
+class _Item:
+    """An item that is to be encoded.
+
+    Attributes:
+        id: Its id.
+        content: The task of its content.
+        decoded: What a decode worker returned for it.
+        kind: Kind of the content.
+        is_first: True for the first item that this shard encodes of a content.
+    """
+
+    id: int
+    content: EncodeTask
+    decoded: DecodedInput
+    kind: str
+    is_first: bool
+
+    @property
+    def model_input(self) -> ModelInput:
+        return self.decoded.model_input
+
+    @property
+    def texts(self) -> tuple[Text, ...]:
+        """All its texts; those from outside the file belong to the first item of a content."""
+        own = self.decoded.picture.texts
+        return own if self.decoded.locator.part else (*own, *self.content.texts)
+
+
+class _ShardWork:
+    """The contents of a shard: what is left to decode, and what came out.
+
+    A content that fails after some of its items keeps these, and its first item says what is
+    missing, unless it changed while it was read: then nothing of it may be used.
+
+    Attributes:
+        failed: See `EncodedShard`.
+    """
+
+    def __init__(self, shard: Shard) -> None:
+        self._contents = {content.source: content for content in shard.contents}
+        self._tasks = [content.source for content in shard.contents]
+        num_ids = len(shard.contents) if shard.num_ids is None else shard.num_ids
+        self._free_ids = iter(range(shard.first_id, shard.first_id + num_ids))
+        self._num_decoded: Counter[bytes] = Counter()
+        self._damage: dict[bytes, str] = {}
+        self.failed: dict[bytes, TaskFailure] = {}
+
+    def take_tasks(self) -> list[DecodeTask]:
+        """Return the next window of each content that has items left."""
+        tasks, self._tasks = self._tasks, []
+        return tasks
+
+    def fail(self, task: DecodeTask, failure: TaskFailure) -> int:
+        """Record that a window could not be decoded; return 1 if it is the first of a content."""
+        content = self._contents.pop(task)
+        has_items = self._num_decoded[content.digest] > 0
+        if has_items and content.ids is None and not failure.transient:
+            self._damage[content.digest] = f"only the beginning could be read: {failure.reason}"
+        else:
+            self.failed[content.digest] = failure
+        return int(not has_items)
+
+    def assign_ids(self, task: DecodeTask, window: DecodedWindow) -> Iterator[_Item]:
+        """Yield the items of a window with their ids."""
+        content = self._contents.pop(task)
+        for decoded in window.items:
+            part = decoded.locator.part
+            if content.ids is None:
+                item_id = next(self._free_ids, None)
+                if item_id is None:
+                    # Ids are reserved by the names of files.
+                    reason = f"it is a file of the kind {window.kind!r} with the name of another"
+                    self.failed[content.digest] = TaskFailure(reason)
+                    return
+            elif part in content.ids:
+                item_id = content.ids[part]
+            else:
+                continue
+            self._num_decoded[content.digest] += 1
+            is_first = self._num_decoded[content.digest] == 1
+            yield _Item(item_id, content, decoded, window.kind, is_first)
+        if window.has_more and self._is_wanted(content, window.next_part):
+            following = replace(task, first_part=window.next_part)
+            self._contents[following] = content
+            self._tasks.append(following)
+        elif content.ids is not None and self._num_decoded[content.digest] < len(content.ids):
+            self.failed[content.digest] = TaskFailure("it has fewer parts than when it was indexed")
+
+    def result(self, segment: Segment | None, pictures: Sequence[EncodedPicture]) -> EncodedShard:
+        """Return the result of the shard."""
+        used = [picture for picture in pictures if picture.digest not in self.failed]
+        unused_ids = tuple(item.id for item in pictures if item.digest in self.failed)
+        marked = tuple(
+            replace(item, picture=replace(item.picture, damage=self._damage[item.digest]))
+            if item.digest in self._damage and item.locator.part == 0
+            else item
+            for item in used
+        )
+        if not used:
+            # The segment, if there is one, is an orphan, which the next writer removes.
+            return EncodedShard(None, (), self.failed)
+        return EncodedShard(segment, marked, self.failed, unused_ids)
+
+    @staticmethod
+    def _is_wanted(content: EncodeTask, part: int) -> bool:
+        return content.ids is None or part <= max(content.ids)
 
 
 _shared_workers: list[tuple[Callable[[], ShardEncoder], ShardEncoder]] = []
@@ -210,13 +329,11 @@ def find_shared_worker(make_worker: Callable[[], ShardEncoder]) -> ShardEncoder 
 
 
 class _Batcher:
-    """Groups decoded pictures into batches, and encodes and writes these in order."""
+    """Groups items into batches, and encodes and writes these in order."""
 
     def __init__(
         self,
-        encode: Callable[
-            [list[ModelInput], list[tuple[Text, ...]]], tuple[Vectors, list[TextVectors]]
-        ],
+        encode: Callable[[Sequence[_Item]], tuple[Vectors, list[TextVectors]]],
         digest: Callable[[Sequence[Text]], bytes],
         write: Callable[[list[EncodedPicture], Vectors, list[TextVectors]], None],
         size: int,
@@ -225,12 +342,10 @@ class _Batcher:
         self._write = write
         self._digest = digest
         self._batch_size = size
-        self._pending: list[tuple[int, EncodeTask, Picture, ModelInput]] = []
+        self._pending: list[_Item] = []
 
-    def add(
-        self, image_id: int, content: EncodeTask, picture: Picture, model_input: ModelInput
-    ) -> None:
-        self._pending.append((image_id, content, picture, model_input))
+    def add(self, item: _Item) -> None:
+        self._pending.append(item)
         if len(self._pending) >= self._batch_size:
             self.flush()
 
@@ -238,11 +353,17 @@ class _Batcher:
         if not self._pending:
             return
         pending, self._pending = self._pending, []
-        texts_per_image = [(*picture.texts, *content.texts) for _, content, picture, _ in pending]
-        images, texts = self._encode([model_input for *_, model_input in pending], texts_per_image)
+        images, texts = self._encode(pending)
         pictures = [
-            EncodedPicture(image_id, content.digest, picture, self._digest(texts))
-            for (image_id, content, picture, _), texts in zip(pending, texts_per_image, strict=True)
+            EncodedPicture(
+                item.id,
+                item.content.digest,
+                item.decoded.picture,
+                self._digest(item.texts),
+                locator=item.decoded.locator,
+                kind=item.kind,
+            )
+            for item in pending
         ]
         self._write(pictures, images, texts)
 
@@ -257,6 +378,7 @@ class DecodeTask:
         mtime_ns: Modification time of the file when it was hashed.
         content: The content, for what is not a local file.
         name: File name of the content, which helps to choose a modality.
+        first_part: First item to decode.
     """
 
     path: bytes = b""
@@ -264,6 +386,41 @@ class DecodeTask:
     mtime_ns: int = 0
     content: bytes | None = field(default=None, repr=False)
     name: bytes = b""
+    first_part: int = 0
+
+    @property
+    def file_name(self) -> bytes:
+        """The path or the name, which says what kind of file it may be."""
+        return self.name or self.path
+
+
+@dataclass(frozen=True)
+class DecodedInput:
+    """A decoded item: its metadata, its pixels prepared for an encoder, and where it is."""
+
+    picture: Picture
+    model_input: ModelInput
+    locator: ItemLocator
+
+
+@dataclass(frozen=True)
+class DecodedWindow:
+    """Consecutive items of a content.
+
+    Attributes:
+        items: The items; at least one, unless the content has none.
+        kind: Kind of the content.
+        has_more: True if others may follow.
+    """
+
+    items: tuple[DecodedInput, ...]
+    kind: str
+    has_more: bool
+
+    @property
+    def next_part(self) -> int:
+        """First part of the window that follows."""
+        return self.items[-1].locator.part + 1
 
 
 @dataclass(frozen=True)
@@ -280,43 +437,59 @@ class DecoderFactory:
     prepare: ImagePreprocessor
     thumbnails: Path | None = None
 
-    def __call__(self) -> Callable[[DecodeTask], tuple[Picture, ModelInput]]:
+    def __call__(self) -> Callable[[DecodeTask], DecodedWindow]:
         """Return the worker."""
         return self._decode
 
-    def _decode(self, task: DecodeTask) -> tuple[Picture, ModelInput]:
+    def max_items(self, name: bytes) -> int:
+        """Return the maximum number of items of a file, as far as its name says what it is."""
+        by_name = [modality for modality in self.modalities if modality.can_read(name)]
+        return max((item.max_items for item in by_name or self.modalities), default=1)
+
+    def _decode(self, task: DecodeTask) -> DecodedWindow:
         if task.content is not None:
             with content_as_file(task.content) as path:
-                decoded = self._read(path, task.name)
+                modality = self._choose(path, task.name)
+                window = self._read(modality, path, task.first_part)
                 if self.thumbnails is not None:
-                    self._write_thumbnail(self.thumbnails, path, task)
-            return decoded
-        decoded = self._read(task.path, task.path)
+                    digest = hashlib.sha256(task.content).digest()
+                    for item in window.items:
+                        target = thumbnail_path(self.thumbnails, digest, item.locator.part)
+                        _write_thumbnail(target, modality, path, item.locator)
+            return window
+        window = self._read(self._choose(task.path, task.path), task.path, task.first_part)
         _check_unchanged(task)
-        return decoded
+        return window
 
-    def _read(self, path: bytes, name: bytes) -> tuple[Picture, ModelInput]:
+    def _choose(self, path: bytes, name: bytes) -> Modality:
         modality = choose_modality(self.modalities, path, name)
         if modality is None:
             raise DecodeError("this type of file is not indexed")
-        decoded = modality.read(path, self.prepare.edge_px)
-        return decoded.picture, self.prepare(decoded.pixels)
+        return modality
 
-    def _write_thumbnail(self, folder: Path, path: bytes, task: DecodeTask) -> None:
-        """Write a thumbnail of a content that will not be at hand later."""
-        modality = choose_modality(self.modalities, path, task.name)
-        if modality is None or task.content is None:
+    def _read(self, modality: Modality, path: bytes, first_part: int) -> DecodedWindow:
+        items = modality.items(path, self.prepare.edge_px, first_part)
+        decoded = [
+            DecodedInput(item.picture, self.prepare(item.pixels), item.locator)
+            for item in islice(items, WINDOW_ITEMS)
+        ]
+        if not decoded and not first_part:
+            raise DecodeError("there is no picture in it")
+        has_more = modality.max_items > 1 and len(decoded) == WINDOW_ITEMS
+        return DecodedWindow(tuple(decoded), modality.kind, has_more)
+
+
+def _write_thumbnail(target: Path, modality: Modality, path: bytes, locator: ItemLocator) -> None:
+    """Write a thumbnail of an item of a content that will not be at hand later."""
+    # A picture without a thumbnail is still found.
+    with suppress(DecodeError, OSError):
+        if target.exists():
             return
-        target = thumbnail_path(folder, hashlib.sha256(task.content).digest())
-        # A picture without a thumbnail is still found.
-        with suppress(DecodeError, OSError):
-            if target.exists():
-                return
-            content = modality.thumbnail(path, THUMBNAIL_PX, "JPEG")
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary = target.with_name(f"{target.name}.{secrets.token_hex(8)}.tmp")
-            temporary.write_bytes(content)
-            temporary.replace(target)
+        content = modality.thumbnail(path, THUMBNAIL_PX, "JPEG", locator)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = target.with_name(f"{target.name}.{secrets.token_hex(8)}.tmp")
+        temporary.write_bytes(content)
+        temporary.replace(target)
 
 
 def _check_unchanged(task: DecodeTask) -> None:

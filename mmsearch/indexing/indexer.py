@@ -124,6 +124,7 @@ class Indexer:
             progress=progress,
             before_encoding=background_build.start,
             before_changes=before_changes,
+            max_items=self.make_decoder.max_items,
         )
         report = self._execute(
             run,
@@ -172,6 +173,7 @@ class Indexer:
             is_partial=is_partial,
             progress=progress,
             before_encoding=background_build.start,
+            max_items=self.make_decoder.max_items,
         )
         return self._execute(run, background_build, progress)
 
@@ -408,7 +410,7 @@ class Indexer:
     def _fill_space(self, fusion: Fusion, progress: Callable[[Progress], None]) -> SpaceUpdate:
         """Decode and encode the pictures that are missing in the space being built."""
         with self.catalog.snapshot() as snapshot:
-            total = snapshot.pictures
+            total = snapshot.items
         done = sum(segment.rows for segment in self.catalog.list_building_segments())
 
         def on_page(count: int) -> None:

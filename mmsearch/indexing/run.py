@@ -53,6 +53,7 @@ class IndexRun:
         before_encoding: Called before each shard is encoded. At the first call nothing else uses
             the encoder.
         before_changes: Called once before anything is written about files.
+        max_items: Maximum number of items of a file by its name, for which ids are reserved.
 
     Attributes:
         stats: Counts of the run so far.
@@ -71,9 +72,11 @@ class IndexRun:
         progress: Callable[[Progress], None],
         before_encoding: Callable[[], None] = lambda: None,
         before_changes: Callable[[], None] = lambda: None,
+        max_items: Callable[[bytes], int] = lambda name: 1,
     ) -> None:
         self._before_encoding = before_encoding
         self._before_changes = before_changes
+        self._max_items = max_items
         self._request = request
         self._catalog = catalog
         self._hash_executor = hash_executor
@@ -360,9 +363,10 @@ class IndexRun:
     def _make_shard(self, contents: list[EncodeTask]) -> Shard:
         self._before_encoding()
         self._shards.start_shard()
-        shard = Shard(self._next_segment, self._next_id, tuple(contents))
+        num_ids = sum(self._max_items(content.source.file_name) for content in contents)
+        shard = Shard(self._next_segment, self._next_id, tuple(contents), num_ids)
         self._next_segment += 1
-        self._next_id += len(contents)
+        self._next_id += num_ids
         return shard
 
     def _resolve_shard(self, shard: Shard, encoded: EncodedShard) -> None:
@@ -379,7 +383,7 @@ class IndexRun:
                     digest = NO_DIGEST if failure.transient else content.digest
                     self._record_failure(indexed.file, digest, failure.reason)
         self._newly_encoded.update(picture.digest for picture in encoded.pictures)
-        self.stats.encoded += len(encoded.pictures)
+        self.stats.encoded += len({picture.digest for picture in encoded.pictures})
         self.stats.uncommitted = max(0, self.stats.uncommitted - len(shard.contents))
         self._batcher.commit_shard(encoded)
         self._shards.commit_shard(len(shard.contents))

@@ -74,6 +74,7 @@ class SourceRun:
         is_partial: True if the source yields only some of its items: others are not gone.
         progress: Receives the state of the run, from several threads.
         before_encoding: Called before each shard is encoded.
+        max_items: Maximum number of items of a file by its name, for which ids are reserved.
 
     Attributes:
         stats: Counts of the run so far.
@@ -92,6 +93,7 @@ class SourceRun:
         is_partial: bool = False,
         progress: Callable[[Progress], None],
         before_encoding: Callable[[], None] = lambda: None,
+        max_items: Callable[[bytes], int] = lambda name: 1,
     ) -> None:
         self._source = source
         self._record = record
@@ -103,6 +105,7 @@ class SourceRun:
         self._is_partial = is_partial
         self._progress = progress
         self._before_encoding = before_encoding
+        self._max_items = max_items
         self.stats = RunStats()
         self._next_id, self._next_segment = catalog.next_free_ids()
         # Items whose content is being encoded, by digest.
@@ -254,9 +257,10 @@ class SourceRun:
     def _make_shard(self, contents: list[EncodeTask]) -> Shard:
         self._before_encoding()
         self._sizer.start_shard()
-        shard = Shard(self._next_segment, self._next_id, tuple(contents))
+        num_ids = sum(self._max_items(content.source.file_name) for content in contents)
+        shard = Shard(self._next_segment, self._next_id, tuple(contents), num_ids)
         self._next_segment += 1
-        self._next_id += len(contents)
+        self._next_id += num_ids
         return shard
 
     def _resolve(self, part: _Part, indexed: IndexedFile, outcome: FileOutcome) -> None:
@@ -278,7 +282,7 @@ class SourceRun:
                     self._record_failure(
                         part, SourceFailure(key, failure.reason, stamp, is_transient)
                     )
-        self.stats.encoded += len(encoded.pictures)
+        self.stats.encoded += len({picture.digest for picture in encoded.pictures})
         self.stats.uncommitted = max(0, self.stats.uncommitted - len(shard.contents))
         self._batcher.commit_shard(encoded)
         self._sizer.commit_shard(len(shard.contents))

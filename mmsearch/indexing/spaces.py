@@ -88,7 +88,9 @@ def update_space(
         _, number = catalog.next_free_ids()
         encoded = encode_page(number, page)
         if encoded.segment is not None:
-            catalog.commit_embeddings(encoded.segment, encoded.pictures, building=building)
+            catalog.commit_embeddings(
+                encoded.segment, encoded.pictures, encoded.unused_ids, building=building
+            )
         update.updated += len(encoded.pictures)
         for item in page:
             if item.digest in encoded.failed:
@@ -112,24 +114,28 @@ def decode_page(
 
     def encode_page(number: int, page: Sequence[StoredPicture]) -> EncodedShard:
         tasks, failed = [], {}
-        copies: set[int] = set()
+        copies: set[bytes] = set()
+        items_by_digest: dict[bytes, list[StoredPicture]] = {}
         for item in page:
+            items_by_digest.setdefault(item.digest, []).append(item)
+        for digest, items in items_by_digest.items():
+            source = items[0].source
             try:
-                content = None if item.source is None else load_item(*item.source, item.digest)
+                content = None if source is None else load_item(*source, digest)
             except DecodeError as error:
-                failed[item.digest] = TaskFailure(error.message, transient=True)
+                failed[digest] = TaskFailure(error.message, transient=True)
                 continue
-            if content is not None and hashlib.sha256(content).digest() != item.digest:
-                if item.source is None or item.source[0] != RECORDS_KIND:
-                    failed[item.digest] = TaskFailure("it has changed since it was indexed")
+            if content is not None and hashlib.sha256(content).digest() != digest:
+                if source is None or source[0] != RECORDS_KIND:
+                    failed[digest] = TaskFailure("it has changed since it was indexed")
                     continue
-                copies.add(item.id)
-            tasks.append(reencode_task(item, content))
+                copies.add(digest)
+            tasks.append(reencode_task(items, content))
         if not tasks:
             return EncodedShard(None, (), failed)
         encoded = encode(Shard(number, 0, tuple(tasks)))
         pictures = tuple(
-            replace(picture, keep_texts=picture.id in copies) for picture in encoded.pictures
+            replace(picture, keep_texts=picture.digest in copies) for picture in encoded.pictures
         )
         return replace(encoded, pictures=pictures, failed=encoded.failed | failed)
 
@@ -242,7 +248,7 @@ def _write_copies(
 ) -> EncodedShard:
     """Write a segment of pictures that were not decoded again."""
     encoded = tuple(
-        EncodedPicture(item.id, item.digest, item.picture, digest, keep_texts=True)
+        EncodedPicture(item.id, item.digest, item.picture, digest, True, item.locator, item.kind)
         for item, digest in zip(pictures, digests, strict=True)
     )
     segment = write_segment(layout, number, vectors, SegmentMetadata(encoder, encoded))

@@ -74,18 +74,19 @@ def hit_metadata(hit: Hit, url: str = "") -> dict[str, Any]:
         url: URL of the server.
 
     Returns:
-        The members of `Hit.to_dict`, with ``path`` for display, the strings of its ``texts`` and
-        that of the text that ``matched`` (or None); without ``copies``; for a server also the URLs
-        ``original`` and ``thumbnail``.
+        The members of `Hit.to_dict` without ``copies`` and ``moments``, with ``path`` and
+        ``position`` for display, the strings of its ``texts`` and that of the text that ``matched``
+        (or None); for a server also the URLs ``original`` and ``thumbnail``.
     """
     metadata = hit.to_dict() | {
         "band": str(hit.band),
         "path": hit.location,
+        "position": hit.position,
         "texts": [text.text for text in hit.texts],
         "matched": None if hit.matched is None else hit.matched.text,
     }
     links = metadata.pop("links", {})
-    del metadata["copies"]
+    del metadata["copies"], metadata["moments"]
     return metadata | {
         name: link_url(url, links[name]) for name in ("original", "thumbnail") if name in links
     }

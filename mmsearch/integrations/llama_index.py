@@ -45,7 +45,7 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 LLM_METADATA_KEYS = (
-    *("path", "original", "texts", "taken_at", "camera", "latitude", "longitude"),
+    *("path", "position", "original", "texts", "taken_at", "camera", "latitude", "longitude"),
     *("lens", "rating", "label", "damage"),
 )
 """Metadata keys shown to a language model if they have a value; all others are for programs."""
@@ -198,7 +198,7 @@ def to_node(hit: Hit, url: str = "") -> ImageNode:
         if name not in LLM_METADATA_KEYS or value in (None, "")
     ]
     return ImageNode(
-        id_=str(uuid5(NAMESPACE_URL, uri)),
+        id_=str(uuid5(NAMESPACE_URL, f"{uri}#{hit.part}" if hit.part else uri)),
         text=hit_text(hit),
         # The blocks of an image node contain its metadata and the picture, but never its text. The
         # metadata therefore include the texts, and the template does not repeat them.

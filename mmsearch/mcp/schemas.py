@@ -103,6 +103,9 @@ class PictureInfo(BaseModel):
 
     id: int = Field(description="Id for get_image and similar_images.")
     path: str = Field(description="Path of the file; undecodable bytes are escaped.")
+    position: str = Field(
+        description="Where it is in the file: a time such as 1:02:03, or a page; empty for all."
+    )
     width: int
     height: int
     date: str = Field(description="Date it was taken, or its file was modified.")
@@ -120,6 +123,7 @@ class PictureInfo(BaseModel):
         return cls(
             id=item.id,
             path=item.location,
+            position=item.position,
             width=item.width,
             height=item.height,
             date=date,
@@ -292,4 +296,5 @@ def _format_details(picture: PictureInfo, *extra: str) -> str:
     if picture.camera:
         details.append(picture.camera)
     copies = [f"also at {path}" for path in picture.copies]
-    return "\n   ".join([", ".join(details), picture.path, *copies, *picture.texts])
+    path = f"{picture.path} ({picture.position})" if picture.position else picture.path
+    return "\n   ".join([", ".join(details), path, *copies, *picture.texts])

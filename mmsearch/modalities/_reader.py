@@ -1,7 +1,8 @@
-"""Base class of the modalities of picture files."""
+"""Base class of the modalities of still pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BufferedReader
@@ -9,7 +10,7 @@ from typing import ClassVar
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import HEAD_BYTES, open_source_file
-from mmsearch.core.types import DecodedImage
+from mmsearch.core.types import IMAGE_KIND, WHOLE, DecodedImage, ItemLocator
 from mmsearch.modalities._pillow import make_thumbnail, map_decode_errors
 
 DEFAULT_MAX_PIXELS = 300_000_000
@@ -18,12 +19,14 @@ DEFAULT_MAX_PIXELS = 300_000_000
 
 @dataclass(frozen=True)
 class FileReader:
-    """Base of a modality; see `mmsearch.core.protocols.Modality`.
+    """Base of a modality of still pictures; see `mmsearch.core.protocols.Modality`.
 
     Args:
         max_pixels: Limit of width times height; larger pictures are rejected before decoding.
 
     Attributes:
+        kind: See `mmsearch.core.protocols.Modality`.
+        max_items: See `mmsearch.core.protocols.Modality`.
         suffixes: Endings of file names, in lower case.
         package: Python package of an extra that reads the files, or None.
         extra: Name of the extra.
@@ -31,6 +34,8 @@ class FileReader:
 
     max_pixels: int
 
+    kind: ClassVar[str] = IMAGE_KIND
+    max_items: ClassVar[int] = 1
     suffixes: ClassVar[frozenset[bytes]]
     package: ClassVar[str | None] = None
     extra: ClassVar[str | None] = None
@@ -43,6 +48,11 @@ class FileReader:
     def can_read(self, path: bytes) -> bool:
         """Return True if the file name has the suffix of a supported format."""
         return path[path.rfind(b".") :].lower() in self.suffixes
+
+    def items(self, path: bytes, edge_px: int, first_part: int = 0) -> Iterator[DecodedImage]:
+        """Yield the picture of a file, its only item; see `read`."""
+        if first_part == 0:
+            yield self.read(path, edge_px)
 
     def read(self, path: bytes, edge_px: int) -> DecodedImage:
         """Decode a picture and read its metadata.
@@ -66,12 +76,16 @@ class FileReader:
                 )
             return self._decode(file, head, edge_px)
 
-    def thumbnail(self, path: bytes, edge_px: int, file_format: str = "JPEG") -> bytes:
+    def thumbnail(
+        self, path: bytes, edge_px: int, file_format: str = "JPEG", locator: ItemLocator = WHOLE
+    ) -> bytes:
         """Return an encoded thumbnail whose long side is at most ``edge_px`` pixels.
 
         Raises:
             DecodeError: The picture cannot be read; the message is a clause with the reason.
         """
+        if locator.part:
+            raise DecodeError("it is one still picture")
         return make_thumbnail(self.read(path, edge_px).pixels, edge_px, file_format)
 
     def _decode(self, file: BufferedReader, head: bytes, edge_px: int) -> DecodedImage:

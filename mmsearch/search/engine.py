@@ -27,7 +27,7 @@ from mmsearch.core.query import (
 from mmsearch.core.records import describe_older_model
 from mmsearch.core.results import Hit, Notice, SearchResult
 from mmsearch.core.sorting import sort_hits
-from mmsearch.core.types import Calibration, InputKind, Vectors
+from mmsearch.core.types import Calibration, Ids, InputKind, Vectors
 from mmsearch.search.confidence import (
     apply_calibration,
     best_guesses,
@@ -198,7 +198,7 @@ class SearchEngine:
         for filters, positions in positions_by_filters.items():
             try:
                 allowed = snapshot.filter_ids(filters) if filters else None
-                size = snapshot.pictures if allowed is None else len(allowed)
+                size = snapshot.pictures if allowed is None else _count(snapshot, allowed)
                 undated = _count_undated(snapshot, filters) if filters else 0
             except MMSearchError as error:
                 outcomes.update(dict.fromkeys(positions, error))
@@ -251,6 +251,13 @@ class SearchEngine:
             return hits
         scope = plans[next(iter(candidates))].scope
         ids = np.unique(np.concatenate([found.ids for found in candidates.values()])).tolist()
+        moments = {
+            moment_id
+            for found in candidates.values()
+            for listed in found.moments
+            for moment_id, _ in listed
+        }
+        ids = [*ids, *moments.difference(ids)]
         records = {record.id: record for record in scope.snapshot.records(ids)}
         calibration = self._calibration(scope.snapshot)
         for position, found in candidates.items():
@@ -332,4 +339,11 @@ def _count_undated(snapshot: Snapshot, filters: Filters) -> int:
         return 0
     is_undated: Condition = IsMissing("taken_at")
     where = is_undated if filters.where is None else AllOf((filters.where, is_undated))
-    return len(snapshot.filter_ids(replace(filters, after=None, before=None, where=where)))
+    return _count(
+        snapshot, snapshot.filter_ids(replace(filters, after=None, before=None, where=where))
+    )
+
+
+def _count(snapshot: Snapshot, ids: Ids) -> int:
+    """Return the number of contents of different items."""
+    return len(np.unique(snapshot.content_ids(ids))) if snapshot.has_moments else len(ids)

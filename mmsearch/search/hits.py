@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmsearch.core.display import display_path
 from mmsearch.core.query import Band, MatchedText, TextTerm
 from mmsearch.core.records import PictureRecord
-from mmsearch.core.results import Hit
+from mmsearch.core.results import Hit, Moment
 from mmsearch.search.retrieval import Candidates, SearchScope
 
 LIKELY_THRESHOLD, POSSIBLE_THRESHOLD = 0.6, 0.2
@@ -54,6 +54,8 @@ def make_hits(
     bands = [to_band(confidence) for confidence in confidences]
     found = [records[image_id] for image_id in candidates.ids.tolist()]
     paths = [[Path(os.fsdecode(path)) for path in record.paths] for record in found]
+    moments = [_make_moments(listed, records) for listed in candidates.moments]
+    moments = moments or [()] * len(found)
     scores, text_scores = candidates.scores.tolist(), candidates.text.tolist()
     visual = [None] * len(scores) if candidates.visual is None else candidates.visual.tolist()
     return [
@@ -74,9 +76,21 @@ def make_hits(
             key=display_path(record.key),
             metadata=record.metadata,
             uri=display_path(record.uri),
+            kind=record.kind,
+            **vars(record.locator),
+            moments=moments[row],
         )
         for row, record in enumerate(found)
     ]
+
+
+def _make_moments(
+    listed: Sequence[tuple[int, float]], records: Mapping[int, PictureRecord]
+) -> tuple[Moment, ...]:
+    return tuple(
+        Moment(id=item_id, score=score, **vars(records[item_id].locator))
+        for item_id, score in listed
+    )
 
 
 def combine_with_text(

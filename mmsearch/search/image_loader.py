@@ -31,7 +31,7 @@ from mmsearch.core.files import (
 from mmsearch.core.protocols import Executor, ImagePreprocessor, Modality
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import TaskFailure
-from mmsearch.core.types import ModelInput
+from mmsearch.core.types import WHOLE, DecodedImage, ItemLocator, ModelInput
 
 MAX_CACHED_DIGESTS = 10_000
 """Maximum number of files whose digests are cached."""
@@ -85,13 +85,15 @@ class SandboxedImageLoader:
             ) from error
         return prepared
 
-    def thumbnail(self, path: bytes, edge_px: int, file_format: str = "JPEG") -> bytes:
-        """Return a thumbnail of a picture whose long side is at most ``edge_px`` pixels.
+    def thumbnail(
+        self, path: bytes, edge_px: int, file_format: str = "JPEG", locator: ItemLocator = WHOLE
+    ) -> bytes:
+        """Return a thumbnail of an item whose long side is at most ``edge_px`` pixels.
 
         Raises:
             DecodeError: The file cannot be read.
         """
-        task = _ThumbnailTask(self._find_modality(path), path, edge_px, file_format)
+        task = _ThumbnailTask(self._find_modality(path), path, edge_px, file_format, locator)
         content: bytes = self._run_in_worker(task)
         return content
 
@@ -143,7 +145,7 @@ class _PrepareTask:
     prepare: ImagePreprocessor
 
     def __call__(self) -> ModelInput:
-        return self.prepare(self.modality.read(self.path, self.prepare.edge_px).pixels)
+        return self.prepare(_first_item(self.modality, self.path, self.prepare.edge_px).pixels)
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,10 @@ class _ThumbnailTask:
     path: bytes
     edge_px: int
     file_format: str
+    locator: ItemLocator
 
     def __call__(self) -> bytes:
-        return self.modality.thumbnail(self.path, self.edge_px, self.file_format)
+        return self.modality.thumbnail(self.path, self.edge_px, self.file_format, self.locator)
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,19 @@ class _FormatTask:
     path: bytes
 
     def __call__(self) -> str:
-        return self.modality.read(self.path, 1).picture.format
+        return _first_item(self.modality, self.path, 1).picture.format
+
+
+def _first_item(modality: Modality, path: bytes, edge_px: int) -> DecodedImage:
+    """Return the first item of a file, which stands for the whole.
+
+    Raises:
+        DecodeError: The file cannot be read, or is empty.
+    """
+    item = next(iter(modality.items(path, edge_px)), None)
+    if item is None:
+        raise DecodeError("there is no picture in it")
+    return item
 
 
 def _make_worker() -> Callable[[Callable[[], Any]], Any]:
@@ -227,9 +242,11 @@ class Originals:
             ForbiddenError: The file is outside its folder, or is not named like a picture.
             DecodeError: The content is not a readable picture.
         """
-        path = record.thumbnail if record.uri else self.path(record)
         try:
-            return self._image_loader.thumbnail(path, edge_px, file_format)
+            if record.uri:
+                return self._image_loader.thumbnail(record.thumbnail, edge_px, file_format)
+            path = self.path(record)
+            return self._image_loader.thumbnail(path, edge_px, file_format, record.locator)
         except DecodeError as error:
             raise _unreadable_error(record, error) from error
 

@@ -139,13 +139,16 @@ class IndexReader:
         Deleted pictures are left out. The sample of a generation is kept for later queries.
         """
         if self._sample is None or self._sample[0] != snapshot.generation:
-            count = SAMPLE_SIZE * self.size // max(snapshot.pictures, 1)
-            live_ids = np.setdiff1d(
-                self.sample_ids(count), snapshot.deleted_ids, assume_unique=True
-            )
-            sampled_ids = live_ids[:: max(1, len(live_ids) // SAMPLE_SIZE)]
-            self._sample = snapshot.generation, self.vectors(sampled_ids)
+            self._sample = snapshot.generation, self.vectors(self._background_ids(snapshot))
         return self._sample[1]
+
+    def _background_ids(self, snapshot: Snapshot) -> Ids:
+        if snapshot.has_moments:
+            # Thousands of moments of one film would be most of the background.
+            return snapshot.sample_ids(SAMPLE_SIZE)
+        count = SAMPLE_SIZE * self.size // max(snapshot.pictures, 1)
+        live_ids = np.setdiff1d(self.sample_ids(count), snapshot.deleted_ids, assume_unique=True)
+        return live_ids[:: max(1, len(live_ids) // SAMPLE_SIZE)]
 
 
 def read_stored_image_vectors(layout: IndexLayout, snapshot: Snapshot, ids: Ids) -> Vectors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mmsearch.core.errors import Hint, InvalidQueryError
 from mmsearch.core.query import HybridCandidates, Mode, Query, Term, TextMatches, TextTerm
 from mmsearch.core.types import Ids, Vectors
-from mmsearch.core.vectors import as_unit_vectors, row_scores
+from mmsearch.core.vectors import as_unit_vectors, ranks_in_groups, row_scores
 from mmsearch.search.index_reader import IndexReader
 
 if TYPE_CHECKING:
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 FUSION_DEPTH = 1000
 """Number of candidates from each list in hybrid mode; more only if k is higher. Fixed, so that the
 top 5 is a prefix of the top 15."""
+
+MIN_CONTENTS = 100
+"""Number of contents among the candidates of an index with films or documents; more only if k is
+higher. A film has many moments among the nearest items."""
+
+MAX_MOMENTS = 5
+"""Maximum number of other items of its content that a hit has."""
 
 FULL_EVIDENCE = 3.5
 """Evidence of a text, in nats, that counts as much as the most similar picture in hybrid mode: that
@@ -91,7 +98,7 @@ class SearchScope:
         reader: Reader of their vectors.
         snapshot: Snapshot that holds their records.
         allowed: Ids that pass the filters; None for all.
-        size: Number of pictures that may be found.
+        size: Number of pictures that may be found; a content with several items counts once.
         undated: See `SearchResult.undated`.
     """
 
@@ -100,6 +107,11 @@ class SearchScope:
     allowed: Ids | None
     size: int
     undated: int = 0
+
+    @property
+    def items(self) -> int:
+        """Number of items that may be found."""
+        return self.snapshot.items if self.allowed is None else len(self.allowed)
 
     def score_distributions(self, queries: Vectors) -> list[ScoreDistribution]:
         """Return the similarity of each of (q, dim) queries to a sample of the library."""
@@ -122,6 +134,8 @@ class Candidates:
         visual: float32 (n,), cosine similarities; None in text mode.
         query_vector: (1, dim), vector that stored vectors were compared with; None in text mode.
         background: Similarity of the query to a sample of the library; None in text mode.
+        moments: Ids and scores of other items of the content of each candidate, best first; empty
+            if every content is one item.
     """
 
     ids: Ids
@@ -131,6 +145,35 @@ class Candidates:
     visual: NDArray[np.float32] | None = None
     query_vector: Vectors | None = None
     background: ScoreDistribution | None = None
+    moments: Sequence[Sequence[tuple[int, float]]] = ()
+
+    def take(self, rows: NDArray[np.int64]) -> Candidates:
+        """Return the candidates of some rows."""
+        visual = None if self.visual is None else self.visual[rows]
+        return replace(
+            self,
+            ids=self.ids[rows],
+            scores=self.scores[rows],
+            text=self.text[rows],
+            evidence=self.evidence[rows],
+            visual=visual,
+        )
+
+    def group(self, contents: Ids, count: int) -> Candidates:
+        """Return the best candidate of each content, with the others as its moments.
+
+        Args:
+            contents: int64 (n,), the content of each candidate.
+            count: Maximum number of candidates.
+        """
+        ranks = ranks_in_groups(contents)
+        best = np.flatnonzero(ranks == 0)[:count]
+        moments: dict[int, list[tuple[int, float]]] = {}
+        for row in np.flatnonzero((ranks > 0) & (ranks <= MAX_MOMENTS)).tolist():
+            found = (int(self.ids[row]), float(self.scores[row]))
+            moments.setdefault(int(contents[row]), []).append(found)
+        listed = [moments.get(content, ()) for content in contents[best].tolist()]
+        return replace(self.take(best), moments=listed)
 
 
 @dataclass(frozen=True)
@@ -184,10 +227,10 @@ class QueryPlan:
 
     @property
     def num_candidates(self) -> int:
-        """Number of nearest pictures to retrieve as candidates."""
-        if self.mode is not Mode.HYBRID:
+        """Number of nearest items to retrieve as candidates."""
+        if self.mode is not Mode.HYBRID and not self.scope.snapshot.has_moments:
             return self.depth
-        return min(max(self.depth, FUSION_DEPTH), max(self.scope.size, 1))
+        return min(max(self.depth, FUSION_DEPTH), max(self.scope.items, 1))
 
 
 def retrieve_batch(plans: Sequence[QueryPlan]) -> list[VectorMatches | None]:
@@ -207,8 +250,31 @@ def retrieve_batch(plans: Sequence[QueryPlan]) -> list[VectorMatches | None]:
         rows = zip(ranking.ids, ranking.scores, scope.score_distributions(queries), strict=True)
         for position, (ids, scores, background) in zip(positions, rows, strict=True):
             is_hit = ids >= 0  # Short rankings are padded with -1.
-            matches[position] = VectorMatches(ids[is_hit], scores[is_hit], background)
+            found = VectorMatches(ids[is_hit], scores[is_hit], background)
+            if scope.snapshot.has_moments:
+                found = _add_contents(plans[position], found)
+            matches[position] = found
     return matches
+
+
+def _add_contents(plan: QueryPlan, found: VectorMatches) -> VectorMatches:
+    """Add the nearest items of further contents until there are enough different contents."""
+    scope, snapshot = plan.scope, plan.scope.snapshot
+    wanted = min(max(plan.depth, MIN_CONTENTS), scope.size)
+    ids, scores = found.ids, found.scores
+    while plan.query_vector is not None and len(np.unique(snapshot.content_ids(ids))) < wanted:
+        excluded, allowed = snapshot.sibling_ids(ids), scope.allowed
+        if allowed is not None:
+            allowed = np.setdiff1d(allowed, excluded)
+        excluded = np.union1d(snapshot.deleted_ids, excluded)
+        ranking = scope.reader.search(plan.query_vector, plan.num_candidates, excluded, allowed)
+        is_hit = ranking.ids[0] >= 0
+        if not is_hit.any():
+            break
+        ids = np.concatenate([ids, ranking.ids[0][is_hit]])
+        scores = np.concatenate([scores, ranking.scores[0][is_hit]])
+    order = np.lexsort((ids, -scores))
+    return replace(found, ids=ids[order], scores=scores[order])
 
 
 def rank_candidates(
@@ -224,17 +290,22 @@ def rank_candidates(
         make_rank_fusion: Creates the rank fusion; only called in hybrid mode.
     """
     if plan.query_vector is None or vector_matches is None:
-        return _rank_by_texts(plan.scope, plan.text_terms, plan.depth)
-    if plan.mode is Mode.VECTOR:
-        return _rank_by_vectors(plan.query_vector, vector_matches)
-    return _rank_hybrid(
-        plan.scope,
-        plan.query_vector,
-        vector_matches,
-        plan.text_terms,
-        make_rank_fusion(),
-        plan.depth,
-    )
+        candidates = _rank_by_texts(plan.scope, plan.text_terms, plan.depth)
+    elif plan.mode is Mode.VECTOR:
+        candidates = _rank_by_vectors(plan.query_vector, vector_matches)
+    else:
+        candidates = _rank_hybrid(
+            plan.scope,
+            plan.query_vector,
+            vector_matches,
+            plan.text_terms,
+            make_rank_fusion(),
+            plan.depth,
+        )
+    snapshot = plan.scope.snapshot
+    if snapshot.has_moments:
+        return candidates.group(snapshot.content_ids(candidates.ids), plan.depth)
+    return candidates.take(np.arange(min(plan.depth, len(candidates.ids))))
 
 
 def _combine_terms(scope: SearchScope, vectors: Vectors, terms: Sequence[Term]) -> Vectors:
@@ -287,10 +358,10 @@ def _rank_by_vectors(query_vector: Vectors, vector_matches: VectorMatches) -> Ca
 
 
 def _rank_by_texts(scope: SearchScope, text_terms: Sequence[TextTerm], k: int) -> Candidates:
-    """Return the top k candidates ranked by their text scores alone."""
+    """Return candidates ranked by their text scores alone, at least k if there are as many."""
     matches = scope.snapshot.match(text_terms, max(k, FUSION_DEPTH), scope.allowed)
-    ids, scores = matches.ids[:k], matches.scores[:k]
-    return Candidates(ids, scores.astype(np.float64), scores, matches.evidence[:k])
+    scores = matches.scores
+    return Candidates(matches.ids, scores.astype(np.float64), scores, matches.evidence)
 
 
 def _rank_hybrid(
@@ -301,13 +372,13 @@ def _rank_hybrid(
     rank_fusion: RankFusion,
     k: int,
 ) -> Candidates:
-    """Return the top k candidates of both lists, ranked by a rank fusion."""
+    """Return the candidates of both lists, ranked by a rank fusion."""
     matches = _order_by_evidence(
         scope.snapshot.match(text_terms, max(k, FUSION_DEPTH), scope.allowed)
     )
     candidates = _merge_candidates(scope, query_vector, vector_matches, matches)
     scores = rank_fusion.fuse(candidates)
-    order = np.lexsort((candidates.ids, -candidates.visual_scores, -scores))[:k]
+    order = np.lexsort((candidates.ids, -candidates.visual_scores, -scores))
     evidence = np.zeros(len(candidates.ids), dtype=np.float32)
     evidence[np.searchsorted(candidates.ids, matches.ids)] = matches.evidence
     return Candidates(

@@ -66,7 +66,9 @@ class ThumbnailCache:
         if not record.uri:
             self.originals.path(record)
         # A cache of an earlier version may hold thumbnails in other colour spaces.
-        etag = hashlib.sha256(b"sRGB %d " % EDGES_PX[size] + record.digest).hexdigest()[:40]
+        part = b"%d " % record.locator.part if record.locator.part else b""
+        key = b"sRGB %d " % EDGES_PX[size] + part + record.digest
+        etag = hashlib.sha256(key).hexdigest()[:40]
         name = f"{etag}.webp"
         content = self._file_cache.get(name)
         if content is None:

@@ -259,10 +259,10 @@ def segment_number(path: Path) -> int:
     return int(re.split("[-.]", path.name, maxsplit=1)[0])
 
 
-def thumbnail_path(thumbnails: Path, digest: bytes) -> Path:
-    """Return the path of the thumbnail of a content, a JPEG."""
+def thumbnail_path(thumbnails: Path, digest: bytes, part: int = 0) -> Path:
+    """Return the path of the thumbnail of an item, a JPEG, by its content and part."""
     name = digest.hex()
-    return thumbnails / name[:2] / f"{name}.jpg"
+    return thumbnails / name[:2] / (f"{name}-{part}.jpg" if part else f"{name}.jpg")
 
 
 def original_path(originals: Path, digest: bytes) -> Path:

@@ -26,8 +26,11 @@ from numpy.typing import NDArray
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.records import EncodedPicture, Segment
 from mmsearch.core.types import (
+    IMAGE_KIND,
+    WHOLE,
     EncoderSpec,
     Ids,
+    ItemLocator,
     Picture,
     Text,
     TextSource,
@@ -440,12 +443,18 @@ def _picture_to_json(encoded: EncodedPicture) -> dict[str, Any]:
     picture_fields = dict(vars(encoded.picture))
     embedded_texts = [text for text in encoded.picture.texts if text.source == TextSource.METADATA]
     picture_fields["texts"] = [[text.kind, text.text, text.language] for text in embedded_texts]
-    return {
+    stored = {
         "id": encoded.id,
         "digest": encoded.digest.hex(),
         "picture": picture_fields,
         "texts_digest": encoded.texts_digest.hex(),
     }
+    # Still pictures, which are most, are as earlier versions wrote them.
+    if encoded.kind != IMAGE_KIND:
+        stored["kind"] = encoded.kind
+    if encoded.locator != WHOLE:
+        stored["locator"] = vars(encoded.locator)
+    return stored
 
 
 def _picture_from_json(stored: dict[str, Any]) -> EncodedPicture:
@@ -461,4 +470,6 @@ def _picture_from_json(stored: dict[str, Any]) -> EncodedPicture:
         digest=bytes.fromhex(stored["digest"]),
         picture=Picture(**{**picture_fields, "texts": texts}),
         texts_digest=bytes.fromhex(stored["texts_digest"]),
+        locator=ItemLocator(**stored["locator"]) if "locator" in stored else WHOLE,
+        kind=stored.get("kind", IMAGE_KIND),
     )

@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from mmsearch.core import plugins
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import HEAD_BYTES
-from mmsearch.core.types import Picture
+from mmsearch.core.types import ItemLocator, Picture
 from mmsearch.indexing.encode import DecoderFactory, DecodeTask
 from tests import raw_files
 
@@ -76,6 +77,11 @@ def path(kind, tmp_path):
     return os.fsencode(tmp_path / name)
 
 
+def read(modality, path, edge_px):
+    """Return the first item of a file."""
+    return next(iter(modality.items(path, edge_px)))
+
+
 def test_modality_can_read_decides_by_name_alone(modality, path):
     assert modality.can_read(path)
     assert modality.can_read(b"/missing/" + os.path.basename(path).upper())
@@ -97,7 +103,7 @@ def test_modality_with_all_libraries_misses_no_extra(modality):
 
 @pytest.mark.parametrize("edge_px", [0, 1, 100, 480, 5000])
 def test_modality_read_returns_contiguous_rgb_of_requested_size(modality, path, edge_px):
-    decoded = modality.read(path, edge_px)
+    decoded = read(modality, path, edge_px)
     pixels = decoded.pixels
     assert pixels.dtype == np.uint8
     assert pixels.ndim == 3
@@ -107,7 +113,7 @@ def test_modality_read_returns_contiguous_rgb_of_requested_size(modality, path, 
 
 
 def test_modality_read_facts_are_independent_of_requested_size(modality, path):
-    facts = {modality.read(path, edge_px).picture for edge_px in (0, 1, 100, 5000)}
+    facts = {read(modality, path, edge_px).picture for edge_px in (0, 1, 100, 5000)}
     assert len(facts) == 1
     (picture,) = facts
     assert isinstance(picture, Picture)
@@ -116,9 +122,33 @@ def test_modality_read_facts_are_independent_of_requested_size(modality, path):
 
 
 def test_modality_read_twice_returns_same_result(modality, path):
-    first, second = modality.read(path, 100), modality.read(path, 100)
+    first, second = read(modality, path, 100), read(modality, path, 100)
     assert first.picture == second.picture
     np.testing.assert_array_equal(first.pixels, second.pixels)
+
+
+def as_values(items):
+    return [(item.locator, item.picture, item.pixels.tobytes()) for item in items]
+
+
+def test_modality_items_can_be_read_from_any_part_on(modality, path):
+    items = as_values(modality.items(path, 100))
+    assert [locator.part for locator, *_ in items] == list(range(len(items)))
+    assert 1 <= len(items) <= modality.max_items
+    for part in range(len(items) + 1):
+        assert as_values(modality.items(path, 100, part)) == items[part:]
+
+
+def test_modality_kind_is_one_word(modality):
+    assert modality.kind.isidentifier()
+    assert modality.kind.islower()
+    assert modality.kind != "image" or modality.max_items == 1
+
+
+def test_modality_thumbnail_of_item_that_is_not_there_raises_decode_error(modality, path):
+    part = len(list(modality.items(path, 100)))
+    with pytest.raises(DecodeError):
+        modality.thumbnail(path, 100, "JPEG", ItemLocator(part))
 
 
 def test_modality_thumbnail_is_jpeg_of_requested_size(modality, path):
@@ -130,21 +160,22 @@ def test_modality_thumbnail_is_jpeg_of_requested_size(modality, path):
 
 def test_modality_after_pickling_reads_same_pixels(modality, path):
     copy = pickle.loads(pickle.dumps(modality))  # noqa: S301
-    np.testing.assert_array_equal(copy.read(path, 100).pixels, modality.read(path, 100).pixels)
+    pixels = read(modality, path, 100).pixels
+    np.testing.assert_array_equal(read(copy, path, 100).pixels, pixels)
 
 
 def test_modality_reads_file_with_undecodable_name(modality, path, tmp_path):
     strange = os.fsencode(tmp_path) + b"/\xff\n " + os.path.basename(path)
     shutil.copyfile(path, strange)
     assert modality.can_read(strange)
-    assert modality.read(strange, 0).picture == modality.read(path, 0).picture
+    assert read(modality, strange, 0).picture == read(modality, path, 0).picture
 
 
 def test_modality_picture_above_pixel_limit_raises_decode_error(kind, path):
     limited = plugins.load("modalities", kind).build(max_pixels=WIDTH * HEIGHT - 1)
-    for read in (limited.read, limited.thumbnail):
+    for attempt in (partial(read, limited), limited.thumbnail):
         with pytest.raises(DecodeError, match="max_pixels"):
-            read(path, 10)
+            attempt(path, 10)
 
 
 @pytest.mark.parametrize("trouble", ["missing", "folder", "fifo", "empty", "nonsense"])
@@ -159,9 +190,9 @@ def test_modality_unreadable_file_raises_decode_error_with_printable_reason(
     elif trouble != "missing":
         with open(path, "wb") as file:
             file.write(b"" if trouble == "empty" else b"no picture at all " * 50)
-    for read in (modality.read, modality.thumbnail):
+    for attempt in (partial(read, modality), modality.thumbnail):
         with pytest.raises(DecodeError) as caught:
-            read(path, 100)
+            attempt(path, 100)
         reason = str(caught.value)
         assert reason
         assert reason.isprintable()
@@ -197,10 +228,12 @@ def content_task(path):
 def outcome(decode, task):
     """Return what a decode worker returns, as plain values, or the reason why it fails."""
     try:
-        picture, pixels = decode(task)
+        window = decode(task)
     except DecodeError as error:
         return error.message
-    return picture, pixels.shape, pixels.tobytes()
+    (item,) = window.items
+    assert not window.has_more
+    return item.picture, window.kind, item.model_input.shape, item.model_input.tobytes()
 
 
 PHOTOS = sorted((Path(__file__).parents[1] / "photos/photos").iterdir())

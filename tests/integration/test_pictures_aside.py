@@ -12,6 +12,7 @@ import pytest
 
 from mmsearch.core.errors import DecodeError, SourceError
 from mmsearch.core.settings import load_settings
+from mmsearch.core.types import WHOLE
 from mmsearch.executors import processes
 from mmsearch.factories.search import make_image_loader
 from mmsearch.search.image_loader import SandboxedImageLoader
@@ -30,7 +31,7 @@ class HostileModality:
     def recognizes(self, head):
         return False
 
-    def read(self, path, edge_px):
+    def items(self, path, edge_px, first_part=0):
         if b"crash" in path:
             os.abort()
         if b"hang" in path:
@@ -39,8 +40,8 @@ class HostileModality:
             return bytearray(10**12)
         raise DecodeError("it is damaged")
 
-    def thumbnail(self, path, edge_px, file_format="JPEG"):
-        self.read(path, edge_px)
+    def thumbnail(self, path, edge_px, file_format="JPEG", locator=WHOLE):
+        self.items(path, edge_px)
 
 
 @pytest.fixture(scope="module")

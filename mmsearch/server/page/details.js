@@ -1,6 +1,6 @@
 // Dialog with a large picture, its metadata and why it was found.
 
-import { hitTitle, matchLabel } from "./grid.js";
+import { hitCaption, hitPosition, hitTitle, matchLabel } from "./grid.js";
 
 const BANDS = {
   likely: "Likely what you asked for",
@@ -46,7 +46,7 @@ export class Details {
     picture.height = hit.height;
     picture.alt = hitTitle(hit);
     picture.src = `${hit.links.thumbnail}?size=large`;
-    element("details-title").textContent = hit.path.split("/").at(-1);
+    element("details-title").textContent = hitCaption(hit);
     element("original").href = hit.links.original;
     element("previous").disabled = first;
     element("next").disabled = last;
@@ -98,6 +98,7 @@ function metadata(hit) {
   const place = hit.latitude === null ? null : `${hit.latitude.toFixed(4)}, ${hit.longitude.toFixed(4)}`;
   return [
     ["Path", hit.path],
+    ["Position", hitPosition(hit)],
     ["Copies", hit.copies.join("\n")],
     ["Size", `${hit.width} × ${hit.height} (${megapixels.toFixed(1)} MP)`],
     ["File", `${hit.format}, ${bytes(hit.size_bytes)}`],

@@ -9,6 +9,21 @@ export function hitTitle(hit) {
   return text.length > 120 ? `${text.slice(0, 119)}…` : text;
 }
 
+/** Return where a moment or a page is in its file, such as "1:02:03" or "page 7"; empty for all of it. */
+export function hitPosition(hit) {
+  if (hit.page !== null) return `page ${hit.page}`;
+  if (hit.start_ms === null) return "";
+  const seconds = Math.floor(hit.start_ms / 1000);
+  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  const shown = parts[0] ? parts : parts.slice(1);
+  return shown.map((part, at) => (at ? String(part).padStart(2, "0") : part)).join(":");
+}
+
+/** Return the caption of a hit: the name of its file, and its position. */
+export function hitCaption(hit) {
+  return [hit.path.split("/").at(-1), hitPosition(hit)].filter(Boolean).join(" · ");
+}
+
 /** Return the label of a hit, such as "likely 83%"; empty if it is neither likely nor possible, or not calibrated. */
 export function matchLabel(hit, calibrated) {
   if (!calibrated || !["likely", "possible"].includes(hit.band)) return "";
@@ -134,7 +149,7 @@ function createItem(hit, text) {
   label.textContent = text;
   const caption = document.createElement("span");
   caption.className = "caption";
-  caption.textContent = hit.path.split("/").at(-1);
+  caption.textContent = hitCaption(hit);
   link.append(picture, ...(text ? [label] : []), caption);
   entry.append(link);
   return entry;

@@ -23,6 +23,8 @@ def hit(rank, band="unlikely", confidence=0.02, name="a.jpg", matched=None):
         "confidence": confidence,
         "band": band,
         "matched": matched,
+        "start_ms": None,
+        "page": None,
     }
 
 
@@ -185,3 +187,19 @@ def test_notices_are_lines_of_stderr_in_each_format(capsys, notices, lines, opti
 def test_hit_of_unknown_size_shows_no_size(capsys):
     output.print_hits(answer(LIKELY | {"width": 0, "height": 0}))
     assert "0x0" not in capsys.readouterr().out
+
+
+def test_moments_and_pages_say_where_they_are(table, capsys):
+    hits = [hit(1) | {"start_ms": 3_723_999}, hit(2) | {"page": 7}, hit(3)]
+    assert "1:02:03" in table(answer(*hits))[4]
+    lines = table(answer(*hits))
+    assert "position" in lines[2]
+    assert "page 7" in "".join(lines)
+    assert "position" not in "".join(table(answer(hit(1))))
+
+
+def test_piped_hits_have_position_as_last_field_if_any_has_one(capsys):
+    output.print_hits(answer(hit(1) | {"start_ms": 12_345}, hit(2)))
+    fields = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [line[-1] for line in fields] == ["0:12", ""]
+    assert {len(line) for line in fields} == {8}

@@ -155,7 +155,8 @@ def test_decode_worker_reads_by_content_and_refuses_what_none_reads(tmp_path):
         facts = path.stat()
         task = DecodeTask(os.fsencode(path), facts.st_size, facts.st_mtime_ns)
         if outcome:
-            assert decode(task)[1] == outcome
+            (item,) = decode(task).items
+            assert item.model_input == outcome
         else:
             with pytest.raises(DecodeError, match="this type of file is not indexed"):
                 decode(task)

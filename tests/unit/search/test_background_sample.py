@@ -24,7 +24,10 @@ def make_leaf(ids, seed):
 def snapshot(reader, deleted=(), generation=1):
     deleted = np.array(deleted, dtype=np.int64)
     return SimpleNamespace(
-        generation=generation, pictures=reader.size - len(deleted), deleted_ids=deleted
+        generation=generation,
+        pictures=reader.size - len(deleted),
+        deleted_ids=deleted,
+        has_moments=False,
     )
 
 

@@ -21,7 +21,7 @@ class Reader:
     def can_read(self, path):
         return path.endswith(b".jpg")
 
-    def thumbnail(self, path, edge_px, file_format):
+    def thumbnail(self, path, edge_px, file_format, locator):
         self.made += 1
         return bytes([edge_px % 251]) * 2**20
 
