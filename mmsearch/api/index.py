@@ -445,14 +445,22 @@ class Index(MaintainedIndex):
     def __iter__(self) -> Iterator[Item]:
         """Iterate over all pictures, in the order of their ids."""
         after_id = 0
-        while self.exists():
-            with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
-                ids = snapshot.list_ids(after_id, ITEMS_PER_PAGE)
-                records = snapshot.records(ids)
-            if not records:
-                return
-            yield from map(Item.from_record, records)
-            after_id = ids[-1]
+        while items := self.list_items(after_id, ITEMS_PER_PAGE):
+            yield from items
+            after_id = items[-1].id
+
+    def list_items(self, after_id: int = 0, limit: int = ITEMS_PER_PAGE) -> list[Item]:
+        """Return the next pictures in the order of their ids.
+
+        Args:
+            after_id: Id of the last picture of the former page; 0 for the first page.
+            limit: Maximum number of pictures.
+        """
+        if not self.exists():
+            return []
+        with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
+            records = snapshot.records(snapshot.list_ids(after_id, limit))
+        return list(map(Item.from_record, records))
 
     # --- indexing ---
 

@@ -117,7 +117,7 @@ def _members(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class _JsonObject:
+class JsonObject:
     """Base class of dataclasses that are sent and read as JSON objects."""
 
     @classmethod
@@ -141,7 +141,7 @@ class _JsonObject:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moment(ItemLocator, _JsonObject):
+class Moment(ItemLocator, JsonObject):
     """Another item of the content of a hit, such as another moment of a film.
 
     Attributes:
@@ -154,7 +154,7 @@ class Moment(ItemLocator, _JsonObject):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item(Picture, _JsonObject):
+class Item(Picture, JsonObject):
     """An item of an index, with the files that have its content.
 
     A still picture is one item; a film or a document has several, of which a search returns the
@@ -413,7 +413,7 @@ class HitList(list[Hit]):
 
 
 @dataclass(frozen=True)
-class Notice(_JsonObject):
+class Notice(JsonObject):
     """A sentence about one query, for the person who typed it.
 
     Attributes:
@@ -430,7 +430,7 @@ class Notice(_JsonObject):
 
 
 @dataclass(frozen=True)
-class SearchResult(_JsonObject):
+class SearchResult(JsonObject):
     """The complete result of a search.
 
     Attributes:
@@ -542,7 +542,7 @@ class IndexStatus:
 
 
 @dataclass(frozen=True)
-class IndexSummary(_JsonObject):
+class IndexSummary(JsonObject):
     """Contents and status of an index, as a server reports them.
 
     Attributes:
@@ -598,7 +598,7 @@ class IndexSummary(_JsonObject):
 
 
 @dataclass(frozen=True)
-class JobStatus(_JsonObject):
+class JobStatus(JsonObject):
     """State of an indexing job of a server.
 
     Attributes:

@@ -295,7 +295,12 @@ class SourceRun:
         part.must_retry |= failure.transient
         location = self._record.uri + b"/" + failure.key if self._record.uri else failure.key
         self.stats.failed.append(FailedFile(location, failure.reason))
-        is_kept = failure.transient and before is not None and before.error is None
+        if self._is_partial and before is None:
+            stored = self._catalog.load_assets(self._record.id, [failure.key])
+            before = stored[failure.key].asset if failure.key in stored else None
+        # Someone who replaces a picture by one that cannot be read keeps the former one.
+        may_keep = failure.transient or self._is_partial
+        is_kept = may_keep and before is not None and before.error is None
         if not failure.ends_part and not is_kept:
             part.failed += 1
             file = ScannedFile(failure.key, 0, 0)

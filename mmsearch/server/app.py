@@ -19,7 +19,7 @@ from mmsearch.server.errors import PROBLEM_MEDIA_TYPE, install_error_handlers
 from mmsearch.server.forwarded import ForwardedMiddleware, get_root_path
 from mmsearch.server.http_semantics import HttpSemanticsMiddleware, ProblemDetailsMiddleware
 from mmsearch.server.metrics import MetricsMiddleware
-from mmsearch.server.routes import health, indexes, page, pictures, search
+from mmsearch.server.routes import health, indexes, items, page, pictures, search
 from mmsearch.server.schemas import Problem, describe_fields
 from mmsearch.server.security import SecurityMiddleware
 from mmsearch.server.serve import serve_app
@@ -36,6 +36,7 @@ PROBLEM_RESPONSE = {
 TAG_DESCRIPTIONS = {
     "search": "Search by text or by pictures, and embeddings of both.",
     "pictures": "Metadata, original and thumbnail of a picture.",
+    "items": "Pictures by ids of your own: add, replace, change, delete.",
     "indexes": "Contents of an index, and jobs that update it.",
     "operation": "Health checks and metrics.",
 }
@@ -86,7 +87,7 @@ def make_app(server_state: ServerState) -> FastAPI:
     )
     app.state.server_state = server_state
     install_error_handlers(app)
-    for route_module in (search, pictures, indexes, health, page):
+    for route_module in (search, pictures, items, indexes, health, page):
         app.include_router(route_module.router, dependencies=[BEARER_AUTH])
     app.include_router(health.public_router)
 
@@ -112,9 +113,16 @@ def wrap_with_middleware(app: FastAPI) -> ASGIApp:
         inner = CORSMiddleware(
             inner,
             allow_origins=server_state.config.allowed_origins,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["Allow", "Content-Disposition", "Content-Range", "ETag", "Retry-After"],
+            expose_headers=[
+                "Allow",
+                "Content-Disposition",
+                "Content-Range",
+                "ETag",
+                "Location",
+                "Retry-After",
+            ],
         )
     return ForwardedMiddleware(
         MetricsMiddleware(

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from mmsearch.core.errors import UsageError
+from mmsearch.core.errors import ForbiddenError, Hint, UsageError
 
 DEFAULT_DEADLINE_S = 30.0
 
@@ -32,13 +32,16 @@ class ServerConfig:
         host: Address to bind.
         token: Token that requests must carry; None if no token is needed.
         allowed_origins: Origins of other web sites whose pages may send requests.
-        max_upload_mb: Maximum size of a request body, in megabytes.
+        max_upload_mb: Maximum size of a request body, and of a picture, in megabytes.
+        max_bulk_mb: Maximum size of a request that adds many pictures, which is read as a stream.
         requests_per_s: Rate limit per client for requests that search, encode or change
             something; 0 for no limit.
         max_concurrent: Maximum number of concurrent requests; further ones are refused.
         deadline_s: Seconds after which a request without an answer gets a 503.
-        allow_indexing: True if clients may start jobs that index known folders again.
-        allow_url_queries: True if queries may name pictures by URL, which the server fetches.
+        allow_indexing: True if clients may add, change and delete pictures by ids of their own, and
+            start jobs that index known folders again.
+        allow_url_queries: True if queries and additions may name pictures by URL, which the server
+            fetches.
         root_path: Path below which a proxy serves this server, such as ``/photos``; "" for none;
             None to read it from the ``X-Forwarded-Prefix`` header of trusted proxies.
         trusted_proxies: IP addresses and networks whose ``X-Forwarded-*`` headers count, or ``*``
@@ -49,6 +52,7 @@ class ServerConfig:
     token: str | None = field(default=None, repr=False)
     allowed_origins: tuple[str, ...] = ()
     max_upload_mb: float = 50.0
+    max_bulk_mb: float = 2000.0
     requests_per_s: float = 0.0
     max_concurrent: int = 512
     deadline_s: float = DEFAULT_DEADLINE_S
@@ -56,6 +60,22 @@ class ServerConfig:
     allow_url_queries: bool = False
     root_path: str | None = None
     trusted_proxies: tuple[str, ...] = DEFAULT_TRUSTED_PROXIES
+
+    def check_indexing(self) -> None:
+        """Check that clients may change indexes.
+
+        Raises:
+            ForbiddenError: They may not.
+        """
+        if not self.allow_indexing:
+            raise ForbiddenError(
+                "Indexing is turned off on this server.",
+                Hint(
+                    "{}.",
+                    "Its operator decides whether clients may change the index",
+                    "Start it without --no-indexing",
+                ),
+            )
 
 
 def is_root_path(text: str) -> bool:

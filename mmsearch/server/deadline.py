@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,15 +24,50 @@ CHECK_INTERVAL_S = 0.25
 """Seconds between two checks for expired requests; a timer per request costs 40 microseconds."""
 
 
+PAUSE_STATE_KEY = "pause_deadline"
+"""Key in a request's state of the context in which its deadline does not run."""
+
+
+def pause_deadline(request: Request) -> AbstractContextManager[None]:
+    """Return a context in which the deadline of a request does not run, for writes."""
+    pause = getattr(request.state, PAUSE_STATE_KEY, None)
+    return nullcontext() if pause is None else pause()
+
+
 @dataclass(eq=False, slots=True)
 class _PendingRequest:
     task: asyncio.Task[Any]
-    deadline_s: float
+    started_s: float
+    timeout_s: float
+    deadline_s: float = math.inf
     received_bytes: int = 0
+    paused_s: float = 0.0
     is_receiving: bool = False
     is_complete: bool = False
     response_started: bool = False
     is_expired: bool = False
+
+    def set_deadline(self, now_s: float) -> None:
+        """Set the deadline by what has arrived, unless the answer has started."""
+        if self.response_started:
+            return
+        body_time_s = self.received_bytes / MIN_BYTES_PER_S + self.paused_s
+        from_s = now_s if self.is_complete else self.started_s + body_time_s
+        self.deadline_s = from_s + self.timeout_s
+        override_deadline(self.deadline_s)
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Stop the deadline during the context."""
+        paused_at_s = time.monotonic()
+        self.deadline_s = math.inf
+        override_deadline(math.inf)
+        try:
+            yield
+        finally:
+            now_s = time.monotonic()
+            self.paused_s += now_s - paused_at_s
+            self.set_deadline(now_s)
 
 
 class DeadlineMiddleware:
@@ -37,6 +76,8 @@ class DeadlineMiddleware:
     The time starts when the whole request has arrived: a large body may take as long as its size
     allows at `MIN_BYTES_PER_S`. It ends when the answer starts: `server.http_protocol` limits
     how slowly a client may read the rest, and job events are sent for as long as the job runs.
+
+    Routes that write may take longer: `pause_deadline`.
 
     Work done for the request can read the deadline (`core.deadlines`) and is cancelled with it.
 
@@ -59,8 +100,8 @@ class DeadlineMiddleware:
             await self._app(scope, receive, send)
             return
         loop = asyncio.get_running_loop()
-        started_s = loop.time()
-        request = _PendingRequest(task, started_s + self._timeout_s)
+        request = _PendingRequest(task, loop.time(), self._timeout_s)
+        request.set_deadline(loop.time())
 
         async def receive_with_deadline() -> Message:
             if request.is_complete:
@@ -70,11 +111,7 @@ class DeadlineMiddleware:
             request.is_receiving = False
             request.received_bytes += len(message.get("body", b""))
             request.is_complete = not message.get("more_body", False)
-            if not request.response_started:
-                body_time_s = request.received_bytes / MIN_BYTES_PER_S
-                from_s = loop.time() if request.is_complete else started_s + body_time_s
-                request.deadline_s = from_s + self._timeout_s
-                override_deadline(request.deadline_s)
+            request.set_deadline(loop.time())
             return message
 
         async def send_with_deadline(message: Message) -> None:
@@ -82,8 +119,8 @@ class DeadlineMiddleware:
             request.deadline_s = math.inf
             await send(message)
 
+        scope.setdefault("state", {})[PAUSE_STATE_KEY] = request.pause
         cancel_count = task.cancelling()
-        override_deadline(request.deadline_s)
         self._requests.add(request)
         self._schedule_check(loop)
         try:

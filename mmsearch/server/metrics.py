@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -13,6 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmsearch.core.results import SearchResult
 from mmsearch.server.batcher import IndexPool
+from mmsearch.server.errors import METHODS
+from mmsearch.server.writes import Writers
 
 BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
@@ -22,11 +24,12 @@ class Metrics:
 
     Args:
         index_pool: Workers whose queue lengths are read at each scrape.
+        writers: Writers whose queue lengths are read at each scrape.
     """
 
-    def __init__(self, index_pool: IndexPool) -> None:
+    def __init__(self, index_pool: IndexPool, writers: Writers) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_QueueCollector(index_pool))
+        self._registry.register(_QueueCollector(index_pool, writers))
         self._requests = Counter(
             "mmsearch_requests", "Requests.", ["method", "route", "status"], registry=self._registry
         )
@@ -51,6 +54,18 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._records = Counter(
+            "mmsearch_records",
+            "Pictures that clients added, updated, deleted or failed to add.",
+            ["index", "outcome"],
+            registry=self._registry,
+        )
+
+    def observe_records(self, index: str, outcomes: Mapping[str, int]) -> None:
+        """Record the number of records that clients wrote, by outcome."""
+        for outcome, count in outcomes.items():
+            self._records.labels(index, outcome).inc(count)
+
     def observe_search(self, index: str, result: SearchResult) -> None:
         """Record the stage timings of a search."""
         self._pictures.labels(index).set(result.pictures)
@@ -68,8 +83,9 @@ class Metrics:
 
 
 class _QueueCollector(Collector):
-    def __init__(self, index_pool: IndexPool) -> None:
+    def __init__(self, index_pool: IndexPool, writers: Writers) -> None:
         self._index_pool = index_pool
+        self._writers = writers
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         family = GaugeMetricFamily(
@@ -77,6 +93,12 @@ class _QueueCollector(Collector):
         )
         for worker in self._index_pool.open_workers():
             family.add_metric([worker.name], worker.queue_length)
+        yield family
+        family = GaugeMetricFamily(
+            "mmsearch_waiting_writes", "Writes waiting in the queue.", labels=["index"]
+        )
+        for writer in self._writers.open_writers():
+            family.add_metric([writer.name], writer.queue_length)
         yield family
 
 
@@ -105,8 +127,7 @@ class MetricsMiddleware:
         finally:
             # Clients can request any number of unknown paths; they all share one label.
             route = getattr(scope.get("route"), "path", "none")
-            is_known_method = scope["method"] in {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}
-            method = scope["method"] if is_known_method else "other"
+            method = scope["method"] if scope["method"] in METHODS else "other"
             seconds = time.perf_counter() - started_s
             # The answer is sent in the next turn of the event loop; counting must not delay it.
             asyncio.get_running_loop().call_soon(

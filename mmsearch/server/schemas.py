@@ -19,6 +19,9 @@ TEXT_LIMIT = 2000
 URLS_LIMIT = 4
 """Maximum number of pictures fetched for a query."""
 
+KEYS_LIMIT = 10_000
+"""Maximum number of pictures that one request changes or deletes."""
+
 BoundedText = Annotated[str, Field(max_length=TEXT_LIMIT)]
 UrlList = Annotated[
     list[BoundedText],
@@ -178,9 +181,88 @@ class JobBody(StrictModel):
     )
 
 
+PictureTexts = Annotated[
+    str | list[str] | dict[str, str | list[str]],
+    Field(
+        description="A caption, a list of captions, or texts by kind.",
+        examples=[{"title": "Sailing boat", "keywords": ["boat", "toy"]}],
+    ),
+]
+PictureMetadata = Annotated[
+    dict[str, Any],
+    Field(
+        description="Values to filter by, such as `metadata.price < 100`; hits return them.",
+        examples=[{"price": 90, "colours": ["red"]}],
+    ),
+]
+PictureKey = Annotated[str, Field(min_length=1, description="Id that you give the picture.")]
+
+
+class RecordBody(StrictModel):
+    """A picture to add, by its URL or its content, with texts and metadata."""
+
+    url: BoundedText | None = Field(
+        None, description="URL of the picture, if the server fetches them."
+    )
+    data: str | None = Field(None, description="Content of the file of the picture, in base64.")
+    texts: PictureTexts | None = None
+    metadata: PictureMetadata | None = None
+
+
+class NewRecordBody(RecordBody):
+    """A picture to add, with its key."""
+
+    key: PictureKey | None = Field(None, description="Default: the SHA-256 of the content.")
+
+
+class FormRecordBody(StrictModel):
+    """Texts and metadata of an uploaded picture."""
+
+    texts: PictureTexts | None = None
+    metadata: PictureMetadata | None = None
+
+
+class PatchBody(StrictModel):
+    """New texts or metadata of a picture; members that are left out keep what is there."""
+
+    texts: PictureTexts | None = Field(None, description="New texts; null removes all texts.")
+    metadata: PictureMetadata | None = Field(
+        None, description="New metadata, as a whole; null removes it."
+    )
+
+
+class KeyedPatchBody(PatchBody):
+    """New texts or metadata of a picture, with its key."""
+
+    key: PictureKey
+
+
+class PatchesBody(StrictModel):
+    """New texts or metadata of several pictures."""
+
+    items: list[KeyedPatchBody] = Field(min_length=1, max_length=KEYS_LIMIT)
+
+
+class KeysBody(StrictModel):
+    """Keys of pictures."""
+
+    keys: list[PictureKey] = Field(min_length=1, max_length=KEYS_LIMIT)
+
+
 REQUEST_FIELDS = frozenset(
     field.alias or name
-    for model in (SearchBody, SearchParams, FilterBody, BatchBody, TextsBody, JobBody)
+    for model in (
+        SearchBody,
+        SearchParams,
+        FilterBody,
+        BatchBody,
+        TextsBody,
+        JobBody,
+        NewRecordBody,
+        PatchesBody,
+        KeyedPatchBody,
+        KeysBody,
+    )
     for name, field in model.model_fields.items()
 )
 """Names of all members of requests and their parameters."""
@@ -199,6 +281,12 @@ class BatchAnswer(BaseModel):
     """An answer or a problem for each search, in the order of the request."""
 
     answers: list[SearchPage | Problem]
+
+
+class UpdatedAnswer(BaseModel):
+    """Number of pictures whose texts or metadata were replaced."""
+
+    updated: int
 
 
 class EmbeddingsAnswer(BaseModel):

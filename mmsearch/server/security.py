@@ -31,8 +31,13 @@ LOGIN_ROUTES = frozenset({("GET", "/"), ("GET", "/docs"), ("POST", "/session")})
 STATIC_PREFIX = "/static/"
 """Prefix of the page's style sheet and scripts, which are the same for everyone."""
 
-READ_ONLY_PATHS = re.compile(rf"{STATIC_PREFIX}.*|/v1/indexes(/[^/]+(/(pictures|jobs)(/.*)?)?)?")
+READ_ONLY_PATHS = re.compile(
+    rf"{STATIC_PREFIX}.*|/v1/indexes(/[^/]+(/(pictures|jobs|items)(/.*)?)?)?"
+)
 """Paths that GET may read without rate limit: a page of hits requests a picture for each hit."""
+
+BULK_PATHS = re.compile(r"/v1/indexes/[^/]+/items")
+"""Paths whose POST bodies are read as streams, so that they may be larger than others."""
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -182,7 +187,8 @@ class SecurityMiddleware:
     async def _limit_body(
         self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send
     ) -> None:
-        limit_bytes = int(self._config.max_upload_mb * 1e6)
+        limit_mb = self._limit_mb(scope)
+        limit_bytes = int(limit_mb * 1e6)
         content_length = headers.get(b"content-length", b"0")
         # Python refuses to parse numbers of thousands of digits.
         if content_length.isdigit() and (
@@ -216,10 +222,15 @@ class SecurityMiddleware:
             if not is_rejected:
                 await self._send_too_large(scope, receive, send)
 
+    def _limit_mb(self, scope: Scope) -> float:
+        """Return the maximum size of the body of a request, in megabytes."""
+        is_bulk = scope["method"] == "POST" and BULK_PATHS.fullmatch(get_route_path(scope))
+        return self._config.max_bulk_mb if is_bulk else self._config.max_upload_mb
+
     async def _send_too_large(self, scope: Scope, receive: Receive, send: Send) -> None:
         error_response = problem_response(
             413,
-            f"The request is larger than {self._config.max_upload_mb:g} MB.",
+            f"The request is larger than {self._limit_mb(scope):g} MB.",
             {"Connection": "close"},
         )
         await error_response(scope, receive, send)

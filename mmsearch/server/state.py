@@ -26,6 +26,7 @@ from mmsearch.server.forwarded import get_root_path
 from mmsearch.server.jobs import Jobs
 from mmsearch.server.metrics import Metrics
 from mmsearch.server.thumbnails import ThumbnailCache
+from mmsearch.server.writes import IndexWriter, Writers
 from mmsearch.sources._web.addresses import AddressPolicy, display_url
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class ServerState:
         config: Address, token and limits.
         index_pool: Workers of the indexes.
         jobs: Indexing jobs.
+        writers: Writers of the indexes.
         image_loader: Decodes uploaded and fetched pictures, and the originals of thumbnails.
         thumbnails: Cache of thumbnails.
         metrics: Metrics of the server.
@@ -59,6 +61,7 @@ class ServerState:
     config: ServerConfig
     index_pool: IndexPool
     jobs: Jobs
+    writers: Writers
     image_loader: SandboxedImageLoader
     thumbnails: ThumbnailCache
     metrics: Metrics
@@ -101,12 +104,23 @@ class ServerState:
             settings.thumbnails_mb,
             follow_links=settings.follow_symlinks,
         )
-        jobs, metrics = Jobs(open_index), Metrics(index_pool)
-        return cls(config, index_pool, jobs, image_loader, thumbnails, metrics, fetcher)
+        writers = Writers(open_index)
+        metrics = Metrics(index_pool, writers)
+        return cls(
+            config,
+            index_pool,
+            Jobs(open_index),
+            writers,
+            image_loader,
+            thumbnails,
+            metrics,
+            fetcher,
+        )
 
     def close(self) -> None:
-        """Interrupt jobs, answer waiting calls, and release files and processes."""
+        """Interrupt jobs and writes, answer waiting calls, and release files and processes."""
         self.jobs.close()
+        self.writers.close()
         self.index_pool.close()
         self.image_loader.close()
         self.thread_pool.shutdown(wait=False, cancel_futures=True)
@@ -163,6 +177,25 @@ class ServerState:
         if not unique_urls:
             yield {}
             return
+        self.require_fetcher()
+        with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
+            target_paths = [Path(folder) / str(number) for number in range(len(unique_urls))]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [
+                        group.create_task(self._fetch_image(*pair))
+                        for pair in zip(unique_urls, target_paths, strict=True)
+                    ]
+            except* MMSearchError as errors:
+                raise _first_error(errors) from None
+            yield dict(zip(unique_urls, (task.result() for task in tasks), strict=True))
+
+    def require_fetcher(self) -> Fetcher:
+        """Return the fetcher of pictures.
+
+        Raises:
+            ForbiddenError: The server does not allow pictures from URLs.
+        """
         if self.fetcher is None:
             raise ForbiddenError(
                 "This server does not fetch pictures from URLs.",
@@ -172,21 +205,11 @@ class ServerState:
                     ", or start the server with --allow-url-queries",
                 ),
             )
-        with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
-            target_paths = [Path(folder) / str(number) for number in range(len(unique_urls))]
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [
-                        group.create_task(self._fetch_image(self.fetcher, *pair))
-                        for pair in zip(unique_urls, target_paths, strict=True)
-                    ]
-            except* MMSearchError as errors:
-                raise _first_error(errors) from None
-            yield dict(zip(unique_urls, (task.result() for task in tasks), strict=True))
+        return self.fetcher
 
-    async def _fetch_image(self, fetcher: Fetcher, url: str, target_path: Path) -> Path:
+    async def _fetch_image(self, url: str, target_path: Path) -> Path:
         with target_path.open("wb") as file:
-            await fetcher.fetch(url, file)
+            await self.require_fetcher().fetch(url, file)
         return await self._downscale(target_path, f"The picture at {display_url(url)}")
 
     async def _downscale(self, source_path: Path, description: str) -> Path:
@@ -230,6 +253,19 @@ async def get_worker(request: Request, name: str) -> IndexWorker:
     return server_state.index_pool.worker(name)
 
 
+async def get_writer(request: Request, name: str) -> IndexWriter:
+    """Return the writer of the index named in the path.
+
+    Raises:
+        UnknownIndexError: The index is not served.
+        ForbiddenError: The server does not change indexes.
+    """
+    worker = await get_worker(request, name)
+    server_state = await get_server_state(request)
+    server_state.config.check_indexing()
+    return server_state.writers.writer(worker.name)
+
+
 async def get_client_root_path(request: Request) -> str:
     """Return the path below which the client of a request sees the server; "" for none."""
     return get_root_path(request.scope)
@@ -237,4 +273,5 @@ async def get_client_root_path(request: Request) -> str:
 
 StateDep = Annotated[ServerState, Depends(get_server_state)]
 WorkerDep = Annotated[IndexWorker, Depends(get_worker)]
+WriterDep = Annotated[IndexWriter, Depends(get_writer)]
 RootPathDep = Annotated[str, Depends(get_client_root_path)]

@@ -16,10 +16,10 @@ import mmsearch
 from mmsearch.client import Client
 from mmsearch.core.errors import (
     DecodeError,
+    ForbiddenError,
     GoneError,
     InvalidQueryError,
     ServerError,
-    StateError,
     UnauthorizedError,
     UnknownIndexError,
     UnknownNameError,
@@ -302,7 +302,7 @@ def test_client_missing_or_wrong_token_raises_unauthorized_error(asked):
         asked(lambda client: client.status(), token=UNKNOWN)
 
 
-def test_client_start_job_with_indexing_disabled_raises_state_error(home):
+def test_client_start_job_with_indexing_disabled_raises_forbidden_error(home):
     with open_server_state(home, ServerConfig(allow_indexing=False)) as service:
         app = wrap_with_middleware(make_app(service))
 
@@ -311,7 +311,7 @@ def test_client_start_job_with_indexing_disabled_raises_state_error(home):
             async with mmsearch.AsyncClient("http://127.0.0.1", transport=transport) as client:
                 await client.start_job("photos")
 
-        with pytest.raises(StateError, match="Indexing is turned off on this server"):
+        with pytest.raises(ForbiddenError, match="Indexing is turned off on this server"):
             asyncio.run(start())
 
 

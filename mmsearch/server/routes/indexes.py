@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, StreamingResponse
 
-from mmsearch.core.errors import StateError, UnknownNameError
+from mmsearch.core.errors import UnknownNameError
 from mmsearch.core.results import IndexSummary, JobStatus
 from mmsearch.server.jobs import Job
 from mmsearch.server.schemas import IndexesAnswer, JobBody
@@ -48,8 +48,7 @@ async def list_jobs(server_state: StateDep, worker: WorkerDep) -> JSONResponse:
 @router.post("/v1/indexes/{name}/jobs", response_model=JobStatus, status_code=202)
 async def start_job(server_state: StateDep, worker: WorkerDep, body: JobBody) -> JSONResponse:
     """Start a job that updates an index from a folder that is already indexed."""
-    if not server_state.config.allow_indexing:
-        raise StateError("Indexing is turned off on this server.")
+    server_state.config.check_indexing()
     roots = await worker.run(lambda index: index.roots())
     root = next((candidate for candidate in roots if candidate.name == body.root), None)
     if root is None:

@@ -209,6 +209,9 @@ PATHS = {
     "/v1/indexes/a/search/picture": "POST",
     "/v1/indexes/a/embeddings/texts": "POST",
     "/v1/indexes/a/embeddings/picture": "POST",
+    "/v1/indexes/a/items": "GET, HEAD, POST, PATCH",
+    "/v1/indexes/a/deletions": "POST",
+    "/v1/indexes/a/items/1": "GET, HEAD, PUT, PATCH, DELETE",
     "/v1/indexes/a/pictures/1": "GET, HEAD",
     "/v1/indexes/a/pictures/1/original": "GET, HEAD",
     "/v1/indexes/a/pictures/1/thumbnail": "GET, HEAD",
@@ -220,7 +223,8 @@ PATHS = {
 
 def test_app_documented_paths_match_path_table(app):
     described = {
-        path.format(name="a", image_id=1, job_id=1) for path in make_app(None).openapi()["paths"]
+        path.format(name="a", image_id=1, job_id=1, key=1)
+        for path in make_app(None).openapi()["paths"]
     }
     assert described | {"/", "/session", "/static/app.js", "/openapi.json", "/docs"} == PATHS.keys()
 
@@ -259,7 +263,7 @@ def test_unknown_path_returns_404_problem_document(app, method):
 
 
 def test_cors_preflight_for_disallowed_method_returns_400_problem_document(app):
-    asked = {"Origin": "https://photos.example", "Access-Control-Request-Method": "PATCH"}
+    asked = {"Origin": "https://photos.example", "Access-Control-Request-Method": "TRACE"}
     answer = app.options("/v1/indexes", headers=asked)
     assert (answer.status_code, answer.json()["status"]) == (400, 400)
 
