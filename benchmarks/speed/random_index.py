@@ -47,8 +47,7 @@ def fill_index(
                 vectors_file[first : first + len(vectors)] = vectors
             store_vectors(layout, catalog, encoder.spec, vectors, first + 1, number)
         builder = make_index_builder(layout, catalog, lambda: encoder)
-        no_ids = np.empty(0, np.int64)
-        catalog.publish(builder.build(catalog.segments(), fusion, identity, no_ids))
+        catalog.publish(builder.build(catalog.segments(), fusion, identity, {}))
     if vectors_file is not None:
         vectors_file.flush()
 

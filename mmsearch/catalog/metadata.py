@@ -29,6 +29,8 @@ def metadata_columns(metadata: Metadata) -> dict[str, Any]:
 
 def files_metadata_to_json(overrides: Metadata, fallbacks: Metadata) -> str | None:
     """Return the value of ``assets.metadata``; None if there is no metadata around the file."""
+    if overrides is NO_METADATA and fallbacks is NO_METADATA:
+        return None
     sides = {
         side: {
             name: value for name, value in metadata_columns(metadata).items() if value is not None

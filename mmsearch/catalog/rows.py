@@ -50,7 +50,9 @@ def storable(value: Any) -> Any:
 
     Lone surrogates, as in file names with invalid UTF-8, become '?'.
     """
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return value.encode("utf-8", "replace").decode()
 
 
 def fold_text(value: Any) -> Any:

@@ -124,7 +124,7 @@ def update_asset_texts(
             for _, stored_text in (*current, *at_old_path)
             if stored_text[0].source == TextSource.TABLE
         ]
-        new_texts = _merge_texts(placed, captions)
+        new_texts = merge_texts(placed, captions)
         removed += _count_removed(captions, new_texts)
         if current != [(item_id, stored_text) for stored_text in new_texts]:
             stale.append(asset_id)
@@ -135,7 +135,7 @@ def update_asset_texts(
     return removed
 
 
-def _merge_texts(placed: IndexedFile, captions: Sequence[StoredText]) -> list[StoredText]:
+def merge_texts(placed: IndexedFile, captions: Sequence[StoredText]) -> list[StoredText]:
     """Return the new texts of a file, in the form in which the database returns them.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Insert, bindparam, delete, select, text, update
 from sqlalchemy.dialects.sqlite import insert
 
-from mmsearch.catalog import checksum
+from mmsearch.catalog import bulk, checksum
 from mmsearch.catalog.commits import (
     add_segment,
     delete_assets,
@@ -371,6 +371,23 @@ class SqliteWriter(SqliteReader):
             if db.connection.total_changes != changes_before:
                 add_generation(connection)
         return removed
+
+    def commit_new(self, shard: ShardCommit) -> None:
+        """Write a shard of new pictures and new assets as `commit_shard` does, but faster.
+
+        Args:
+            shard: A shard of nothing else. The ids and contents of its pictures, and the keys of
+                its assets, are not in the catalog.
+
+        Raises:
+            ValueError: The shard contradicts itself or the catalog; a bug, not the user's fault.
+        """
+        with write_transaction(self._engine) as connection:
+            item_ids = bulk.insert_shard(connection, shard)
+            merge_changed_metadata(connection)
+            clear_stale(connection, item_ids)
+            if shard.pictures or shard.indexed:
+                add_generation(connection)
 
     def list_stale(
         self, after_id: int, limit: int, *, building: bool = False

@@ -126,7 +126,7 @@ def _decode_bytes(value: Any) -> bytes:
 
 
 def _from_json(line: bytes) -> ExportedPicture:
-    row = dict(json.loads(line))
+    row = dict(json.loads(line.decode()))
     row |= {name: _decode_bytes(row[name]) for name in _BYTES_FIELDS}
     row["copies"] = [
         {name: _decode_bytes(at[name]) for name in _BYTES_FIELDS} for at in row["copies"]

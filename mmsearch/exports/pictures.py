@@ -36,6 +36,7 @@ _FACTS = (
     "rating",
     "label",
 )
+_LIMITS_DEGREES = {"latitude": 90.0, "longitude": 180.0}
 _TEXT_FIELDS = ("kind", "language", "source", "text")
 
 
@@ -163,36 +164,22 @@ def from_row(row: Mapping[str, Any]) -> ExportedPicture:
     """
     places = (row, *(row["copies"] or ()))
     texts = tuple(_parse_text(text) for text in row["texts"] or ())
-    taken_at = _optional(row, "taken_at", str)
-    if taken_at is not None and not _DATE.fullmatch(taken_at):
-        raise ValueError(f"taken_at is {taken_at!r}")
-    picture = Picture(
-        _integer(row, "width"),
-        _integer(row, "height"),
-        _typed(row, "format", str),
-        damage=_optional(row, "damage", str),
-        taken_at=taken_at,
-        taken_from=_optional(row, "taken_from", str),
-        camera=_optional(row, "camera", str),
-        lens=_optional(row, "lens", str),
-        latitude=_degrees(row, "latitude", 90),
-        longitude=_degrees(row, "longitude", 180),
-        rating=None if row["rating"] is None else _integer(row, "rating", -1, 5),
-        label=_optional(row, "label", str),
-        texts=texts,
-    )
-    digest = _optional(row, "sha256", bytes) or b""
+    # Most values are missing in most rows.
+    facts = {name: _parse_fact(row, name) for name in _FACTS if row[name] is not None}
+    width, height = _integer(row, "width"), _integer(row, "height")
+    picture = Picture(width, height, _typed(row, "format", str), texts=texts, **facts)
+    digest = _typed(row, "sha256", bytes) if row["sha256"] is not None else b""
     if len(digest) not in (0, 32):
         raise ValueError("sha256 has not 32 bytes")
     return ExportedPicture(
         _integer(row, "id"),
         digest,
-        tuple(Place(_typed(at, "root", bytes), _typed(at, "key", bytes)) for at in places),
+        tuple([Place(_typed(at, "root", bytes), _typed(at, "key", bytes)) for at in places]),
         _integer(row, "size"),
         _integer(row, "mtime_ns", -_MAX_INTEGER - 1),
         picture,
         _typed(row, "texts_digest", bytes),
-        tuple(_typed({"text_kinds": kind}, "text_kinds", str) for kind in row["text_kinds"]),
+        tuple([_typed({"text_kinds": kind}, "text_kinds", str) for kind in row["text_kinds"]]),
     )
 
 
@@ -220,10 +207,19 @@ def _integer(row: Mapping[str, Any], name: str, low: int = 0, high: int = _MAX_I
     return value
 
 
-def _degrees(row: Mapping[str, Any], name: str, limit: float) -> float | None:
+def _parse_fact(row: Mapping[str, Any], name: str) -> Any:
+    if name in _LIMITS_DEGREES:
+        return _degrees(row, name, _LIMITS_DEGREES[name])
+    if name == "rating":
+        return _integer(row, name, -1, 5)
+    value = _typed(row, name, str)
+    if name == "taken_at" and not _DATE.fullmatch(value):
+        raise ValueError(f"taken_at is {value!r}")
+    return value
+
+
+def _degrees(row: Mapping[str, Any], name: str, limit: float) -> float:
     value = row[name]
-    if value is None:
-        return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{name} is {value!r}")
     if abs(value) > limit:

@@ -65,6 +65,9 @@ MAX_SPOOLED_BYTES = 16_000_000
 
 SPOOL_BLOCK_ROWS = 512
 
+JSON_BLOCK_ROWS = 1024
+"""Number of pictures whose metadata are in memory as JSON at a time."""
+
 
 @dataclass(frozen=True)
 class SegmentVectors:
@@ -408,8 +411,11 @@ class _MetadataPacker:
 
     def append(self, pictures: Sequence[EncodedPicture]) -> None:
         """Append the metadata of pictures."""
-        for encoded in pictures:
-            self._write(self._separator + json.dumps(_picture_to_json(encoded)))
+        # One call for many pictures takes half the time of a call for each.
+        for start in range(0, len(pictures), JSON_BLOCK_ROWS):
+            block = pictures[start : start + JSON_BLOCK_ROWS]
+            content = json.dumps([_picture_to_json(encoded) for encoded in block])
+            self._write(self._separator + content[1:-1])
             self._separator = ", "
 
     def finish(self) -> NDArray[np.uint8]:

@@ -1,0 +1,249 @@
+"""Rows of many new assets, written at once: those that `mmsearch.catalog.commits` would write.
+
+A row at a time, the triggers of ``assets`` take more time than all inserts together. So they are
+dropped and created again within the transaction, and statements for all rows do their work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from mmsearch.catalog.commits import IMAGE_KIND, segment_values
+from mmsearch.catalog.metadata import FIELDS, files_metadata_to_json
+from mmsearch.catalog.rows import (
+    FOLDER_KIND,
+    SERVING,
+    find_contents,
+    scalar,
+    storable,
+)
+from mmsearch.catalog.sqlalchemy_engine import as_read_connection
+from mmsearch.catalog.texts import insert_texts, merge_texts
+from mmsearch.core.records import EncodedPicture, ShardCommit
+from mmsearch.core.types import Text
+
+_ITEM_COLUMNS = ("id", "content_id", "is_live", "width", "height", "format", "damage", *FIELDS)
+_ASSET_COLUMNS = (
+    "id",
+    "source_id",
+    "key",
+    "size",
+    "mtime_ns",
+    "ctime_ns",
+    "checked_ns",
+    "digest",
+    "content_id",
+    "texts_key",
+    "metadata",
+    "part",
+    "stamp",
+    "record",
+)
+
+ContentIds = dict[bytes, tuple[int, int]]
+"""Ids of contents and of their first items, by digest."""
+
+
+def insert_shard(connection: Connection, shard: ShardCommit) -> list[int]:
+    """Write a shard of new pictures and new assets; return the ids of items to `clear_stale`.
+
+    Args:
+        connection: A connection in a transaction.
+        shard: A shard without failed and removed assets. The ids and contents of its pictures, and
+            the keys of its assets, are not in the catalog.
+
+    Raises:
+        ValueError: The shard contradicts itself or the catalog.
+    """
+    if shard.failed or shard.removed or any(placed.moved_from for placed in shard.indexed):
+        raise ValueError("the shard has more than new assets")
+    db = as_read_connection(connection)
+    new = {item.digest for item in shard.pictures}
+    contents = find_contents(db, (p.digest for p in shard.indexed if p.digest not in new))
+    counts = Counter(placed.digest for placed in shard.indexed)
+    try:
+        if shard.segment is not None:
+            contents |= _insert_pictures(connection, shard, counts)
+        first_id = int(scalar(db, "SELECT coalesce(max(id), 0) + 1 FROM assets"))
+        with _without_triggers(connection, "assets"):
+            _insert_assets(connection, shard, contents, first_id)
+    except IntegrityError as error:
+        raise ValueError(f"a picture or an asset of the shard is not new: {error.orig}") from error
+    _apply_triggers(connection, shard, contents, counts, new)
+    described = _insert_texts(connection, shard, contents, first_id)
+    copied = {item_id for digest, (_, item_id) in contents.items() if digest not in new}
+    return sorted(described | copied)
+
+
+def _insert_pictures(
+    connection: Connection, shard: ShardCommit, counts: Mapping[bytes, int]
+) -> ContentIds:
+    """Write a segment, and its contents, items and embeddings."""
+    segment, pictures = shard.segment, shard.pictures
+    if segment is None or segment.rows != len(pictures):
+        raise ValueError(f"there is no segment of {len(pictures)} rows")
+    db = as_read_connection(connection)
+    space_id = scalar(db, "SELECT id FROM spaces WHERE state = ?", [SERVING])
+    values = segment_values(segment) | {"space_id": space_id}
+    _insert(connection, "segments", tuple(values), [tuple(values.values())])
+    last = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'contents'), 0)"
+    content_ids = range(int(scalar(db, last)) + 1, int(scalar(db, last)) + 1 + len(pictures))
+    live = [counts.get(item.digest, 0) for item in pictures]
+    _insert(
+        connection,
+        "contents",
+        ("id", "digest", "kind", "asset_count"),
+        [
+            (content_id, item.digest, IMAGE_KIND, count)
+            for content_id, item, count in zip(content_ids, pictures, live, strict=True)
+        ],
+    )
+    _insert(
+        connection,
+        "items",
+        _ITEM_COLUMNS,
+        [
+            _item_row(item, content_id, is_live=count > 0)
+            for content_id, item, count in zip(content_ids, pictures, live, strict=True)
+        ],
+    )
+    _insert(
+        connection,
+        "embeddings",
+        ("item_id", "space_id", "segment", "texts_digest"),
+        [(item.id, space_id, segment.number, item.texts_digest) for item in pictures],
+    )
+    return {
+        item.digest: (content_id, item.id)
+        for content_id, item in zip(content_ids, pictures, strict=True)
+    }
+
+
+def _item_row(item: EncodedPicture, content_id: int, *, is_live: bool) -> tuple[object, ...]:
+    picture = item.picture
+    return (
+        item.id,
+        content_id,
+        is_live,
+        picture.width,
+        picture.height,
+        storable(picture.format),
+        storable(picture.damage),
+        storable(picture.taken_at),
+        storable(picture.taken_from),
+        storable(picture.camera),
+        storable(picture.lens),
+        picture.latitude,
+        picture.longitude,
+        picture.rating,
+        storable(picture.label),
+    )
+
+
+def _insert_assets(
+    connection: Connection, shard: ShardCommit, contents: ContentIds, first_id: int
+) -> None:
+    rows = []
+    for asset_id, placed in enumerate(shard.indexed, first_id):
+        if placed.digest not in contents:
+            raise ValueError(
+                f"{placed.file.path!r} has content {placed.digest.hex()}, which has no vector"
+            )
+        file = placed.file
+        rows.append(
+            (
+                asset_id,
+                shard.root_id,
+                file.path,
+                file.size,
+                file.mtime_ns,
+                file.ctime_ns,
+                shard.checked_ns,
+                placed.digest,
+                contents[placed.digest][0],
+                placed.texts_key,
+                files_metadata_to_json(placed.overrides, placed.fallbacks),
+                placed.part,
+                placed.stamp,
+                None if placed.metadata is None else json.dumps(placed.metadata),
+            )
+        )
+    _insert(connection, "assets", _ASSET_COLUMNS, rows)
+
+
+def _apply_triggers(
+    connection: Connection,
+    shard: ShardCommit,
+    contents: ContentIds,
+    counts: Mapping[bytes, int],
+    new: set[bytes],
+) -> None:
+    """Do what the triggers of ``assets`` do; the counts of new contents are written already."""
+    known = [(count, contents[digest][0]) for digest, count in counts.items() if digest not in new]
+    if known:
+        connection.exec_driver_sql(
+            "UPDATE contents SET asset_count = asset_count + ? WHERE id = ?", known
+        )
+    if shard.indexed:
+        connection.exec_driver_sql(
+            "DELETE FROM parts WHERE source_id IN"
+            " (SELECT id FROM sources WHERE id = ? AND kind = ?)",
+            (shard.root_id, FOLDER_KIND),
+        )
+    described = {
+        (contents[placed.digest][0],)
+        for placed in shard.indexed
+        if files_metadata_to_json(placed.overrides, placed.fallbacks) is not None
+    }
+    if described:
+        connection.exec_driver_sql(
+            "UPDATE items SET must_merge = 1 WHERE content_id = ?", sorted(described)
+        )
+
+
+def _insert_texts(
+    connection: Connection, shard: ShardCommit, contents: ContentIds, first_id: int
+) -> set[int]:
+    """Write the texts of new pictures and assets; return the ids of their items."""
+    rows: list[tuple[int, int | None, Text, bytes | None]] = [
+        (item.id, None, text, None) for item in shard.pictures for text in item.picture.texts
+    ]
+    for asset_id, placed in enumerate(shard.indexed, first_id):
+        if placed.texts or placed.table is not None:
+            item_id = contents[placed.digest][1]
+            rows += [(item_id, asset_id, text, table) for text, table in merge_texts(placed, ())]
+    insert_texts(connection, rows)
+    return {item_id for item_id, *_ in rows}
+
+
+@contextmanager
+def _without_triggers(connection: Connection, table: str) -> Iterator[None]:
+    """Drop the triggers of a table for a block of the transaction; a rollback restores them."""
+    triggers = as_read_connection(connection).query(
+        "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?", [table]
+    )
+    for name, _ in triggers:
+        connection.exec_driver_sql(f"DROP TRIGGER {name}")
+    yield
+    for _, statement in triggers:
+        connection.exec_driver_sql(statement)
+
+
+def _insert(
+    connection: Connection,
+    table: str,
+    columns: Sequence[str],
+    rows: Sequence[tuple[object, ...]],
+) -> None:
+    if rows:
+        marks = ", ".join("?" * len(columns))
+        connection.exec_driver_sql(
+            f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})",  # noqa: S608 - our names
+            rows,
+        )
