@@ -14,10 +14,9 @@ from contextlib import contextmanager
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from mmsearch.catalog.commits import IMAGE_KIND, segment_values
+from mmsearch.catalog.commits import segment_values
 from mmsearch.catalog.metadata import FIELDS, files_metadata_to_json
 from mmsearch.catalog.rows import (
-    FOLDER_KIND,
     SERVING,
     find_contents,
     scalar,
@@ -25,10 +24,14 @@ from mmsearch.catalog.rows import (
 )
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection
 from mmsearch.catalog.texts import insert_texts, merge_texts
-from mmsearch.core.records import EncodedPicture, ShardCommit
+from mmsearch.core.records import FOLDER_KIND, EncodedPicture, ShardCommit
 from mmsearch.core.types import Text
 
-_ITEM_COLUMNS = ("id", "content_id", "is_live", "width", "height", "format", "damage", *FIELDS)
+_ITEM_COLUMNS = (
+    *("id", "content_id", "is_live", "width", "height", "format", "damage"),
+    *("part", "start_ms", "end_ms", "page"),
+    *FIELDS,
+)
 _ASSET_COLUMNS = (
     "id",
     "source_id",
@@ -61,7 +64,12 @@ def insert_shard(connection: Connection, shard: ShardCommit) -> list[int]:
     Raises:
         ValueError: The shard contradicts itself or the catalog.
     """
-    if shard.failed or shard.removed or any(placed.moved_from for placed in shard.indexed):
+    if (
+        shard.failed
+        or shard.removed
+        or shard.unused_ids
+        or any(placed.moved_from for placed in shard.indexed)
+    ):
         raise ValueError("the shard has more than new assets")
     db = as_read_connection(connection)
     new = {item.digest for item in shard.pictures}
@@ -93,15 +101,15 @@ def _insert_pictures(
     values = segment_values(segment) | {"space_id": space_id}
     _insert(connection, "segments", tuple(values), [tuple(values.values())])
     last = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'contents'), 0)"
-    content_ids = range(int(scalar(db, last)) + 1, int(scalar(db, last)) + 1 + len(pictures))
-    live = [counts.get(item.digest, 0) for item in pictures]
+    kinds = {item.digest: item.kind for item in pictures}
+    content_ids = {digest: number for number, digest in enumerate(kinds, int(scalar(db, last)) + 1)}
     _insert(
         connection,
         "contents",
         ("id", "digest", "kind", "asset_count"),
         [
-            (content_id, item.digest, IMAGE_KIND, count)
-            for content_id, item, count in zip(content_ids, pictures, live, strict=True)
+            (content_ids[digest], digest, kind, counts.get(digest, 0))
+            for digest, kind in kinds.items()
         ],
     )
     _insert(
@@ -109,8 +117,8 @@ def _insert_pictures(
         "items",
         _ITEM_COLUMNS,
         [
-            _item_row(item, content_id, is_live=count > 0)
-            for content_id, item, count in zip(content_ids, pictures, live, strict=True)
+            _item_row(item, content_ids[item.digest], is_live=counts.get(item.digest, 0) > 0)
+            for item in pictures
         ],
     )
     _insert(
@@ -120,13 +128,14 @@ def _insert_pictures(
         [(item.id, space_id, segment.number, item.texts_digest) for item in pictures],
     )
     return {
-        item.digest: (content_id, item.id)
-        for content_id, item in zip(content_ids, pictures, strict=True)
+        item.digest: (content_ids[item.digest], item.id)
+        for item in pictures
+        if item.locator.part == 0
     }
 
 
 def _item_row(item: EncodedPicture, content_id: int, *, is_live: bool) -> tuple[object, ...]:
-    picture = item.picture
+    picture, locator = item.picture, item.locator
     return (
         item.id,
         content_id,
@@ -135,6 +144,10 @@ def _item_row(item: EncodedPicture, content_id: int, *, is_live: bool) -> tuple[
         picture.height,
         storable(picture.format),
         storable(picture.damage),
+        locator.part,
+        locator.start_ms,
+        locator.end_ms,
+        locator.page,
         storable(picture.taken_at),
         storable(picture.taken_from),
         storable(picture.camera),

@@ -19,7 +19,16 @@ from mmsearch.core.records import (
     ScannedFile,
     ShardCommit,
 )
-from mmsearch.core.types import Metadata, Picture, Text, select_encoded_texts, texts_digest
+from mmsearch.core.types import (
+    IMAGE_KIND,
+    WHOLE,
+    ItemLocator,
+    Metadata,
+    Picture,
+    Text,
+    select_encoded_texts,
+    texts_digest,
+)
 from tests.property_budget import examples
 from tests.unit.catalog.samples import IDENTITY, digest_of, encoded, indexed, segment, state
 
@@ -47,7 +56,7 @@ captions = st.none() | st.builds(
 @st.composite
 def shards(draw):
     """Parts of a shard for a folder that has the contents 0 and 1, the first without a file."""
-    contents = draw(st.lists(st.integers(0, 7), max_size=12))
+    contents = draw(st.lists(st.integers(0, 9), max_size=12))
     files = [
         {
             "digest": digest_of(str(content)),
@@ -63,7 +72,11 @@ def shards(draw):
         for content in contents
     ]
     new = sorted({content for content in contents if content > 1} | draw(st.sets(st.just(9))))
-    pictures = [(content, tuple(draw(st.lists(texts, max_size=2)))) for content in new]
+    pictures = [
+        (content, part, tuple(draw(st.lists(texts, max_size=2))))
+        for content in new
+        for part in range(3 if content == 9 else 1)
+    ]
     return files, pictures, draw(st.booleans())
 
 
@@ -87,8 +100,10 @@ def make_shard(catalog, source_id, files, pictures):
             digest_of(str(content)),
             Picture(640, 480, "JPEG", camera="Canon", texts=embedded),
             texts_digest(select_encoded_texts(embedded, IDENTITY.texts)),
+            locator=ItemLocator(part, part * 1000, part * 1000 + 999) if part else WHOLE,
+            kind="video" if content == 9 else IMAGE_KIND,
         )
-        for item_id, (content, embedded) in enumerate(pictures, first_id)
+        for item_id, (content, part, embedded) in enumerate(pictures, first_id)
     ]
     placed = [
         IndexedFile(ScannedFile(b"new/%d.jpg" % row, row, row, ctime_ns=row), **values)
