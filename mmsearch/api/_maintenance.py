@@ -8,15 +8,15 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mmsearch.api._session import IndexSession, translate_errors
 from mmsearch.api.parsing import resolve_folder, to_absolute_path
 from mmsearch.api.progress import ProgressOption, open_progress
-from mmsearch.core.arguments import KindWeights, StrPath
+from mmsearch.core.arguments import KindWeights, StrPath, Texts, to_texts
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.files import expand_user
-from mmsearch.core.records import FailedFile, Root, SourceRecord
+from mmsearch.core.records import FailedFile, Root, SourceRecord, SourceSummary
 from mmsearch.core.results import IndexStatus
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import DEFAULT_RECALL, SearchGoals
@@ -243,10 +243,50 @@ class MaintainedIndex:
         with self._session.catalog() as catalog:
             return catalog.roots()
 
-    def sources(self) -> list[SourceRecord]:
-        """Return where the pictures of the index come from: folders, archives, tables, stores."""
+    def sources(self) -> list[SourceSummary]:
+        """Return where the pictures of the index come from, with choices and numbers of pictures.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+        """
         with self._session.catalog() as catalog:
-            return catalog.sources()
+            return catalog.summarize_sources()
+
+    def set_source(
+        self,
+        name: str,
+        *,
+        place: StrPath | None = None,
+        reset: Texts = (),
+        wait_s: float = 0.0,
+        **choices: Any,
+    ) -> SourceRecord:
+        """Change the choices of a source, or the path of a folder that has moved.
+
+        The next `refresh` applies the choices. Nothing is encoded again because of a new path.
+
+        Args:
+            name: Name of the source.
+            place: Path at which a folder is now.
+            reset: Names of choices to set back to the default.
+            wait_s: Seconds to wait for another writer.
+            **choices: New values of choices: those of `add_folder` or of the kind of the source.
+
+        Raises:
+            UnknownNameError: There is no source with that name.
+            UsageError: A choice is unknown or not valid.
+            SourceError: The folder does not exist, or a table of captions cannot be read.
+        """
+        from mmsearch.maintenance.sources import set_source  # noqa: PLC0415 - searches never need it
+
+        return set_source(
+            self._layout,
+            name,
+            place=None if place is None else resolve_folder(place),
+            choices=choices,
+            reset=to_texts(reset),
+            wait_s=wait_s,
+        )
 
     def remove_source(self, name: str, *, wait_s: float = 0.0) -> int:
         """Forget a source and its pictures, unless they are in another source, too.
@@ -268,7 +308,7 @@ class MaintainedIndex:
         return remove_source(self._layout, name, wait_s)
 
     def set_root(self, name: str, folder: StrPath, *, wait_s: float = 0.0) -> Root:
-        """Set the new path of an indexed folder that has moved; nothing is encoded again.
+        """Set the new path of an indexed folder that has moved, like `set_source`.
 
         Args:
             name: Name of the root.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch.api._maintenance import MaintainedIndex
 from mmsearch.api._session import result_or_raise, translate_errors
-from mmsearch.api.parsing import parse_query, resolve_folder
+from mmsearch.api.parsing import is_folder, parse_query, resolve_folder
 from mmsearch.api.pictures import open_terms
 from mmsearch.api.progress import ProgressOption, open_progress
 from mmsearch.core.arguments import (
@@ -38,6 +38,7 @@ from mmsearch.core.errors import (
 )
 from mmsearch.core.query import EncodedQuery, Query, SearchRequest, Term
 from mmsearch.core.records import FOLDER_KIND, PictureRecord
+from mmsearch.core.reports import NOTHING_DONE
 from mmsearch.core.results import HitList, Item, SearchResult
 from mmsearch.core.types import Vectors
 
@@ -562,24 +563,26 @@ class Index(MaintainedIndex):
         *,
         kind: str | None = None,
         name: str | None = None,
+        refresh: bool = True,
         reset: Texts = (),
         retry_failed: bool = False,
         wait_s: float = 0.0,
         progress: ProgressOption = False,
         **choices: Any,
     ) -> IndexReport:
-        """Bring the index up to date with pictures that are not in a folder of files.
+        """Bring the index up to date with a source, which is added if it is new.
 
         Parts of a source that have not changed, such as tars, are passed; known contents are not
         decoded. Pictures that are gone from the source are removed from the index. The index keeps
         the choices for later runs, and a thumbnail of each picture.
 
         Args:
-            uri: A zip or tar, several of them (``{00000..00999}.tar``), a table of paths or URLs
-                (.csv, .jsonl, .parquet), a store that fsspec opens (``s3://bucket/pictures``), or a
-                data set of Hugging Face on disk.
+            uri: A folder (see `add_folder`), a zip or tar, several of them
+                (``{00000..00999}.tar``), a table of paths or URLs (.csv, .jsonl, .parquet), a store
+                that fsspec opens (``s3://bucket/pictures``), or a data set of Hugging Face on disk.
             kind: ``archive``, ``table``, ``remote`` or ``dataset``; default: guessed from the URI.
             name: Name of a new source, for `remove_source` and `refresh`.
+            refresh: False to add the source only; `refresh` indexes it later.
             reset: Names of choices to set back to the default.
             retry_failed: True to retry unchanged items that failed before.
             wait_s: Seconds to wait for another writer.
@@ -591,19 +594,45 @@ class Index(MaintainedIndex):
             A report of the run, with every item that could not be read.
 
         Raises:
-            SourceError: The source cannot be used, or is a folder of files.
-            UsageError: A choice is unknown or not valid.
+            SourceError: The source cannot be used.
+            UsageError: A choice is unknown or not valid, or, with ``refresh=False``, the index has
+                the source.
             IndexLockedError: Another process is writing the index.
             MissingExtraError: A library is not installed.
         """
-        from mmsearch.maintenance.sources import add_source  # noqa: PLC0415 - searches never need it
+        from mmsearch.maintenance.sources import add_source, register_source  # noqa: PLC0415
 
+        raw_uri = os.fsencode(check_value("uri", uri, "StrPath"))
+        is_of_files = kind in (None, FOLDER_KIND) and is_folder(raw_uri)
+        if is_of_files:
+            resolve_folder(raw_uri)
+        if not refresh or (is_of_files and name is not None):
+            register_source(
+                self._layout,
+                self._settings,
+                raw_uri,
+                kind=kind,
+                name=name,
+                choices=choices,
+                wait_s=wait_s,
+            )
+        if not refresh:
+            return NOTHING_DONE
+        if is_of_files:
+            return self.add_folder(
+                uri,
+                reset=reset,
+                retry_failed=retry_failed,
+                wait_s=wait_s,
+                progress=progress,
+                **choices,
+            )
         with open_progress(progress) as on_progress:
             return add_source(
                 self._layout,
                 self._settings,
                 self._on_message,
-                os.fsencode(check_value("uri", uri, "StrPath")),
+                raw_uri,
                 kind=kind,
                 name=name,
                 choices=choices,
@@ -644,7 +673,9 @@ class Index(MaintainedIndex):
         from mmsearch.maintenance.sources import choose_sources  # noqa: PLC0415 - not searches
 
         reports: dict[str, IndexReport | MMSearchError] = {}
-        for source in choose_sources(self.sources(), to_texts(names)):
+        with self._session.catalog() as catalog:
+            known = catalog.sources()
+        for source in choose_sources(known, to_texts(names)):
             try:
                 if source.kind == FOLDER_KIND:
                     reports[source.name] = self.add_folder(

@@ -136,7 +136,7 @@ def to_absolute_path(path: StrPath) -> bytes:
 
 
 def is_folder(source: StrPath) -> bool:
-    """Return True if a source is a folder of files, or a path that is neither file nor URI."""
+    """Return True if a source is a folder of files, or may be the name of one that is missing."""
     raw = os.fsencode(source)
     if re.match(rb"[A-Za-z][A-Za-z0-9+.-]+://", raw):
         return False
@@ -145,7 +145,10 @@ def is_folder(source: StrPath) -> bool:
         from mmsearch.factories.sources import is_dataset  # noqa: PLC0415 - searches never need it
 
         return not is_dataset(path)
-    return not os.path.exists(path) and not re.search(rb"[{].*[}]", raw)  # noqa: PTH110
+    from mmsearch.factories.sources import is_named_as_file  # noqa: PLC0415 - searches never need it
+
+    is_missing = not os.path.exists(path)  # noqa: PTH110
+    return is_missing and not (re.search(rb"[{].*[}]", raw) or is_named_as_file(path))
 
 
 def parse_choices(source: StrPath, kind: str | None, texts: Sequence[str]) -> dict[str, Any]:

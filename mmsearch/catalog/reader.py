@@ -54,6 +54,7 @@ from mmsearch.catalog.rows import (
     relative_to,
     scalar,
     subtree_condition,
+    summarize_sources,
 )
 from mmsearch.catalog.schema import check_readable
 from mmsearch.catalog.vocabulary import Vocabulary
@@ -74,6 +75,7 @@ from mmsearch.core.records import (
     Segment,
     SkippedFile,
     SourceRecord,
+    SourceSummary,
     StoredAsset,
     StoredPicture,
 )
@@ -465,6 +467,11 @@ class SqliteReader:
         """Return the sources, oldest first."""
         with self._connections.read_transaction() as db:
             return read_sources(db)
+
+    def summarize_sources(self) -> list[SourceSummary]:
+        """Return the sources with their numbers of pictures and last runs, oldest first."""
+        with self._connections.read_transaction() as db:
+            return summarize_sources(db)
 
     def list_part_keys(self, source_id: int) -> list[bytes]:
         """Return the parts that the items of a source are in."""

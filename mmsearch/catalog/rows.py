@@ -27,6 +27,7 @@ from mmsearch.core.records import (
     Root,
     Segment,
     SourceRecord,
+    SourceSummary,
     StoredAsset,
     StoredPicture,
 )
@@ -321,6 +322,31 @@ def read_sources(db: ReadConnection) -> list[SourceRecord]:
             "SELECT id, kind, name, uri, choices FROM sources ORDER BY id"
         )
     ]
+
+
+LAST_RUN_KEY = "last_run:"
+"""Start of the key of the setting with the end of the last run over a source."""
+
+
+def summarize_sources(db: ReadConnection) -> list[SourceSummary]:
+    """Return all sources with their numbers of pictures and last runs, oldest first."""
+    counts = dict(db.query("SELECT source_id, count(content_id) FROM assets GROUP BY source_id"))
+    runs = {
+        key.removeprefix(LAST_RUN_KEY): _load_object(value)
+        for key, value in db.query(
+            "SELECT key, value FROM settings WHERE key GLOB ?", [f"{LAST_RUN_KEY}*"]
+        )
+    }
+    summaries = []
+    for source in read_sources(db):
+        run = runs.get(str(source.id), {})
+        facts = {
+            "pictures": counts.get(source.id, 0),
+            "last_run": run.get("finished_at"),
+            "outcome": run.get("outcome"),
+        }
+        summaries.append(SourceSummary(**vars(source), **facts))
+    return summaries
 
 
 def read_roots(db: ReadConnection) -> list[Root]:

@@ -28,6 +28,7 @@ from mmsearch.catalog.metadata import merge_changed_metadata
 from mmsearch.catalog.reader import SKIPPED_COUNTS_KEY, SqliteReader, skipped_counts_key
 from mmsearch.catalog.rows import (
     BUILDING,
+    LAST_RUN_KEY,
     MUST_DECODE,
     SERVING,
     SPACE_IN,
@@ -57,7 +58,7 @@ from mmsearch.catalog.tables import (
 )
 from mmsearch.catalog.texts import clear_stale
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import EncoderMismatchError, SourceError, UnknownNameError
+from mmsearch.core.errors import EncoderMismatchError, SourceError, UnknownNameError, UsageError
 from mmsearch.core.folder_choices import FolderChoices
 from mmsearch.core.records import (
     FOLDER_KIND,
@@ -127,7 +128,7 @@ class SqliteWriter(SqliteReader):
         with write_transaction(self._engine) as connection:
             _write_identity(connection, identity)
 
-    def ensure_root(self, path: bytes) -> tuple[Root, bytes]:
+    def ensure_root(self, path: bytes, name: str | None = None) -> tuple[Root, bytes]:
         """Return the root that covers ``path``, and the path relative to it (b"" for the root).
 
         If no root covers the path, add it as a root. A new root takes over the files of the roots
@@ -135,9 +136,10 @@ class SqliteWriter(SqliteReader):
 
         Args:
             path: Absolute, normalized path (no ``..``), as the file system's bytes.
+            name: Name of a new root; default: the last part of the path.
         """
         with write_transaction(self._engine) as connection:
-            root_and_path = ensure_root(connection, path)
+            root_and_path = ensure_root(connection, path, name)
         self._record_roots()
         return root_and_path
 
@@ -166,19 +168,19 @@ class SqliteWriter(SqliteReader):
                         f"Leave out the kind, or remove the source {source.name!r} first.",
                     )
                 if source.choices != choices:
-                    statement = update(SOURCES).where(SOURCES.c.id == source.id)
-                    connection.execute(statement.values(choices=dict(choices)))
-                    # Other choices may give other texts, and make items readable.
-                    connection.execute(delete(PARTS).where(PARTS.c.source_id == source.id))
-                    is_failed = (ASSETS.c.source_id == source.id) & ASSETS.c.content_id.is_(None)
-                    connection.execute(update(ASSETS).where(is_failed).values(stamp=None))
+                    _set_choices(connection, source.id, choices)
                 return replace(source, choices=choices)
             names = {source.name for source in sources}
-            new_name = name or _unique_name(_strip_trailing_slash(uri), names)
+            new_name = _check_name(name, names) or _unique_name(_strip_trailing_slash(uri), names)
             values = {"kind": kind, "name": new_name, "uri": uri, "choices": dict(choices)}
             source_id = _insert_row(connection, insert(SOURCES).values(values))
         self._record_roots()
         return SourceRecord(source_id, kind, new_name, uri, choices)
+
+    def set_choices(self, source_id: int, choices: Mapping[str, Any]) -> None:
+        """Replace the choices of a source, so that the next run looks through all of it."""
+        with write_transaction(self._engine) as connection:
+            _set_choices(connection, source_id, choices)
 
     def remove_source(self, source_id: int) -> int:
         """Remove a source and its assets; return the number of assets that had a picture.
@@ -191,6 +193,8 @@ class SqliteWriter(SqliteReader):
             ((removed,),) = db.query(statement, [source_id])
             connection.execute(delete(ASSETS).where(ASSETS.c.source_id == source_id))
             connection.execute(delete(SOURCES).where(SOURCES.c.id == source_id))
+            last_run = SETTINGS.c.key == f"{LAST_RUN_KEY}{source_id}"
+            connection.execute(delete(SETTINGS).where(last_run))
             merge_changed_metadata(connection)
             add_generation(connection)
         self._record_roots()
@@ -250,13 +254,17 @@ class SqliteWriter(SqliteReader):
         with write_transaction(self._engine) as connection:
             return _insert_row(connection, statement)
 
-    def finish_run(self, run_id: int, outcome: str, counts: Mapping[str, int]) -> None:
-        """Record the end of a run and its outcome."""
+    def finish_run(
+        self, run_id: int, outcome: str, counts: Mapping[str, int], source_id: int | None = None
+    ) -> None:
+        """Record the end of a run, and of which source, and its outcome."""
+        end = {"finished_at": now(), "outcome": outcome}
         statement = update(RUNS).where(RUNS.c.id == run_id)
         with write_transaction(self._engine) as connection:
-            connection.execute(
-                statement.values(finished_at=now(), outcome=outcome, counts=dict(counts))
-            )
+            connection.execute(statement.values(**end, counts=dict(counts)))
+            if source_id is not None:
+                row = {"key": f"{LAST_RUN_KEY}{source_id}", "value": end}
+                connection.execute(insert(SETTINGS).prefix_with("OR REPLACE"), row)
 
     def save_folder_states(
         self, root_id: int, subpath: bytes, folders: Mapping[bytes, FolderRecord]
@@ -643,7 +651,7 @@ def _discard_building(connection: Connection) -> None:
 # --- roots ---
 
 
-def ensure_root(connection: Connection, path: bytes) -> tuple[Root, bytes]:
+def ensure_root(connection: Connection, path: bytes, name: str | None = None) -> tuple[Root, bytes]:
     """Return the root that covers a folder, and the folder's path relative to it.
 
     If no root covers the folder, add it as a root, which absorbs the roots inside it.
@@ -654,13 +662,23 @@ def ensure_root(connection: Connection, path: bytes) -> tuple[Root, bytes]:
         relative_path = relative_to(root.path, path)
         if relative_path is not None:
             return root, relative_path
-    name = _unique_name(path, {root.name for root in roots})
+    names = {source.name for source in read_sources(as_read_connection(connection))}
+    name = _check_name(name, names) or _unique_name(path, names)
     values = {"kind": FOLDER_KIND, "name": name, "uri": path, "choices": {}}
     root_id = _insert_row(connection, insert(SOURCES).values(values))
     new_root = Root(root_id, name, path)
     if _absorb_roots(connection, new_root, roots):
         add_generation(connection)
     return new_root, b""
+
+
+def _set_choices(connection: Connection, source_id: int, choices: Mapping[str, Any]) -> None:
+    statement = update(SOURCES).where(SOURCES.c.id == source_id)
+    connection.execute(statement.values(choices=dict(choices)))
+    # Other choices may give other texts, and make items readable.
+    connection.execute(delete(PARTS).where(PARTS.c.source_id == source_id))
+    is_failed = (ASSETS.c.source_id == source_id) & ASSETS.c.content_id.is_(None)
+    connection.execute(update(ASSETS).where(is_failed).values(stamp=None))
 
 
 def _move_choices(connection: Connection, root: Root, path: bytes) -> None:
@@ -692,6 +710,17 @@ def _move_table_paths(connection: Connection, old_folder: bytes, new_folder: byt
 def _strip_trailing_slash(path: bytes) -> bytes:
     """Return a path without trailing slashes."""
     return path.rstrip(b"/") or b"/"
+
+
+def _check_name(name: str | None, used_names: set[str]) -> str | None:
+    """Return the name of a new source.
+
+    Raises:
+        UsageError: Another source has it.
+    """
+    if name in used_names:
+        raise UsageError(f"There is a source named {name!r} already.", "Choose another name.")
+    return name
 
 
 def _unique_name(path: bytes, used_names: set[str]) -> str:

@@ -53,7 +53,7 @@ app.command("restore")(maintenance.restore)
 app.command("export")(embeddings.export)
 app.command("import")(embeddings.import_)
 app.command("remove")(manage.remove)
-app.add_typer(manage.roots_app, name="roots")
+app.add_typer(manage.roots_app, name="roots", hidden=True)
 app.add_typer(sources.app, name="sources")
 app.add_typer(models.app, name="models")
 

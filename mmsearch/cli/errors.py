@@ -49,6 +49,10 @@ def run_command(app: Callable[[], object]) -> int:
         warn("Interrupted.")
         return EXIT_INTERRUPTED
     except Exception as error:
+        # Typer's exception for a question that is answered with no.
+        if type(error).__name__ == "Abort":
+            warn("Nothing was changed.")
+            return 1
         if hasattr(error, "format_message"):
             return _report_usage_error(error)
         if os.environ.get("MMSEARCH_TRACEBACK"):

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 MAX_SHOWN_DAMAGED = 5
 """Maximum number of damaged files that the status shows."""
 
-roots_app = typer.Typer(cls=Group, help="Show the indexed folders, or set the new location of one.")
+roots_app = typer.Typer(
+    cls=Group, help="Show the indexed folders, or set the new location of one, like 'sources'."
+)
 
 
 def status(

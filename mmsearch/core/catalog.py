@@ -32,6 +32,7 @@ from mmsearch.core.records import (
     ShardCommit,
     SkippedFile,
     SourceRecord,
+    SourceSummary,
     StoredAsset,
     StoredPicture,
 )
@@ -188,6 +189,9 @@ class CatalogReader(Protocol):
     def sources(self) -> list[SourceRecord]:
         """Return all sources, folders among them, oldest first."""
 
+    def summarize_sources(self) -> list[SourceSummary]:
+        """Return all sources with their numbers of pictures and last runs, oldest first."""
+
     def list_part_keys(self, source_id: int) -> list[bytes]:
         """Return the parts that the items of a source are in."""
 
@@ -280,10 +284,11 @@ class CatalogWriter(CatalogReader, Protocol):
     def set_identity(self, identity: Identity) -> None:
         """Set the identity of a new index, or replace the parts that may change."""
 
-    def ensure_root(self, path: bytes) -> tuple[Root, bytes]:
+    def ensure_root(self, path: bytes, name: str | None = None) -> tuple[Root, bytes]:
         """Return the root that contains ``path``, and the path below it (b"" for the root itself).
 
-        Create the root if needed. A new root takes over the files of roots inside it.
+        Create the root if needed, with a name if one is given. A new root takes over the files of
+        roots inside it.
         """
 
     def ensure_source(
@@ -300,13 +305,19 @@ class CatalogWriter(CatalogReader, Protocol):
     def save_part(self, source_id: int, key: bytes, part: FolderRecord | None) -> None:
         """Save that a part of a source is up to date; None: that it is not."""
 
+    def set_choices(self, source_id: int, choices: Mapping[str, Any]) -> None:
+        """Replace the choices of a source, so that the next run looks through all of it."""
+
     def move_root(self, name: str, path: bytes) -> Root:
         """Move a root to another folder. UnknownNameError if no root has that name."""
 
     def begin_run(self) -> int:
         """Record the start of a run; return its id."""
 
-    def finish_run(self, run_id: int, outcome: str, counts: Mapping[str, int]) -> None: ...
+    def finish_run(
+        self, run_id: int, outcome: str, counts: Mapping[str, int], source_id: int | None = None
+    ) -> None:
+        """Record the end of a run, and of which source, and its outcome."""
 
     def save_folder_states(
         self, root_id: int, subpath: bytes, folders: Mapping[bytes, FolderRecord]

@@ -16,6 +16,8 @@ CAPTIONS: Final = "captions"
 FOLDER_CHOICES: Final = (*LISTS, *FLAGS, CAPTIONS)
 """Names of the choices of a folder."""
 
+FORGOTTEN: Final = "forgotten"
+
 _BELOW: Final = "folders"
 
 SYSTEM_FOLDERS: Final = frozenset(
@@ -58,7 +60,8 @@ class KeptTable(NamedTuple):
     Attributes:
         path: Absolute path of the table.
         folder: The folder that it was given for, relative to the indexed folder.
-        stamp: Size and time of the table when it was read; empty if it was not.
+        stamp: Size and time of the table when it was read; empty if it was not, and `FORGOTTEN` if
+            the next run has to remove its captions.
     """
 
     path: str
@@ -126,7 +129,7 @@ class FolderChoices:
             folder: The folder whose patterns have changed, relative to it.
         """
         patterns = self.values.get(folder, {}).get("exclude", ())
-        globs = _make_globs(patterns, _join(root, folder))
+        globs = make_globs(patterns, _join(root, folder))
         return FolderChoices(
             {
                 other: values
@@ -147,7 +150,7 @@ class FolderChoices:
         if not folder or folder in self.values:
             return self
         base, exclude = self._find(folder, "exclude")
-        if _matches_folder(_make_globs(exclude, _join(root, base)), _relative(folder, base)):
+        if _matches_folder(make_globs(exclude, _join(root, base)), _relative(folder, base)):
             return FolderChoices({**self.values, folder: {"exclude": []}})
         names = _relative(folder, self._nearest(folder)).split(b"/")
         if not self.get(folder, "hidden") and any(map(is_hidden_folder, names)):
@@ -207,6 +210,21 @@ class FolderChoices:
         values = self.values.get(table.folder, {})
         tables = {**values.get(CAPTIONS, {}), table.path: table.stamp}
         return FolderChoices({**self.values, table.folder: {**values, CAPTIONS: tables}})
+
+    def without_table(self, table: KeptTable) -> FolderChoices:
+        """Return the choices without a table of captions."""
+        values = dict(self.values.get(table.folder, {}))
+        tables = {path: v for path, v in values.pop(CAPTIONS, {}).items() if path != table.path}
+        own = {**values, CAPTIONS: tables} if tables else values
+        return FolderChoices({**self.values, table.folder: own})
+
+    def forget_tables(self, folder: bytes) -> FolderChoices:
+        """Return the choices in which the tables of a folder are to be forgotten."""
+        choices = self
+        for table in self.tables():
+            if table.folder == folder:
+                choices = choices.with_table(table._replace(stamp=FORGOTTEN))
+        return choices
 
     def _options(self, root: bytes, folder: bytes) -> WalkOptions:
         include_base, include = self._find(folder, "include")
@@ -271,7 +289,10 @@ def describe_choices(values: Mapping[str, Any]) -> dict[str, str]:
                 texts.update(
                     {f"{folder}/ {key}": text for key, text in describe_choices(own).items()}
                 )
-        elif isinstance(value, list | dict):
+        elif name == CAPTIONS and isinstance(value, dict):
+            paths = [path for path, stamp in value.items() if stamp != FORGOTTEN]
+            texts.update({name: ",".join(paths)} if paths else {})
+        elif isinstance(value, list | tuple):
             texts[name] = ",".join(map(str, value)) or "none"
         else:
             texts[name] = str(value).lower() if isinstance(value, bool) else str(value)
@@ -293,7 +314,12 @@ def _valid_values(values: Mapping[str, Any]) -> dict[str, Any]:
     return valid
 
 
-def _make_globs(patterns: Sequence[str], folder: bytes) -> Globs | None:
+def make_globs(patterns: Sequence[str], folder: bytes) -> Globs | None:
+    """Return compiled patterns that are relative to a folder; None without patterns.
+
+    Raises:
+        UsageError: A pattern is not valid.
+    """
     try:
         return Globs(patterns, folder) if patterns else None
     except GlobError as error:

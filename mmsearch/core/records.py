@@ -84,6 +84,21 @@ class SourceRecord:
     choices: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
+@dataclass(frozen=True)
+class SourceSummary(SourceRecord):
+    """A source with what the index has of it.
+
+    Attributes:
+        pictures: Number of its files or items that have a picture.
+        last_run: When the last run over it ended, in ISO 8601; None if no run has.
+        outcome: How it ended: ``finished``, ``interrupted`` or ``failed``; None without a run.
+    """
+
+    pictures: int = 0
+    last_run: str | None = None
+    outcome: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class AssetRecord:
     """An item of a source other than a folder, as the catalog knows it.

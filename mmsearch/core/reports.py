@@ -220,6 +220,10 @@ class IndexReport:
         }
 
 
+NOTHING_DONE = IndexReport(0, 0, 0, 0, 0, 0, (), 0, (), 0.0, 0)
+"""Report without any file."""
+
+
 @dataclass(frozen=True)
 class CalibrationReport:
     """Result of fitting the confidences of an index to its own texts.

@@ -220,6 +220,12 @@ def is_dataset(folder: bytes) -> bool:
     )
 
 
+def is_named_as_file(path: bytes) -> bool:
+    """Return True if a path has the suffix of an archive or a table."""
+    name = os.fsdecode(path)
+    return bool(_ARCHIVE.search(name) or _TABLE.search(name))
+
+
 def guess_kind(uri: bytes) -> str:
     """Return the kind of the source at a path or URI.
 

@@ -208,7 +208,7 @@ class Indexer:
         finally:
             background_build.cancel()
             counts = {**run.stats.counts(), "retold": retold}
-            self.catalog.finish_run(run_id, outcome, counts)
+            self.catalog.finish_run(run_id, outcome, counts, run.source_id)
         return replace(run.stats.report(), retold=retold)
 
     def publish(self) -> None:

@@ -57,6 +57,7 @@ class IndexRun:
 
     Attributes:
         stats: Counts of the run so far.
+        source_id: Id of the root in the catalog.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class IndexRun:
         self._progress = progress
         self.stats = stats = RunStats()
         self._root, self._subfolder = catalog.ensure_root(request.folder)
+        self.source_id = self._root.id
         if texts.captions is not None:
             captioned_paths = catalog.list_captioned_files(
                 self._root.id, self._subfolder, texts.captions.path

@@ -78,6 +78,7 @@ class SourceRun:
 
     Attributes:
         stats: Counts of the run so far.
+        source_id: Id of the source in the catalog.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class SourceRun:
     ) -> None:
         self._source = source
         self._record = record
+        self.source_id = record.id
         self._catalog = catalog
         self._shard_executor = shard_executor
         self._make_worker = make_worker

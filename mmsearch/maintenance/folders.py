@@ -8,18 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mmsearch.core.arguments import check_value, suggest_name
 from mmsearch.core.catalog import CatalogReader, CatalogWriter
 from mmsearch.core.display import display_path
+from mmsearch.core.errors import UsageError
 from mmsearch.core.folder_choices import (
     CAPTIONS,
+    FLAGS,
     FOLDER_CHOICES,
+    FORGOTTEN,
+    LISTS,
     FolderChoices,
     KeptTable,
     check_reset,
     describe_choices,
     is_below,
+    make_globs,
 )
-from mmsearch.core.records import FOLDER_KIND, Root
+from mmsearch.core.records import Root
 from mmsearch.core.reports import IndexReport
 from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.core.settings import Settings
@@ -88,7 +94,7 @@ def run_folder(
     """Index a folder with its choices, and keep those that are given."""
     root, subfolder = catalog.ensure_root(run.folder)
     kept = load_choices(catalog, root)
-    choices, forgotten = _change(kept, root, subfolder, run)
+    choices = _change(kept, root, subfolder, run.values, run.reset)
     tables = _find_changed(choices, subfolder, on_message)
     if run.captions is not None:
         given = _read_stamp(KeptTable(os.path.abspath(run.captions), subfolder, ""))  # noqa: PTH100
@@ -103,25 +109,26 @@ def run_folder(
         unstable_paths=run.unstable_paths,
     )
 
+    saved = choices
+
     def save_choices() -> None:
-        if choices != kept:
-            _save(catalog, root, choices)
-            for sentence in _describe_change(kept, choices, root):
+        if saved != kept:
+            catalog.set_choices(root.id, saved.to_json())
+            for sentence in _describe_change(kept, saved, root):
                 on_message(sentence)
 
-    report = indexer.run(request, progress, save_choices)
-    for table in forgotten:
-        removal = replace(_make_request(root, table.folder, choices, table), forget_captions=True)
-        report = _add_captions(report, indexer.run(removal, progress))
-    for table in tables:
-        again = _make_request(root, table.folder, choices, table)
-        report = _add_captions(report, indexer.run(again, progress))
-    read = [table for table in (captions, *tables) if table is not None]
-    if read:
-        for table in read:
-            choices = choices.with_table(table)
-        _save(catalog, root, choices)
-    return report
+    reports = [indexer.run(request, progress, save_choices)]
+    if captions is not None:
+        choices = choices.with_table(captions)
+    for table in [*_find_forgotten(choices, subfolder), *tables]:
+        is_forgotten = table.stamp == FORGOTTEN
+        further = _make_request(root, table.folder, choices, table)
+        further = replace(further, forget_captions=is_forgotten)
+        reports.append(indexer.run(further, progress))
+        choices = choices.without_table(table) if is_forgotten else choices.with_table(table)
+    if choices != saved:
+        catalog.set_choices(root.id, choices.to_json())
+    return _join_reports(reports)
 
 
 def load_choices(catalog: CatalogReader, root: Root) -> FolderChoices:
@@ -130,23 +137,66 @@ def load_choices(catalog: CatalogReader, root: Root) -> FolderChoices:
     return FolderChoices.from_json(choices)
 
 
-def _save(catalog: CatalogWriter, root: Root, choices: FolderChoices) -> None:
-    catalog.ensure_source(FOLDER_KIND, root.path, choices.to_json())
+def change_choices(
+    catalog: CatalogWriter, root: Root, values: Mapping[str, Any], reset: Sequence[str]
+) -> None:
+    """Change the choices of a root; the next run applies them.
+
+    Raises:
+        UsageError: There is no such choice, or a value is not valid.
+        SourceError: A table of captions cannot be read.
+    """
+    check_reset(reset, FOLDER_CHOICES)
+    checked = check_folder_choices(values)
+    captions = checked.pop(CAPTIONS, None)
+    kept = load_choices(catalog, root)
+    choices = _change(kept, root, b"", checked, reset)
+    if captions is not None:
+        path = os.path.abspath(captions)  # noqa: PTH100 - the same as in runs
+        choices = choices.with_table(KeptTable(path, b"", ""))
+    if choices != kept:
+        catalog.set_choices(root.id, choices.to_json())
+
+
+def check_folder_choices(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of choices of folders as a run takes them.
+
+    Raises:
+        UsageError: There is no such choice, or a value is not valid.
+        SourceError: A table of captions cannot be read.
+    """
+    from mmsearch.modalities._texts.caption_table import check_caption_table  # noqa: PLC0415 - rare
+
+    kinds = dict.fromkeys(LISTS, "Texts") | dict.fromkeys(FLAGS, "bool") | {CAPTIONS: "StrPath"}
+    for name in values:
+        if name not in kinds:
+            raise UsageError(f"Folders have no choice {name!r}.", suggest_name(name, kinds))
+    checked = {name: check_value(name, value, kinds[name]) for name, value in values.items()}
+    if CAPTIONS in checked:
+        checked[CAPTIONS] = Path(os.fsdecode(checked[CAPTIONS]))
+        check_caption_table(checked[CAPTIONS])
+    for name in LISTS:
+        make_globs(checked.get(name, ()), b"/")
+    return checked
 
 
 def _change(
-    kept: FolderChoices, root: Root, subfolder: bytes, run: FolderRun
-) -> tuple[FolderChoices, Sequence[KeptTable]]:
-    """Return the choices of a run, and the tables of captions that it forgets."""
-    forgotten: list[KeptTable] = []
+    kept: FolderChoices,
+    root: Root,
+    subfolder: bytes,
+    values: Mapping[str, Any],
+    reset: Sequence[str],
+) -> FolderChoices:
+    """Return the choices with new ones of a folder of a root, which is visited from then on."""
     choices = kept
-    if run.values or run.reset:
-        choices = choices.change(subfolder, run.values, run.reset)
-        if "exclude" in run.values:
+    others = [name for name in reset if name != CAPTIONS]
+    if values or others:
+        choices = choices.change(subfolder, values, others)
+        if "exclude" in values:
             choices = choices.drop_excluded(root.path, subfolder)
-    if CAPTIONS in run.reset:
-        forgotten = [table for table in kept.tables() if table.folder == subfolder]
-    return choices.visit(root.path, subfolder), forgotten
+    if CAPTIONS in reset:
+        choices = choices.forget_tables(subfolder)
+    return choices.visit(root.path, subfolder)
 
 
 def _make_request(
@@ -157,6 +207,7 @@ def _make_request(
         (Path(table.path), _join(root.path, table.folder))
         for table in choices.tables()
         if table.path != (captions and captions.path)
+        and table.stamp != FORGOTTEN
         and (is_below(subfolder, table.folder) or is_below(table.folder, subfolder))
     ]
     return IndexRequest(
@@ -173,7 +224,7 @@ def _find_changed(
     """Return the tables of captions that have changed since they were read, its own first."""
     changed = []
     for table in choices.tables():
-        if is_below(subfolder, table.folder):
+        if is_below(subfolder, table.folder) and table.stamp != FORGOTTEN:
             current = _read_stamp(table)
             if not current.stamp:
                 on_message(
@@ -183,6 +234,15 @@ def _find_changed(
             elif current != table:
                 changed.append(current)
     return sorted(changed, key=lambda table: table.folder != subfolder)
+
+
+def _find_forgotten(choices: FolderChoices, subfolder: bytes) -> list[KeptTable]:
+    """Return the tables in a folder whose captions have to be removed."""
+    return [
+        table
+        for table in choices.tables()
+        if table.stamp == FORGOTTEN and is_below(subfolder, table.folder)
+    ]
 
 
 def _read_stamp(table: KeptTable) -> KeptTable:
@@ -204,15 +264,15 @@ def _describe_change(kept: FolderChoices, choices: FolderChoices, root: Root) ->
     ]
 
 
-def _add_captions(report: IndexReport, other: IndexReport) -> IndexReport:
-    """Return the report of a run with what a further run did with captions."""
+def _join_reports(reports: Sequence[IndexReport]) -> IndexReport:
+    """Return the report of a run with what further runs did with captions."""
+    read = [report.captions for report in reports if report.captions and report.captions.rows]
     return replace(
-        report,
-        retold=report.retold + other.retold,
-        captions_removed=report.captions_removed + other.captions_removed,
-        captions=report.captions
-        or (other.captions if other.captions and other.captions.rows else None),
-        seconds=report.seconds + other.seconds,
+        reports[0],
+        retold=sum(report.retold for report in reports),
+        captions_removed=sum(report.captions_removed for report in reports),
+        captions=reports[0].captions or (read[0] if read else None),
+        seconds=sum(report.seconds for report in reports),
     )
 
 

@@ -10,9 +10,10 @@ from contextlib import suppress
 from typing import Any, Final
 
 from mmsearch.core.catalog import CatalogReader
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import Hint, UnknownNameError, UsageError
 from mmsearch.core.folder_choices import check_reset
-from mmsearch.core.records import RECORDS_KIND, SourceRecord
+from mmsearch.core.records import FOLDER_KIND, RECORDS_KIND, SourceRecord
 from mmsearch.core.reports import IndexReport
 from mmsearch.core.results import Progress
 from mmsearch.core.settings import Settings
@@ -22,9 +23,11 @@ from mmsearch.factories.plugins import make_modalities
 from mmsearch.factories.sources import (
     choices_to_json,
     guess_kind,
+    is_dataset,
     list_choices,
     open_source,
 )
+from mmsearch.maintenance.folders import change_choices, check_folder_choices
 from mmsearch.storage.layout import IndexLayout
 
 _SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -64,6 +67,88 @@ def add_source(
             return indexer.run_source(source, record, retry_failed=retry_failed, progress=progress)
     finally:
         source.close()
+
+
+def register_source(
+    layout: IndexLayout,
+    settings: Settings,
+    uri: bytes,
+    *,
+    kind: str | None,
+    name: str | None,
+    choices: Mapping[str, Any],
+    wait_s: float,
+) -> None:
+    """Add a source that a later run indexes.
+
+    Raises:
+        UsageError: The index has the source, or a choice is not valid.
+        SourceError: The source cannot be used.
+    """
+    place = normalize_uri(uri)
+    _reject_password(place)
+    known = _find_by_uri(layout, place)
+    if known is not None:
+        raise UsageError(
+            f"{display_path(place)} is a source already: {known.name!r}.",
+            Hint(
+                "Change its choices: {}",
+                f"index.set_source({known.name!r}, ...)",
+                f"mmsearch sources set {known.name} ...",
+            ),
+        )
+    if kind in (None, FOLDER_KIND) and os.path.isdir(place) and not is_dataset(place):  # noqa: PTH112
+        check_folder_choices(choices)
+        with catalogs.open_write(layout, wait_s, create=True) as catalog:
+            root, subfolder = catalog.ensure_root(place, name)
+            if subfolder:
+                raise UsageError(
+                    f"{display_path(place)} is in {display_path(root.path)}, which is a source.",
+                    Hint(
+                        "Choices of a folder in it: {}",
+                        "index.add_folder(FOLDER, ...)",
+                        "mmsearch index FOLDER ...",
+                    ),
+                )
+            change_choices(catalog, root, choices, ())
+        return
+    kind = kind or guess_kind(place)
+    open_source(place, make_modalities(settings), kind, **choices).close()
+    with catalogs.open_write(layout, wait_s, create=True) as catalog:
+        catalog.ensure_source(kind, place, choices_to_json(kind, choices), name)
+
+
+def set_source(
+    layout: IndexLayout,
+    name: str,
+    *,
+    place: bytes | None,
+    choices: Mapping[str, Any],
+    reset: Sequence[str],
+    wait_s: float,
+) -> SourceRecord:
+    """Change the place or the choices of a source. See `mmsearch.api.index.Index.set_source`."""
+    with catalogs.open_write(layout, wait_s, create=False) as catalog:
+        source = find_source(catalog, name)
+        if source.kind == RECORDS_KIND:
+            raise UsageError(f"{name!r} are pictures that a program added: they have no choices.")
+        if source.kind == FOLDER_KIND:
+            root = next(root for root in catalog.roots() if root.id == source.id)
+            change_choices(catalog, root, choices, reset)
+            if place is not None:
+                catalog.move_root(name, place)
+        else:
+            if place is not None:
+                raise UsageError(
+                    f"{name!r} is not a folder, so its place cannot be set.",
+                    "Index it at its new place, and remove this source; nothing is encoded again.",
+                )
+            check_reset(reset, list(list_choices(source.kind)))
+            kept = {**source.choices, **choices_to_json(source.kind, choices)}
+            kept = {option: value for option, value in kept.items() if option not in reset}
+            if kept != source.choices:
+                catalog.set_choices(source.id, kept)
+        return find_source(catalog, name)
 
 
 def choose_sources(known: Sequence[SourceRecord], names: Sequence[str]) -> list[SourceRecord]:

@@ -69,3 +69,80 @@ def test_run_that_would_leave_out_everything_changes_nothing(command, folder):
     assert "leave out all 4 of its indexed pictures. Nothing was changed." in done.err
     assert pictures(command) == 4
     assert command("index", folder).out.startswith("4 unchanged")
+
+
+def test_source_is_added_changed_refreshed_and_removed(command, folder):
+    done = command("sources", "add", folder, "--name", "family", "--exclude", "drafts/")
+    assert done.err == "Source 'family' is added. Index it: mmsearch sources refresh family\n"
+    (source,) = json.loads(command("sources", "--json").out)
+    assert (source["name"], source["pictures"], source["last_run"]) == ("family", 0, None)
+    assert command("sources", "refresh", "family").out.startswith("family: 2 added in ")
+    done = command("sources", "set", "family", "--reset", "exclude", "--hidden")
+    assert "its choices: hidden=true.\nApply them: mmsearch sources refresh family" in done.err
+    assert command("sources", "refresh").out.startswith("family: 4 added, 2 unchanged in ")
+    (source,) = json.loads(command("sources", "list", "--json").out)
+    assert (source["pictures"], source["outcome"], source["choices"]) == (
+        6,
+        "finished",
+        {"hidden": True},
+    )
+    done = command("sources", "remove", "family", "--yes")
+    assert done.err.endswith("index 'default' holds 0 pictures.\n")
+    assert command("query", "a dog").out == ""
+
+
+def test_removal_of_a_source_asks_first(command, folder):
+    command("index", folder, "--model", "starter")
+    done = command("sources", "remove", "photos", stdin="n\n", code=1)
+    assert f"Forget {folder} and its 4 pictures in index 'default'?" in done.out
+    assert done.err == "Nothing was changed.\n"
+    assert pictures(command) == 4
+    command("sources", "remove", "photos", stdin="y\n")
+    assert pictures(command) == 0
+
+
+def test_moved_folder_gets_its_new_place(command, folder, tmp_path):
+    command("index", folder, "--model", "starter")
+    folder.rename(tmp_path / "new")
+    command("sources", "set", "photos", "--place", tmp_path / "new")
+    assert command("index").out.startswith("photos: 4 unchanged in ")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["add", "{folder}"],
+            "is a source already: 'photos'. Change its choices: mmsearch sources",
+        ),
+        (
+            ["add", "{folder}/drafts"],
+            "which is a source. Choices of a folder in it: mmsearch index",
+        ),
+        (["add", "nothing.zip"], "nothing.zip cannot be read: no such file or directory."),
+        (["add", "nothing"], "There is no folder"),
+        (["add", "{folder}", "--choice", "a=b"], "--choice does not apply to a folder."),
+        (["set", "nothing", "--hidden"], "There is no source named 'nothing'. Known: photos."),
+        (
+            ["set", "photos", "--reset", "x"],
+            "There is no choice 'x' to reset. Use one of: include,",
+        ),
+        (["set", "photos", "--place", "nothing"], "There is no folder"),
+        (["set", "photos", "--captions", "nothing.csv"], "nothing.csv cannot be read"),
+        (["set", "photos", "--choice", "a=b"], "'photos' is a folder, which has no --choice."),
+        (["refresh", "nothing"], "There is no source named 'nothing'. Known: photos."),
+        (["remove", "nothing"], "There is no source named 'nothing'. Known: photos."),
+    ],
+)
+def test_mistakes_with_sources_are_one_sentence_each(command, folder, words, message):
+    command("index", folder, "--model", "starter")
+    done = command("sources", *(word.format(folder=folder) for word in words), code=2)
+    assert message in done.err
+    assert done.err.startswith("Error: ")
+    assert len(json.loads(command("sources", "--json").out)) == 1
+
+
+@pytest.mark.parametrize("name", ["nothing.tar", "nothing.csv"])
+def test_missing_archive_or_table_is_called_a_file(command, name):
+    done = command("index", name, "--model", "starter", code=2)
+    assert f"{name} cannot be read: no such file" in done.err

@@ -16,6 +16,7 @@ from mmsearch.api import evaluate
 from mmsearch.core.arguments import _parse_annotation, check_value
 from mmsearch.core.errors import InvalidQueryError, MMSearchError, SourceError, UsageError
 from mmsearch.core.query import Mode
+from mmsearch.core.reports import NOTHING_DONE
 from mmsearch.core.results import IndexRequest
 from mmsearch.factories import search
 from mmsearch.maintenance import folders
@@ -320,14 +321,14 @@ def test_search_takes_a_mapping_as_filters(index, home):
 
 
 def test_one_text_is_one_pattern(tmp_path):
-    requests, report = [], SimpleNamespace(captions=None)
+    requests = []
 
     @contextmanager
     def make_indexer(*_):
         def run(request, progress, before_changes):
             before_changes()
             requests.append(request.options[b""])
-            return report
+            return NOTHING_DONE
 
         yield SimpleNamespace(run=run)
 

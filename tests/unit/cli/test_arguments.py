@@ -45,6 +45,9 @@ ARGUMENTS = {
     ("models", "pull"): [],
     ("roots", "set"): ["photos", "."],
     ("sources",): [],
+    ("sources", "list"): [],
+    ("sources", "add"): ["photos"],
+    ("sources", "set"): ["photos"],
     ("sources", "remove"): ["photos"],
     ("sources", "refresh"): [],
 }
