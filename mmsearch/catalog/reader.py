@@ -473,6 +473,15 @@ class SqliteReader:
         with self._connections.read_transaction() as db:
             return summarize_sources(db)
 
+    def count_elsewhere(self, source_id: int) -> int:
+        """Return the number of assets whose content another source has, too."""
+        statement = (
+            "SELECT count(*) FROM assets AS own WHERE source_id = ? AND EXISTS (SELECT 1 FROM"
+            " assets WHERE content_id = own.content_id AND source_id <> own.source_id)"
+        )
+        with self._connections.read_transaction() as db:
+            return scalar(db, statement, [source_id])
+
     def list_part_keys(self, source_id: int) -> list[bytes]:
         """Return the parts that the items of a source are in."""
         with self._connections.read_transaction() as db:

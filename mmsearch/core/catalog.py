@@ -192,6 +192,9 @@ class CatalogReader(Protocol):
     def summarize_sources(self) -> list[SourceSummary]:
         """Return all sources with their numbers of pictures and last runs, oldest first."""
 
+    def count_elsewhere(self, source_id: int) -> int:
+        """Return the number of files or items whose picture another source has, too."""
+
     def list_part_keys(self, source_id: int) -> list[bytes]:
         """Return the parts that the items of a source are in."""
 

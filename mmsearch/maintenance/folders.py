@@ -32,6 +32,7 @@ from mmsearch.core.settings import Settings
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_indexer
 from mmsearch.indexing.indexer import Indexer
+from mmsearch.maintenance.renamed import describe_copied, move_renamed
 from mmsearch.storage.layout import IndexLayout
 
 
@@ -91,7 +92,11 @@ def run_folder(
     on_message: Callable[[str], None],
     progress: Callable[[Progress], None],
 ) -> IndexReport:
-    """Index a folder with its choices, and keep those that are given."""
+    """Index a folder with its choices, and keep those that are given.
+
+    A root whose folder was renamed to this one, or is in it now, moves there first.
+    """
+    missing = move_renamed(catalog, run.folder, on_message)
     root, subfolder = catalog.ensure_root(run.folder)
     kept = load_choices(catalog, root)
     choices = _change(kept, root, subfolder, run.values, run.reset)
@@ -128,6 +133,8 @@ def run_folder(
         choices = choices.without_table(table) if is_forgotten else choices.with_table(table)
     if choices != saved:
         catalog.set_choices(root.id, choices.to_json())
+    for sentence in describe_copied(catalog, missing):
+        on_message(sentence)
     return _join_reports(reports)
 
 

@@ -146,3 +146,16 @@ def test_mistakes_with_sources_are_one_sentence_each(command, folder, words, mes
 def test_missing_archive_or_table_is_called_a_file(command, name):
     done = command("index", name, "--model", "starter", code=2)
     assert f"{name} cannot be read: no such file" in done.err
+
+
+def test_renamed_folder_that_is_indexed_again_leaves_no_dead_path(command, folder, tmp_path):
+    command("index", folder, "--model", "starter", "--exclude", "drafts/")
+    folder.rename(tmp_path / "pictures")
+    done = command("index", tmp_path / "pictures")
+    assert done.out.startswith("2 unchanged in ")
+    assert f"Folder {folder} is now {tmp_path}/pictures; the index keeps its choices." in done.err
+    (source,) = json.loads(command("sources", "--json").out)
+    assert (source["pictures"], source["choices"]) == (2, {"exclude": ["drafts/"]})
+    found = command("query", "a photo").out.splitlines()
+    assert len(found) == 2
+    assert all(f"{tmp_path}/pictures/" in line for line in found)

@@ -326,3 +326,87 @@ def test_refresh_without_sources_is_an_error(index, photos):
         index.refresh()
     with pytest.raises(UsageError, match="a program added"):
         index.refresh("records")
+
+
+# --- renamed folders ---
+
+
+def paths(index):
+    return sorted(str(path) for item in index for path in (item.path, *item.copies))
+
+
+def settle(photos):
+    """Give the files of a folder times that are certain."""
+    for path in photos.rglob("*.toy"):
+        os.utime(path, (1e9, 1e9))
+
+
+def test_renamed_folder_moves_its_source_with_its_choices(index, photos, tmp_path, messages):
+    index.add_folder(photos, exclude=["drafts/"])
+    new = photos.rename(tmp_path / "pictures")
+    messages.clear()
+    report = index.add_folder(new)
+    assert (report.unchanged, report.moved, report.copied, report.gone) == (3, 0, 0, 0)
+    assert all(path.startswith(f"{new}/") for path in paths(index))
+    (source,) = index.sources()
+    assert (source.uri, source.choices) == (os.fsencode(new), {"exclude": ["drafts/"]})
+    assert messages == [f"Folder {photos} is now {new}; the index keeps its choices."]
+
+
+def test_renamed_folder_with_a_few_changes_loses_only_what_is_gone(index, photos, tmp_path):
+    for number in range(20):
+        write(photos / f"{number}.toy")
+    index.add_folder(photos)
+    new = photos.rename(tmp_path / "pictures")
+    (new / "3.toy").unlink()
+    write(new / "more.toy")
+    report = index.add_folder(new)
+    assert (report.unchanged, report.gone, report.added) == (24, 1, 1)
+    assert len(index.sources()) == 1
+
+
+def test_drive_at_another_place_moves_its_folder(index, photos, tmp_path):
+    index.add_folder(photos / "drafts")
+    (tmp_path / "mnt").mkdir()
+    photos.rename(tmp_path / "mnt/photos")
+    index.add_folder(tmp_path / "mnt")
+    (source,) = index.sources()
+    assert source.uri == os.fsencode(tmp_path / "mnt")
+    assert all(path.startswith(f"{tmp_path}/mnt/photos/") for path in paths(index))
+    assert len(index) == 5
+
+
+def test_copy_of_a_drive_that_is_not_mounted_is_not_taken_for_it(index, photos, tmp_path, messages):
+    settle(photos)
+    index.add_folder(photos)
+    shutil.copytree(photos, tmp_path / "copy")
+    away = photos.rename(tmp_path / ".unmounted")
+    report = index.add_folder(tmp_path / "copy")
+    assert (report.copied, report.gone) == (5, 0)
+    assert [source.name for source in index.sources()] == ["photos", "copy"]
+    assert index.status().files == 10
+    assert messages[-1] == (
+        f"Folder {photos} does not exist now, and all of its 5 pictures are in other places, too."
+        " If it has moved, run: mmsearch sources remove photos"
+    )
+    away.rename(photos)
+    assert index.add_folder(photos).unchanged == 5
+
+
+def test_missing_folder_keeps_its_pictures_when_another_is_indexed(index, photos, tmp_path):
+    index.add_folder(photos)
+    photos.rename(tmp_path / ".unmounted")
+    write(tmp_path / "other/a.toy")
+    index.add_folder(tmp_path / "other")
+    assert len(index) == 5
+    assert len(index.sources()) == 2
+
+
+def test_folder_renamed_into_another_source_does_not_stop_a_run(index, photos, tmp_path):
+    write(tmp_path / "all/archive/x.toy")
+    index.add_folder(photos)
+    index.add_folder(tmp_path / "all/archive")
+    photos.rename(tmp_path / "all/archive/photos")
+    index.add_folder(tmp_path / "all/archive")
+    index.add_folder(tmp_path / "all")
+    assert len(index) == 6
