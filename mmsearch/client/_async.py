@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mmsearch.client._errors import Response
 from mmsearch.client._flows import BaseClient, JobEvents, Pause, RequestFlow, Result
@@ -18,12 +18,14 @@ from mmsearch.client._transport import (
     events_timeout,
     import_httpx,
     map_transport_errors,
+    request_options,
     to_response,
 )
 from mmsearch.core.arguments import FilterValues, PictureId, PictureIds, PictureInput, Texts
 from mmsearch.core.query import Query
 from mmsearch.core.results import Hit, IndexSummary, Item, JobStatus
 from mmsearch.core.types import Vectors
+from mmsearch.core.write_reports import WriteReport
 
 if TYPE_CHECKING:
     import httpx
@@ -113,6 +115,80 @@ class AsyncClient(BaseClient):
             )
         )
 
+    async def search_many(
+        self,
+        queries: Iterable[str | Query],
+        k: int = 10,
+        *,
+        syntax: bool = False,
+        without: Texts = (),
+        filters: FilterValues | None = None,
+        mode: str | None = None,
+        min_score: float | None = None,
+        min_confidence: float | None = None,
+        sort: str = "score",
+    ) -> list[list[Hit]]:
+        """Return the hits of each of several queries; a request carries a hundred of them."""
+        return await self._run(
+            self._flows.search_many(
+                queries,
+                k,
+                syntax=syntax,
+                without=without,
+                filters=filters,
+                mode=mode,
+                min_score=min_score,
+                min_confidence=min_confidence,
+                sort=sort,
+            )
+        )
+
+    # --- pictures of a program, by its own ids ---
+
+    async def add(
+        self,
+        images: Iterable[Any],
+        ids: Iterable[str] | None = None,
+        *,
+        texts: Iterable[Any] | None = None,
+        metadata: Iterable[Mapping[str, Any]] | None = None,
+        keep_originals: bool = False,
+    ) -> WriteReport:
+        """Add pictures by ids of your own, or replace those that have the same ids."""
+        return await self._run(
+            self._flows.add(images, ids, texts, metadata, keep_originals=keep_originals)
+        )
+
+    async def update(
+        self,
+        ids: str | Iterable[str],
+        *,
+        texts: Iterable[Any] | None = None,
+        metadata: Iterable[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Replace the texts or the metadata of pictures that `add` has added."""
+        await self._run(self._flows.update(ids, texts, metadata))
+
+    async def delete(self, ids: str | Iterable[str]) -> int:
+        """Delete pictures that `add` has added; return how many there were."""
+        return await self._run(self._flows.delete(ids))
+
+    async def get(self, key: str) -> Item | None:
+        """Return the picture that `add` has added with an id; None without one."""
+        return await self._run(self._flows.get(key))
+
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        """Iterate over all pictures, in the order of their ids."""
+        cursor: str | None = None
+        while True:
+            page = await self._run(self._flows.list_items(cursor))
+            for item in page.items:
+                yield item
+            if (cursor := page.next_cursor) is None:
+                return
+
+    # --- pictures ---
+
     async def picture(self, image_id: PictureId) -> Item | None:
         """Return a picture by its id, or None if it does not exist."""
         return await self._run(self._flows.picture(image_id))
@@ -191,9 +267,8 @@ class AsyncClient(BaseClient):
 
     async def _send(self, request: Request) -> Response:
         with map_transport_errors(self._endpoint):
-            response = await self._http.request(
-                request.method, request.path, **request.httpx_kwargs()
-            )
+            options = request_options(self._endpoint, request)
+            response = await self._http.request(request.method, request.path, **options)
             return to_response(response, response.content)
 
     async def _run(

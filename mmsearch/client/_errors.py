@@ -72,19 +72,38 @@ def to_error(response: Response, url: str, *, has_token: bool) -> MMSearchError:
         `UsageError` for an invalid request (status 400, 413 or 422) and a `ServerError` for any
         other status.
     """
-    document = _parse_problem(response)
+    return parse_problem(
+        _read_problem(response),
+        url,
+        has_token=has_token,
+        status=response.status,
+    )
+
+
+def parse_problem(
+    document: Mapping[str, Any], url: str, *, has_token: bool = False, status: int | None = None
+) -> MMSearchError:
+    """Return the exception that a problem document describes; see `to_error`.
+
+    Args:
+        document: The document; may be empty.
+        url: URL of the server.
+        has_token: True if a token was sent.
+        status: Status of the response; None for that of the document.
+    """
+    status = document.get("status", 500) if status is None else status
     detail = document.get("detail")
-    message = detail if isinstance(detail, str) and detail else _default_message(response, url)
+    message = detail if isinstance(detail, str) and detail else _default_message(status, url)
     kind = document.get("kind")
-    if response.status == 401:
+    if status == 401:
         hint = "The token that was sent is wrong." if has_token else "Pass it as token=..."
-        return UnauthorizedError(message, hint, status=response.status, kind=kind)
+        return UnauthorizedError(message, hint, status=status, kind=kind)
     error_class = vars(errors).get(kind) if isinstance(kind, str) else None
     if isinstance(error_class, type) and issubclass(error_class, MMSearchError):
-        return error_class(message, status=response.status, kind=kind)
-    if response.status in (400, 413, 422):
-        return UsageError(message, status=response.status, kind=kind)
-    return ServerError(message, status=response.status, kind=kind)
+        return error_class(message, status=status, kind=kind)
+    if status in (400, 413, 422):
+        return UsageError(message, status=status, kind=kind)
+    return ServerError(message, status=status, kind=kind)
 
 
 def retry_delay_s(response: Response, error: MMSearchError, attempt: int) -> float | None:
@@ -109,7 +128,7 @@ def retry_delay_s(response: Response, error: MMSearchError, attempt: int) -> flo
     return delay_s if delay_s <= MAX_RETRY_DELAY_S else None
 
 
-def _parse_problem(response: Response) -> Mapping[str, Any]:
+def _read_problem(response: Response) -> Mapping[str, Any]:
     try:
         document = json.loads(response.content)
     except ValueError:
@@ -117,9 +136,9 @@ def _parse_problem(response: Response) -> Mapping[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _default_message(response: Response, url: str) -> str:
+def _default_message(status: int, url: str) -> str:
     try:
-        phrase = f" ({HTTPStatus(response.status).phrase})"
+        phrase = f" ({HTTPStatus(status).phrase})"
     except ValueError:
         phrase = ""
-    return f"The server at {url} responded with status {response.status}{phrase}."
+    return f"The server at {url} responded with status {status}{phrase}."

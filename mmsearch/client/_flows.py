@@ -7,14 +7,23 @@ It does no I/O itself, so the synchronous and the asynchronous client share it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from mmsearch.client._errors import Response, retry_delay_s, to_error
+from mmsearch.client._errors import Response, parse_problem, retry_delay_s, to_error
+from mmsearch.client._records import (
+    KEYS_PER_REQUEST,
+    RecordBatch,
+    build_patches,
+    iter_batches,
+    to_json,
+    to_key_list,
+)
 from mmsearch.client._requests import (
     Endpoint,
     Request,
@@ -38,11 +47,13 @@ from mmsearch.core.errors import (
     StateError,
     UnknownNameError,
     UnreachableError,
+    UsageError,
 )
 from mmsearch.core.query import PAGE_LIMIT, TEXTS_LIMIT, Query
 from mmsearch.core.results import Hit, IndexSummary, Item, JobStatus, SearchPage
 from mmsearch.core.sorting import check_sort, sort_hits
 from mmsearch.core.types import Vectors
+from mmsearch.core.write_reports import DeleteReport, FailedRecord, ItemsPage, WriteReport
 
 MAX_PAGING_ATTEMPTS = 3
 """Maximum number of attempts to read all pages of a result while the index is changing."""
@@ -167,6 +178,106 @@ class IndexFlows:
         """See `mmsearch.Client.original`."""
         path = self._endpoint.path("pictures", to_picture_id(picture), "original")
         return (yield from self.send_with_retry(Request("GET", path))).content
+
+    def search_many(
+        self, queries: Iterable[str | Query], k: int, **options: Any
+    ) -> RequestFlow[list[list[Hit]]]:
+        """See `mmsearch.Client.search_many`; ``options`` are those of `build_search_body`."""
+        if isinstance(queries, str | Query):
+            raise UsageError("queries must be a list of queries.", "Put a single one into a list.")
+        check_k(k)
+        if k > PAGE_LIMIT:
+            raise InvalidQueryError(
+                f"A batch of searches cannot return {k} hits each.", f"Use a k up to {PAGE_LIMIT}."
+            )
+        sort = _pop_sort(options)
+        bodies = [
+            build_search_body(query, **options) | {"limit": k, "sort": sort} for query in queries
+        ]
+        results: list[list[Hit]] = []
+        for start in range(0, len(bodies), TEXTS_LIMIT):
+            request = Request(
+                "POST",
+                self._endpoint.path("search", "batch"),
+                body={"searches": bodies[start : start + TEXTS_LIMIT]},
+            )
+            results += yield from self._send_and_parse(request, self._parse_batch)
+        return results
+
+    def _parse_batch(self, payload: Any) -> list[list[Hit]]:
+        for answer in payload["answers"]:
+            if "hits" not in answer:
+                raise parse_problem(answer, self._endpoint.url)
+        return [list(SearchPage.from_dict(answer).hits) for answer in payload["answers"]]
+
+    # --- pictures of a program, by its own ids ---
+
+    @check_arguments("Client.add")
+    def add(
+        self, images: Any, ids: Any, texts: Any, metadata: Any, *, keep_originals: bool
+    ) -> RequestFlow[WriteReport]:
+        """See `mmsearch.Client.add`."""
+        counts: Counter[str] = Counter()
+        failed: list[FailedRecord] = []
+        for batch in iter_batches(images, ids, texts, metadata):
+            failed += batch.failed
+            if batch.lines:
+                report = yield from self._add_batch(batch, keep_originals=keep_originals)
+                counts.update(
+                    added=report.added, updated=report.updated, unchanged=report.unchanged
+                )
+                failed += [
+                    replace(failure, record=batch.numbers[failure.record - 1])
+                    for failure in report.failed
+                ]
+        failed.sort(key=lambda failure: failure.record)
+        return WriteReport(counts["added"], counts["updated"], counts["unchanged"], tuple(failed))
+
+    def _add_batch(self, batch: RecordBatch, *, keep_originals: bool) -> RequestFlow[WriteReport]:
+        request = Request(
+            "POST",
+            self._endpoint.path("items"),
+            {"keep_originals": "true"} if keep_originals else {},
+            content=b"\n".join(batch.lines),
+            is_write=True,
+        )
+        return self._send_and_parse(request, WriteReport.from_dict)
+
+    def update(self, ids: Any, texts: Any, metadata: Any) -> RequestFlow[None]:
+        """See `mmsearch.Client.update`."""
+        patches = build_patches(ids, texts, metadata)
+        for start in range(0, len(patches), KEYS_PER_REQUEST):
+            body = json.loads(to_json({"items": patches[start : start + KEYS_PER_REQUEST]}))
+            request = Request("PATCH", self._endpoint.path("items"), body=body, is_write=True)
+            yield from self.send_with_retry(request)
+
+    def delete(self, ids: Any) -> RequestFlow[int]:
+        """See `mmsearch.Client.delete`."""
+        keys = to_key_list(ids)
+        deleted = 0
+        for start in range(0, len(keys), KEYS_PER_REQUEST):
+            body = {"keys": keys[start : start + KEYS_PER_REQUEST]}
+            request = Request("POST", self._endpoint.path("deletions"), body=body, is_write=True)
+            report = yield from self._send_and_parse(request, DeleteReport.from_dict)
+            deleted += report.deleted
+        return deleted
+
+    @check_arguments("Client.get")
+    def get(self, key: str) -> RequestFlow[Item | None]:
+        """See `mmsearch.Client.get`."""
+        request = Request("GET", self._endpoint.path("items", key))
+        try:
+            return (yield from self._send_and_parse(request, Item.from_dict))
+        except UnknownNameError:
+            return None
+
+    def list_items(self, cursor: str | None) -> RequestFlow[ItemsPage]:
+        """Return the next page of all pictures."""
+        params = {"limit": str(PAGE_LIMIT)} | ({} if cursor is None else {"cursor": cursor})
+        request = Request("GET", self._endpoint.path("items"), params)
+        return self._send_and_parse(request, ItemsPage.from_dict)
+
+    # --- jobs ---
 
     @check_arguments("Client.start_job")
     def start_job(self, root: str, *, retry_failed: bool, verify: bool) -> RequestFlow[JobStatus]:

@@ -38,6 +38,8 @@ class Request:
         method: HTTP method.
         path: Path of the URL on the server.
         params: Query parameters of the URL.
+        content: Body of JSON Lines.
+        is_write: True if the server may take long, because it writes.
         body: JSON body, or None for a request without one.
         form: Form fields, sent alone or together with ``picture``.
         picture: Content of a picture file to upload.
@@ -49,9 +51,14 @@ class Request:
     body: Mapping[str, Any] | None = None
     form: Mapping[str, str | list[str]] = field(default_factory=dict)
     picture: bytes | None = field(default=None, repr=False)
+    content: bytes | None = field(default=None, repr=False)
+    is_write: bool = False
 
     def httpx_kwargs(self) -> dict[str, Any]:
-        """Return the keyword arguments for httpx, except the method and the URL."""
+        """Return the keyword arguments for httpx, except the method, the URL and the timeout."""
+        if self.content is not None:
+            headers = {"Content-Type": "application/x-ndjson"}
+            return {"params": dict(self.params), "content": self.content, "headers": headers}
         if self.picture is not None:
             return {"data": dict(self.form), "files": {"picture": ("picture", self.picture)}}
         if self.form:
@@ -234,6 +241,14 @@ def check_k(k: int) -> None:
         )
 
 
+def _quote(part: str | int) -> str:
+    try:
+        # Segments of dots would be removed from the path.
+        return quote(str(part), safe="") if str(part).strip(".") else "%2E" * len(str(part))
+    except UnicodeEncodeError:
+        raise UsageError(f"{part!r} has a character that UTF-8 does not have.") from None
+
+
 _INVISIBLE = re.compile(r"[\s\x00-\x1f\x7f]")
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -296,9 +311,7 @@ class Endpoint:
 
     def path(self, *parts: str | int) -> str:
         """Return the URL path of a resource of the index."""
-        return "".join(
-            ["/v1/indexes", *(f"/{quote(str(part), safe='')}" for part in (self.index, *parts))]
-        )
+        return "".join(["/v1/indexes", *(f"/{_quote(part)}" for part in (self.index, *parts))])
 
     def unreachable_message(self, reason: str) -> str:
         """Return the message for a server that does not respond."""

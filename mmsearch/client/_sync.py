@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mmsearch.client._errors import Response
 from mmsearch.client._flows import BaseClient, JobEvents, Pause, RequestFlow, Result
@@ -18,12 +18,14 @@ from mmsearch.client._transport import (
     events_timeout,
     import_httpx,
     map_transport_errors,
+    request_options,
     to_response,
 )
 from mmsearch.core.arguments import FilterValues, PictureId, PictureIds, PictureInput, Texts
 from mmsearch.core.query import Query
 from mmsearch.core.results import Hit, IndexSummary, Item, JobStatus
 from mmsearch.core.types import Vectors
+from mmsearch.core.write_reports import WriteReport
 
 if TYPE_CHECKING:
     import httpx
@@ -177,6 +179,146 @@ class Client(BaseClient):
             )
         )
 
+    def search_many(
+        self,
+        queries: Iterable[str | Query],
+        k: int = 10,
+        *,
+        syntax: bool = False,
+        without: Texts = (),
+        filters: FilterValues | None = None,
+        mode: str | None = None,
+        min_score: float | None = None,
+        min_confidence: float | None = None,
+        sort: str = "score",
+    ) -> list[list[Hit]]:
+        """Return the hits of each of several queries; a request carries a hundred of them.
+
+        Args:
+            queries: Descriptions, or queries of `mmsearch.parse_query`.
+            k: Maximum number of hits of each, 200 at most.
+            syntax: See `search`; the other arguments hold for all queries.
+            without: See `search`.
+            filters: See `search`.
+            mode: See `search`.
+            min_score: See `search`.
+            min_confidence: See `search`.
+            sort: See `search`.
+
+        Raises:
+            MMSearchError: See `search`. The first error of a query is raised.
+        """
+        return self._run(
+            self._flows.search_many(
+                queries,
+                k,
+                syntax=syntax,
+                without=without,
+                filters=filters,
+                mode=mode,
+                min_score=min_score,
+                min_confidence=min_confidence,
+                sort=sort,
+            )
+        )
+
+    # --- pictures of a program, by its own ids ---
+
+    def add(
+        self,
+        images: Iterable[Any],
+        ids: Iterable[str] | None = None,
+        *,
+        texts: Iterable[Any] | None = None,
+        metadata: Iterable[Mapping[str, Any]] | None = None,
+        keep_originals: bool = False,
+    ) -> WriteReport:
+        """Add pictures by ids of your own, or replace those that have the same ids.
+
+        The inputs are read together and sent in batches, so generators of any length will do. What
+        a returned call has added is found by all searches. A picture that cannot be read is in the
+        report, and the others are added; the former picture with its id stays. After an error,
+        the same call may be repeated: pictures that are there already stay as they are.
+
+        Args:
+            images: Pictures: bytes of files, paths on this machine, files open for reading, URLs
+                (for a server that fetches them), Pillow images or uint8 arrays of shape (h, w, 3).
+            ids: An id for each picture; default: the sha256 of its content.
+            texts: Texts of each picture: a caption, a list of captions, a mapping such as
+                ``{"title": "...", "keywords": ["a", "b"]}``, or None.
+            metadata: Metadata of each picture: a mapping of strings to values that JSON has, or
+                None.
+            keep_originals: True to keep the content of each picture in the index.
+
+        Raises:
+            UsageError: An input has the wrong type or length.
+            ForbiddenError: The server does not change its indexes.
+            IndexLockedError: Another process is writing the index.
+        """
+        return self._run(
+            self._flows.add(images, ids, texts, metadata, keep_originals=keep_originals)
+        )
+
+    def update(
+        self,
+        ids: str | Iterable[str],
+        *,
+        texts: Iterable[Any] | None = None,
+        metadata: Iterable[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Replace the texts or the metadata of pictures that `add` has added.
+
+        Args:
+            ids: Ids of the pictures, or one id, whose texts and metadata are then not in lists.
+            texts: New texts of each picture, as `add` takes them; None keeps all texts.
+            metadata: New metadata of each picture; None keeps all metadata.
+
+        Raises:
+            UnknownNameError: There is no picture with one of the ids. Of up to a thousand pictures,
+                none was changed.
+            UsageError: An input has the wrong type or length.
+        """
+        self._run(self._flows.update(ids, texts, metadata))
+
+    def delete(self, ids: str | Iterable[str]) -> int:
+        """Delete pictures that `add` has added; return how many there were.
+
+        Args:
+            ids: Ids of the pictures, or one id; unknown ones are ignored.
+        """
+        return self._run(self._flows.delete(ids))
+
+    def get(self, key: str) -> Item | None:
+        """Return the picture that `add` has added with an id; None without one.
+
+        Raises:
+            UnknownIndexError: The server has no such index.
+        """
+        return self._run(self._flows.get(key))
+
+    def __contains__(self, key: object) -> bool:
+        """Return True if `add` has added a picture with this id."""
+        return isinstance(key, str) and self.get(key) is not None
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return self.status().pictures
+
+    def __bool__(self) -> bool:
+        """Return True: a client of an index without pictures is a client, too."""
+        return True
+
+    def __iter__(self) -> Iterator[Item]:
+        """Iterate over all pictures, in the order of their ids."""
+        cursor: str | None = None
+        while True:
+            page = self._run(self._flows.list_items(cursor))
+            yield from page.items
+            if (cursor := page.next_cursor) is None:
+                return
+
+    # --- pictures ---
+
     def picture(self, image_id: PictureId) -> Item | None:
         """Return a picture by its id, or None if it does not exist.
 
@@ -324,7 +466,8 @@ class Client(BaseClient):
 
     def _send(self, request: Request) -> Response:
         with map_transport_errors(self._endpoint):
-            response = self._http.request(request.method, request.path, **request.httpx_kwargs())
+            options = request_options(self._endpoint, request)
+            response = self._http.request(request.method, request.path, **options)
             return to_response(response, response.content)
 
     def _run(

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.client._errors import Response
-from mmsearch.client._requests import Endpoint
+from mmsearch.client._requests import Endpoint, Request
 from mmsearch.core.arguments import describe_value
 from mmsearch.core.errors import MissingExtraError, StateError, UnreachableError, UsageError
 
@@ -60,6 +60,19 @@ def events_timeout(endpoint: Endpoint) -> httpx.Timeout:
     """Return the timeout for an event stream, which may be silent for any length of time."""
     timeout: httpx.Timeout = import_httpx().Timeout(endpoint.timeout_s, read=None)
     return timeout
+
+
+WRITE_TIMEOUT_S = 600.0
+"""Minimum seconds to wait for the answer to a request that writes: writes wait for each other."""
+
+
+def request_options(endpoint: Endpoint, request: Request) -> dict[str, Any]:
+    """Return the arguments of httpx for a request, except the method and the URL."""
+    options = request.httpx_kwargs()
+    if request.is_write:
+        read_s = max(endpoint.timeout_s, WRITE_TIMEOUT_S)
+        options["timeout"] = import_httpx().Timeout(endpoint.timeout_s, read=read_s)
+    return options
 
 
 def to_response(response: httpx.Response, content: bytes) -> Response:

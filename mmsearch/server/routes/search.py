@@ -97,6 +97,7 @@ async def search_batch(
                 "title": type(error).__name__,
                 "status": error.http_status,
                 "detail": error.served_text,
+                "kind": type(error).__name__,
             }
 
     return JSONResponse({"answers": await asyncio.gather(*map(search_one, body.searches))})
