@@ -141,12 +141,13 @@ def is_folder(source: StrPath) -> bool:
     if re.match(rb"[A-Za-z][A-Za-z0-9+.-]+://", raw):
         return False
     path = os.path.expanduser(raw)  # noqa: PTH111 - bytes paths
+    from mmsearch.factories.sources import (  # noqa: PLC0415 - searches never need it
+        is_folder_of_files,
+        is_named_as_file,
+    )
+
     if os.path.isdir(path):  # noqa: PTH112
-        from mmsearch.factories.sources import is_dataset  # noqa: PLC0415 - searches never need it
-
-        return not is_dataset(path)
-    from mmsearch.factories.sources import is_named_as_file  # noqa: PLC0415 - searches never need it
-
+        return is_folder_of_files(path)
     is_missing = not os.path.exists(path)  # noqa: PTH110
     return is_missing and not (re.search(rb"[{].*[}]", raw) or is_named_as_file(path))
 

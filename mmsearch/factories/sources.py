@@ -220,6 +220,14 @@ def is_dataset(folder: bytes) -> bool:
     )
 
 
+def is_folder_of_files(path: bytes) -> bool:
+    """Return True for a folder that is neither a data set nor one of tars of img2dataset."""
+    from mmsearch.sources._beside import is_shards_folder  # noqa: PLC0415 - searches never need it
+
+    is_folder = os.path.isdir(path)  # noqa: PTH112 - bytes
+    return is_folder and not is_dataset(path) and not is_shards_folder(path)
+
+
 def is_named_as_file(path: bytes) -> bool:
     """Return True if a path has the suffix of an archive or a table."""
     name = os.fsdecode(path)
@@ -239,6 +247,8 @@ def guess_kind(uri: bytes) -> str:
     if os.path.isdir(path):  # noqa: PTH112
         if is_dataset(os.fsencode(path)):
             return "dataset"
+        if not is_folder_of_files(os.fsencode(path)):
+            return "archive"
         raise SourceError(
             f"{display_path(text)} is a folder of files.",
             Hint("Index it {}.", "with add_folder", "with 'mmsearch index FOLDER'"),

@@ -23,7 +23,7 @@ from mmsearch.factories.plugins import make_modalities
 from mmsearch.factories.sources import (
     choices_to_json,
     guess_kind,
-    is_dataset,
+    is_folder_of_files,
     list_choices,
     open_source,
 )
@@ -97,7 +97,7 @@ def register_source(
                 f"mmsearch sources set {known.name} ...",
             ),
         )
-    if kind in (None, FOLDER_KIND) and os.path.isdir(place) and not is_dataset(place):  # noqa: PTH112
+    if kind in (None, FOLDER_KIND) and is_folder_of_files(place):
         check_folder_choices(choices)
         with catalogs.open_write(layout, wait_s, create=True) as catalog:
             root, subfolder = catalog.ensure_root(place, name)

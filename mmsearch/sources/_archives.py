@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from xxhash import xxh3_64_digest
 
-from mmsearch.core.errors import DecodeError, SourceError
+from mmsearch.core.errors import DecodeError, MissingExtraError, SourceError
 from mmsearch.core.sources import SourceFailure, SourceItem, SourcePart
 from mmsearch.core.types import Text
+from mmsearch.sources._beside import TableBeside
 from mmsearch.sources._keys import SeenKeys
 from mmsearch.sources._members import (
     BASE_MAX_BYTES,
@@ -65,6 +68,7 @@ class ArchiveFile:
         stamp: Returns a value that changes with the content; b"" if it is not known. SourceError if
             the file cannot be found.
         size: Returns the size in bytes; None if it is not known.
+        table: Table beside it with rows for its samples; see `mmsearch.sources._beside`.
     """
 
     name: bytes
@@ -72,6 +76,7 @@ class ArchiveFile:
     open: Callable[[], BinaryIO]
     stamp: Callable[[], bytes]
     size: Callable[[], int | None]
+    table: Path | None = None
 
     @property
     def is_zip(self) -> bool:
@@ -221,6 +226,23 @@ class ArchiveSource:
     # --- tar ---
 
     def _iter_tar(self, file: ArchiveFile) -> Iterator[SourceItem | SourceFailure]:
+        table = None
+        if file.table is not None:
+            try:
+                table = TableBeside(file.table)
+            except (SourceError, MissingExtraError) as error:
+                name = os.fsencode(file.table.name)
+                key = file.name.rpartition(b"/")[0] + b"/" + name if b"/" in file.name else name
+                yield SourceFailure(key, failure_reason(error), transient=True)
+        try:
+            yield from self._iter_samples(file, table)
+        finally:
+            if table is not None:
+                table.close()
+
+    def _iter_samples(
+        self, file: ArchiveFile, table: TableBeside | None
+    ) -> Iterator[SourceItem | SourceFailure]:
         sample = _Sample()
         try:
             with file.open() as raw:
@@ -230,16 +252,18 @@ class ArchiveSource:
                         continue
                     key = sample_key(member)
                     if key != sample.key or sample.is_full:
-                        yield from self._flush(file, sample)
+                        yield from self._flush(file, sample, table)
                         sample = _Sample(key)
                     sample.add(member, content)
         except (SourceError, LimitError, *TAR_ERRORS):
             # What came before the damage counts.
-            yield from self._flush(file, sample)
+            yield from self._flush(file, sample, table)
             raise
-        yield from self._flush(file, sample)
+        yield from self._flush(file, sample, table)
 
-    def _flush(self, file: ArchiveFile, sample: _Sample) -> Iterator[SourceItem | SourceFailure]:
+    def _flush(
+        self, file: ArchiveFile, sample: _Sample, table: TableBeside | None
+    ) -> Iterator[SourceItem | SourceFailure]:
         if not sample.pictures:
             return
         sidecars: dict[bytes, list[tuple[tuple[Text, ...], dict[str, Any]]]] = {}
@@ -252,6 +276,11 @@ class ArchiveSource:
                 sidecars.setdefault(without_suffix(name), []).append(parsed)
         for name, content in sample.pictures:
             beside = [parsed for stem in stems(name) for parsed in sidecars.get(stem, ())]
+            row = None if table is None else table.find(sample.key)
+            if row is not None:
+                # What the tar itself says counts more.
+                has_texts = any(texts for texts, _ in beside)
+                beside.append(((), row[1]) if has_texts else row)
             load = partial(bytes, content)
             key = self._key(file, name)
             yield make_item(key, xxh3_64_digest(content), load, len(content), beside)

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from mmsearch.core.errors import DecodeError, MMSearchError, SourceError
+from mmsearch.core.errors import DecodeError, MissingExtraError, MMSearchError, SourceError
 from mmsearch.core.sources import SourceItem
 from mmsearch.core.texts import JSON_TEXT_FIELDS, iter_json_texts, parse_plain_sidecar
 from mmsearch.core.types import Text
@@ -152,7 +152,7 @@ def make_item(
 
 def failure_reason(error: BaseException) -> str:
     """Return the reason of a failed read as a clause."""
-    if isinstance(error, DecodeError | SourceError):
+    if isinstance(error, DecodeError | SourceError | MissingExtraError):
         return clause(error.message)
     if isinstance(error, OSError) and not isinstance(error, io.UnsupportedOperation):
         return f"it cannot be read: {(error.strerror or str(error)).lower()}"

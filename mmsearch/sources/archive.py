@@ -11,6 +11,7 @@ from mmsearch.core.display import display_path
 from mmsearch.core.errors import SourceError
 from mmsearch.core.files import open_regular_file, os_error_reason
 from mmsearch.sources._archives import ArchiveFile, ArchiveSource
+from mmsearch.sources._beside import find_table, is_shards_folder, list_shards, stamp_with_table
 from mmsearch.sources._keys import relative_names
 from mmsearch.sources._local import absolute_path, expand_paths, file_stamp
 
@@ -21,7 +22,8 @@ def build(
     """Build a source of local archives.
 
     Args:
-        uri: Path of a zip or tar, or a brace pattern such as ``{00000..00999}.tar``.
+        uri: Path of a zip or tar; a brace pattern such as ``{00000..00999}.tar``; or a folder of
+            tars and tables as img2dataset writes it.
         is_picture: Returns True for the name and the first bytes of a picture.
         hidden: Include members whose names begin with a dot.
 
@@ -29,16 +31,22 @@ def build(
         SourceError: The pattern is not valid, or an archive is not there.
     """
     uri = absolute_path(uri)
-    paths = expand_paths(uri)
+    if is_shards_folder(uri):
+        paths = list_shards(uri)
+        names = [path.rpartition(b"/")[2] for path in paths]
+    else:
+        paths = expand_paths(uri)
+        names = relative_names(paths)
     files = [
         ArchiveFile(
             name,
             display_path(path),
             partial(_open, path),
-            partial(file_stamp, path),
+            partial(stamp_with_table, path),
             partial(_size, path),
+            find_table(path),
         )
-        for name, path in zip(relative_names(paths), paths, strict=True)
+        for name, path in zip(names, paths, strict=True)
     ]
     for path in paths:
         if os.path.isdir(path):  # noqa: PTH112 - bytes

@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import tarfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 
@@ -159,3 +162,30 @@ def test_renamed_folder_that_is_indexed_again_leaves_no_dead_path(command, folde
     found = command("query", "a photo").out.splitlines()
     assert len(found) == 2
     assert all(f"{tmp_path}/pictures/" in line for line in found)
+
+
+def test_folder_of_img2dataset_has_the_captions_of_its_tables(command, folder, tmp_path):
+    shards = tmp_path / "laion"
+    shards.mkdir()
+    files = sorted(folder.rglob("*.jpg"))[:4]
+    for number, members in enumerate((files[:2], files[2:])):
+        keys = [f"{number:05}{place:04}" for place in range(2)]
+        with tarfile.open(shards / f"{number:05}.tar", "w") as tar:
+            for key, file in zip(keys, members, strict=True):
+                tar.add(file, f"{key}.jpg")
+        table = {
+            "key": [*keys, f"{number:05}0002"],
+            "url": ["http://a/b", "http://a/c", "http://a/d"],
+            "caption": [f"zeppelin {key}" for key in keys] + ["never fetched"],
+            "status": ["success", "success", "failed_to_download"],
+        }
+        pq.write_table(pa.table(table), shards / f"{number:05}.parquet")
+    assert command("index", shards, "--model", "starter").out.startswith("4 added in ")
+    (source,) = json.loads(command("sources", "--json").out)
+    assert (source["kind"], source["pictures"]) == ("archive", 4)
+    hits = json.loads(command("query", "zeppelin 000010001", "--mode", "text", "--json").out)[
+        "hits"
+    ]
+    assert hits[0]["key"] == "00001.tar/000010001.jpg"
+    assert hits[0]["metadata"]["url"] == "http://a/c"
+    assert command("index").out.startswith("laion: 4 unchanged in ")
