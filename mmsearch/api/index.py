@@ -271,19 +271,23 @@ class Index(MaintainedIndex):
         with self._session.originals() as originals:
             return Path(os.fsdecode(originals.path_and_format(record)[0]))
 
-    def read_original(self, picture: str | PictureId) -> bytes:
-        """Return the content of a picture: of its file, or as `add` kept it.
+    def read_original(self, picture: str | PictureId, *, public_only: bool = False) -> bytes:
+        """Return the content of a picture: of its file, of its source, or as `add` kept it.
 
         Args:
             picture: A hit, its id, or the id that `add` was given.
+            public_only: True to raise an error for a picture of a source that may be at a private
+                address, instead of fetching it.
 
         Raises:
-            GoneError: There is no such picture, its file is missing or has changed, or the index
-                keeps no original of it.
-            ForbiddenError: The file is outside its folder, or its name is not that of a picture.
-            DecodeError: The content is not a readable picture.
+            GoneError: There is no such picture, its file or its source is missing or has changed,
+                or the index keeps no original of it.
+            ForbiddenError: The file is outside its folder, its name is not that of a picture, or
+                its source may be at a private address.
+            StorageError: The source cannot be read now.
+            DecodeError: The content of a file is not a readable picture.
         """
-        from mmsearch.storage.layout import original_path  # noqa: PLC0415 - searches never need it
+        from mmsearch.maintenance.sources import read_original  # noqa: PLC0415 - searches never need it
 
         if isinstance(picture, str):
             item = self.get(picture)
@@ -293,13 +297,10 @@ class Index(MaintainedIndex):
         record = self.picture(picture)
         if record is None or not record.uri:
             return self.original(picture).read_bytes()
-        try:
-            return original_path(self._layout.originals, record.digest).read_bytes()
-        except OSError:
-            raise GoneError(
-                f"The index keeps no original of picture {record.id}.",
-                "Add it with keep_originals=True, or read it where it is.",
-            ) from None
+        with self._session.catalog() as catalog:
+            return read_original(
+                self._layout, self._settings, catalog, record, public_only=public_only
+            )
 
     def release(self) -> None:
         """Free the memory and the processes that only query pictures need; texts stay fast."""

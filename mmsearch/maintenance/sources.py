@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import urllib.parse
@@ -11,9 +12,18 @@ from typing import Any, Final
 
 from mmsearch.core.catalog import CatalogReader
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import Hint, UnknownNameError, UsageError
+from mmsearch.core.errors import (
+    DecodeError,
+    ForbiddenError,
+    GoneError,
+    Hint,
+    SourceError,
+    StorageError,
+    UnknownNameError,
+    UsageError,
+)
 from mmsearch.core.folder_choices import check_reset
-from mmsearch.core.records import FOLDER_KIND, RECORDS_KIND, SourceRecord
+from mmsearch.core.records import FOLDER_KIND, RECORDS_KIND, PictureRecord, SourceRecord
 from mmsearch.core.reports import IndexReport
 from mmsearch.core.results import Progress
 from mmsearch.core.settings import Settings
@@ -28,7 +38,10 @@ from mmsearch.factories.sources import (
     open_source,
 )
 from mmsearch.maintenance.folders import change_choices, check_folder_choices
-from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.layout import IndexLayout, original_path
+
+_PRIVATE_CHOICES: Final = ("allow_private", "endpoint")
+"""Choices with which a source may be at a private address."""
 
 _SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -182,6 +195,63 @@ def remove_source(layout: IndexLayout, name: str, wait_s: float) -> int:
     """Remove a source. See `mmsearch.api.index.Index.remove_source`."""
     with catalogs.open_write(layout, wait_s, create=False) as catalog:
         return catalog.remove_source(find_source(catalog, name).id)
+
+
+def read_original(
+    layout: IndexLayout,
+    settings: Settings,
+    catalog: CatalogReader,
+    record: PictureRecord,
+    *,
+    public_only: bool,
+) -> bytes:
+    """Return the content of a picture that is not in a folder.
+
+    See `mmsearch.api.index.Index.read_original`.
+    """
+    with suppress(OSError):
+        return original_path(layout.originals, record.digest).read_bytes()
+    pictures = catalog.list_live_pictures(record.id - 1, 1)
+    place = pictures[0].source if pictures and pictures[0].id == record.id else None
+    if place is None or place[0] == RECORDS_KIND:
+        raise GoneError(
+            f"The index keeps no original of picture {record.id}.",
+            "Add it with keep_originals=True, or read it where it is.",
+        )
+    kind, uri, key = place
+    choices = next(s.choices for s in catalog.sources() if (s.kind, s.uri) == (kind, uri))
+    if public_only and any(choices.get(name) for name in _PRIVATE_CHOICES):
+        raise ForbiddenError(
+            f"The original of picture {record.id} is on a server that may be private.",
+            f"Read it there: {display_path(record.uri)}",
+        )
+    return _read_item(record, kind, uri, key, settings, choices)
+
+
+def _read_item(
+    record: PictureRecord,
+    kind: str,
+    uri: bytes,
+    key: bytes,
+    settings: Settings,
+    choices: Mapping[str, Any],
+) -> bytes:
+    where = f"The original of picture {record.id} in {display_path(uri)}"
+    try:
+        source = open_source(uri, make_modalities(settings), kind, **choices)
+        try:
+            content = source.read(key)
+        finally:
+            source.close()
+    except (DecodeError, SourceError) as error:
+        if isinstance(error, DecodeError) and not error.details.get("transient"):
+            raise GoneError(f"{where} is gone: {error.message.rstrip('.')}.") from error
+        raise StorageError(
+            f"{where} cannot be read now: {error.message.rstrip('.')}.", "Try again later."
+        ) from error
+    if hashlib.sha256(content).digest() != record.digest:
+        raise GoneError(f"{where} has changed since it was indexed.", "Refresh the source.")
+    return content
 
 
 def find_source(catalog: CatalogReader, name: str) -> SourceRecord:
