@@ -21,7 +21,15 @@ from mmsearch.catalog.rows import (
     storable,
 )
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection
-from mmsearch.catalog.tables import ASSETS, CONTENTS, EMBEDDINGS, ITEMS, SEGMENTS, STALE_ROWS
+from mmsearch.catalog.tables import (
+    ASSETS,
+    CONTENTS,
+    EMBEDDINGS,
+    ITEMS,
+    PARTS,
+    SEGMENTS,
+    STALE_ROWS,
+)
 from mmsearch.catalog.texts import replace_embedded_texts, update_asset_texts
 from mmsearch.core.records import EncodedPicture, ScannedFile, Segment, ShardCommit
 
@@ -262,10 +270,14 @@ def _asset_row(shard: ShardCommit, file: ScannedFile, digest: bytes) -> dict[str
 def mark_failed(connection: Connection, item_ids: Sequence[int], reason: str) -> None:
     """Mark the assets of at most `MAX_SQL_PARAMETERS` items for a retry by the next run."""
     contents = select(ITEMS.c.content_id).where(ITEMS.c.id.in_(item_ids))
+    is_failed = ASSETS.c.content_id.in_(contents)
+    # With their stamps, the next run would pass the parts of sources, and the assets in them.
+    parts = select(ASSETS.c.source_id).where(is_failed)
+    connection.execute(delete(PARTS).where(PARTS.c.source_id.in_(parts)))
     connection.execute(
         update(ASSETS)
-        .where(ASSETS.c.content_id.in_(contents))
-        .values(content_id=None, error=storable(reason), digest=b"")
+        .where(is_failed)
+        .values(content_id=None, error=storable(reason), digest=b"", stamp=None)
     )
 
 

@@ -24,10 +24,10 @@ def check(
     name: IndexName = "default",
     home: Home = None,
     sources: Annotated[
-        bool, typer.Option("--sources", help="Also check whether picture files have changed.")
+        bool, typer.Option("--sources", help="Also check whether pictures are still in their sources.")
     ] = False,
     content: Annotated[
-        bool, typer.Option("--content", help="With --sources: read and compare every file.")
+        bool, typer.Option("--content", help="With --sources: read and compare every picture.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

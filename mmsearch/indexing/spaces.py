@@ -58,10 +58,13 @@ class SpaceUpdate:
 
     Attributes:
         updated: Number of pictures that got an embedding.
+        from_copies: Number of those whose own content was not read, such as records of which
+            only a thumbnail is kept.
         failed: The files that could not be read, by picture id.
     """
 
     updated: int = 0
+    from_copies: int = 0
     failed: dict[int, FailedFile] = field(default_factory=dict)
 
 
@@ -92,6 +95,7 @@ def update_space(
                 encoded.segment, encoded.pictures, encoded.unused_ids, building=building
             )
         update.updated += len(encoded.pictures)
+        update.from_copies += sum(picture.keep_texts for picture in encoded.pictures)
         for item in page:
             if item.digest in encoded.failed:
                 failure = encoded.failed[item.digest]

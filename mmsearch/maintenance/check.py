@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from mmsearch.core.catalog import CatalogReader
-from mmsearch.core.display import display_path
 from mmsearch.core.errors import (
     DamagedFileError,
     IndexLockedError,
@@ -16,7 +14,6 @@ from mmsearch.core.errors import (
     SchemaError,
     describe_os_error,
 )
-from mmsearch.core.files import clamped_mtime_ns, hash_source_file, os_error_reason
 from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
 from mmsearch.core.records import BuiltVectorIndex, Segment
 from mmsearch.core.reports import CheckReport, Finding, Severity, Verdict
@@ -24,7 +21,13 @@ from mmsearch.core.settings import Settings
 from mmsearch.core.types import Ids, IndexSpec, Ranking, Vectors
 from mmsearch.core.vectors import exact_top_k, merge_rankings, stack
 from mmsearch.factories import catalogs
-from mmsearch.factories.plugins import load_index_encoder, load_vector_index_plugin, make_fusion
+from mmsearch.factories.plugins import (
+    load_index_encoder,
+    load_vector_index_plugin,
+    make_fusion,
+    make_modalities,
+)
+from mmsearch.maintenance.check_sources import check_folders, check_sources
 from mmsearch.storage.atomic import verify_file
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.lock import writer_lock
@@ -140,7 +143,8 @@ def _check_contents(
     if sources:
         # Reading pictures takes long, and an open snapshot lets the writer's -wal file grow.
         with catalogs.open_read(layout) as catalog:
-            yield from check_sources(catalog, content=content)
+            yield from check_folders(catalog, content=content)
+            yield from check_sources(layout, catalog, make_modalities(settings), content=content)
 
 
 def _catch_errors(findings: Iterable[Finding]) -> Iterator[Finding]:
@@ -374,50 +378,6 @@ def _count_wrong(index: VectorIndex, queries: Vectors, truth: Ranking) -> int:
         ]
         is_wrong[row] |= any(abs(expected - actual) > tolerance for expected, actual in score_pairs)
     return int(is_wrong.sum())
-
-
-def check_sources(
-    catalog: CatalogReader, *, content: bool = False, root_id: int | None = None
-) -> Iterator[Finding]:
-    """Yield a finding for each picture file that is missing or no longer what was indexed.
-
-    Args:
-        catalog: Catalog, open for reading.
-        content: Read every file and compare its digest, not only its size and time.
-        root_id: Id of the only root to check; None checks all roots.
-    """
-    for root in catalog.roots():
-        if root_id not in (None, root.id):
-            continue
-        if not os.path.isdir(root.path):  # noqa: PTH112 - bytes paths need os.path
-            message = f"Folder {display_path(root.path)} does not exist."
-            yield Finding(Severity.SOURCE, "sources", message)
-            continue
-        for path, record in sorted(catalog.list_files_under(root.id, b"").items()):
-            if record.content_id is None:
-                continue
-            absolute_path = os.path.join(root.path, path)  # noqa: PTH118
-            message = _check_source(
-                absolute_path, record.size, record.mtime_ns, record.digest if content else None
-            )
-            if message:
-                yield Finding(
-                    Severity.SOURCE, "sources", f"{display_path(absolute_path)} {message}."
-                )
-
-
-def _check_source(path: bytes, size: int, mtime_ns: int, digest: bytes | None) -> str:
-    try:
-        file_stat = os.stat(path)  # noqa: PTH116
-        if (file_stat.st_size, clamped_mtime_ns(file_stat)) != (size, mtime_ns):
-            return "has changed since it was indexed"
-        if digest is not None and hash_source_file(path) != digest:
-            return "has other content than when it was indexed, but the same size and time"
-    except OSError as error:
-        return f"cannot be read: {os_error_reason(error)}"
-    except MMSearchError as error:
-        return f"cannot be read: {error.message}"
-    return ""
 
 
 def check_orphans(layout: IndexLayout, referenced: set[str]) -> Iterator[Finding]:

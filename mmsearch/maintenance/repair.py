@@ -7,7 +7,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,15 +18,27 @@ from mmsearch.core.errors import (
     DamagedFileError,
     Hint,
     InspectionError,
+    MissingExtraError,
     MMSearchError,
     SchemaError,
+    SourceError,
     StateError,
+    UnknownNameError,
+    UsageError,
     describe_os_error,
     translate_os_errors,
 )
 from mmsearch.core.files import create_folder
 from mmsearch.core.protocols import Fusion
-from mmsearch.core.records import FailedFile, Identity, SalvageResult, Segment
+from mmsearch.core.records import (
+    FOLDER_KIND,
+    RECORDS_KIND,
+    FailedFile,
+    Identity,
+    SalvageResult,
+    Segment,
+    SourceRecord,
+)
 from mmsearch.core.reports import Finding, RepairReport, Severity
 from mmsearch.core.results import Progress
 from mmsearch.core.settings import Settings
@@ -37,16 +49,18 @@ from mmsearch.factories.plugins import (
     load_index_encoder,
     load_vector_index_plugin,
     make_fusion,
+    make_modalities,
     parse_text_sources,
 )
+from mmsearch.factories.sources import open_source
 from mmsearch.indexing.build import IndexBuilder, needs_merge
 from mmsearch.indexing.spaces import SpaceUpdate
 from mmsearch.maintenance.check import (
     check_built_index,
     check_catalog,
     check_segments,
-    check_sources,
 )
+from mmsearch.maintenance.check_sources import check_folders
 from mmsearch.maintenance.folders import FolderRun, run_folder
 from mmsearch.storage.atomic import TEMPORARY_SUFFIX, verify_file
 from mmsearch.storage.layout import IndexLayout, remove_folder, segment_number
@@ -197,7 +211,7 @@ class _Repair:
             has_catalog = self._layout.exists()
             lost_commits = has_catalog and catalogs.count_lost_commits(self._layout) > 0
             if carried_over.lost_files or lost_rows or lost_commits or survey.damaged:
-                unfinished = [root.id for root in catalog.roots()]
+                unfinished = [s.id for s in catalog.sources() if s.kind != RECORDS_KIND]
             catalog.save_unfinished_roots(unfinished)
             roots = catalog.roots()
         for path in self._layout.catalog_files():
@@ -258,9 +272,14 @@ class _Repair:
         The catalog stores which folders are left, so that a repair that was killed can continue.
         """
         unfinished = catalog.load_unfinished_roots()
-        roots = {root.id: root.path for root in catalog.roots()}
+        sources = {source.id: source for source in catalog.sources()}
         for number in unfinished:
-            if number in roots and self._rescan_folder(catalog, roots[number]):
+            source = sources.get(number)
+            if source is not None and (
+                self._rescan_folder(catalog, source.uri)
+                if source.kind == FOLDER_KIND
+                else self._read_source(catalog, source)
+            ):
                 unfinished = [other for other in unfinished if other != number]
                 catalog.save_unfinished_roots(unfinished)
         catalog.reattach_texts()
@@ -284,6 +303,28 @@ class _Repair:
         )
         return True
 
+    def _read_source(self, catalog: CatalogWriter, record: SourceRecord) -> bool:
+        """Read a source again of which rows were lost; return False if that is not possible now."""
+        shown = display_path(record.uri)
+        self._on_message(f"Reading {shown} again. Press Ctrl-C to stop.")
+        try:
+            source = open_source(
+                record.uri, make_modalities(self._settings), record.kind, **record.choices
+            )
+            with (
+                closing(source),
+                make_indexer(self._layout, catalog, self._settings, self._on_message) as indexer,
+            ):
+                report = indexer.run_source(source, record, progress=self._progress)
+        except (SourceError, MissingExtraError, UsageError, UnknownNameError) as error:
+            self.repaired.append(f"{shown} cannot be read now: {error} Index it again later.")
+            return False
+        self.failed += report.failed
+        self.repaired.append(
+            f"{shown} has been read again; {report.encoded:,} pictures had to be encoded."
+        )
+        return True
+
     def segments(self, catalog: CatalogMaintenance) -> None:
         """Re-encode the pictures of damaged segments."""
         for file_ref in (segment.file_ref for segment in catalog.list_building_segments()):
@@ -302,13 +343,19 @@ class _Repair:
         paths = {s.number: self._layout.path(s.file_ref) for s in catalog.segments()}
         with make_indexer(self._layout, catalog, self._settings, self._on_message) as indexer:
             for number, finding in damaged.items():
-                lost, failed = reencode_segment(catalog, number, indexer.reencode_stale)
+                lost, update = reencode_segment(catalog, number, indexer.reencode_stale)
                 self.quarantine.move(paths[number])
                 self.lost += lost
-                self.failed += failed
+                self.failed += update.failed.values()
                 self.repaired.append(
-                    f"{finding.message} Its {len(lost):,} pictures were encoded again."
+                    f"{finding.message} {update.updated:,} of its {len(lost):,} pictures were"
+                    " encoded again."
                 )
+                if update.from_copies:
+                    self.losses.append(
+                        f"{update.from_copies:,} records without an original were encoded from"
+                        " their thumbnails. Add them again for exact vectors."
+                    )
 
     def built(self, catalog: CatalogMaintenance) -> None:
         """Rebuild the vector index if it is damaged, or if too many vectors are missing from it."""
@@ -494,13 +541,13 @@ def find_stale_roots(catalog: CatalogReader) -> list[int]:
         root.id
         for root in catalog.roots()
         if os.path.isdir(root.path)  # noqa: PTH112 - bytes paths need os.path
-        and next(check_sources(catalog, root_id=root.id), None) is not None
+        and next(check_folders(catalog, root_id=root.id), None) is not None
     ]
 
 
 def reencode_segment(
     catalog: CatalogMaintenance, number: int, reencode_stale: Callable[[], SpaceUpdate]
-) -> tuple[list[bytes], list[FailedFile]]:
+) -> tuple[list[bytes], SpaceUpdate]:
     """Re-encode the live pictures of a damaged segment, then drop the segment.
 
     Args:
@@ -509,13 +556,13 @@ def reencode_segment(
         reencode_stale: Decodes and encodes the pictures whose embedding is outdated.
 
     Returns:
-        The paths of the segment's live pictures, and the files that could not be read.
+        The paths of the segment's live pictures, and what happened to them.
     """
     lost = catalog.list_segment_pictures(number)
     catalog.mark_undecoded(number)
-    failed = reencode_stale().failed
+    update = reencode_stale()
     catalog.drop_segment(number)
-    return [item.path for item in lost], list(failed.values())
+    return [item.path for item in lost], update
 
 
 def rebuild_if_stale(

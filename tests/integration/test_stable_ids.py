@@ -146,8 +146,8 @@ def test_other_encoder_and_other_fusion_keep_ids(layout, photos):
 def test_pictures_of_damaged_segment_keep_ids(layout, photos):
     before, answer = ids_by_name(layout), search(layout, "an old mill")
     with toy_indexer(layout) as indexer:
-        lost, failed = reencode_segment(indexer.catalog, 1, indexer.reencode_stale)
-    assert (len(lost), failed) == (COUNT, [])
+        lost, update = reencode_segment(indexer.catalog, 1, indexer.reencode_stale)
+    assert (len(lost), update.updated, update.failed) == (COUNT, COUNT, {})
     assert ids_by_name(layout) == before
     run(layout, photos)
     assert search(layout, "an old mill") == answer
