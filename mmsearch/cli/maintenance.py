@@ -24,7 +24,8 @@ def check(
     name: IndexName = "default",
     home: Home = None,
     sources: Annotated[
-        bool, typer.Option("--sources", help="Also check whether pictures are still in their sources.")
+        bool,
+        typer.Option("--sources", help="Also check whether pictures are still in their sources."),
     ] = False,
     content: Annotated[
         bool, typer.Option("--content", help="With --sources: read and compare every picture.")

@@ -55,6 +55,20 @@ def write_zip(path, members):
     return path
 
 
+def write_objects(place, contents):
+    """Write what has changed of a folder of the store in memory; return its URI."""
+    store = fsspec.filesystem("memory")
+    known = store.glob(f"{place}/*")
+    for path in known:
+        if path.rpartition("/")[2].encode() not in contents:
+            store.rm(path)
+    for name, content in contents.items():
+        path = f"{place}/{name.decode()}"
+        if path not in known or store.cat_file(path) != content:
+            store.pipe_file(path, content)
+    return f"memory:/{place}"
+
+
 def make_source(kind, folder, contents):
     """Write a source of a kind; return its URI, and the choices that index it."""
     folder.mkdir(exist_ok=True)
@@ -63,16 +77,7 @@ def make_source(kind, folder, contents):
     if kind == "zip":
         return write_zip(folder / "a.zip", contents), {}
     if kind == "remote":
-        store, place = fsspec.filesystem("memory"), f"/{folder.parent.name}"
-        known = store.glob(f"{place}/*")
-        for path in known:
-            if path.rpartition("/")[2].encode() not in contents:
-                store.rm(path)
-        for name, content in contents.items():
-            path = f"{place}/{name.decode()}"
-            if path not in known or store.cat_file(path) != content:
-                store.pipe_file(path, content)
-        return f"memory:/{place}", {}
+        return write_objects(f"/{folder.parent.name}", contents), {}
     for path in folder.glob("*.toy"):
         if path.name.encode() not in contents:
             path.unlink()
