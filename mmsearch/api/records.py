@@ -159,6 +159,7 @@ def _to_text(value: Any) -> Text:
     text = Text("caption", value) if isinstance(value, str) else value
     if not isinstance(text, Text) or not isinstance(text.text, str):
         raise _texts_error(value)
+    _check_utf8("The texts have", text.text)
     return Text(text.kind, text.text, text.language, TextSource.TABLE)
 
 
@@ -179,11 +180,23 @@ def to_metadata(value: Any) -> Mapping[str, Any] | None:
         return None
     try:
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-            loaded: Mapping[str, Any] = json.loads(json.dumps(dict(value), allow_nan=False))
+            content = json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
+            _check_utf8("The metadata has", content)
+            loaded: Mapping[str, Any] = json.loads(content)
             return loaded
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"The metadata has a value that JSON does not have: {error}.") from error
     raise UsageError(f"The metadata must be a mapping, got {describe_value(value)}.")
+
+
+def _check_utf8(subject: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{subject} a character that UTF-8 does not have: a half of a surrogate pair.",
+            "Leave it out.",
+        ) from None
 
 
 def parse_update(

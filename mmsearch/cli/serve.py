@@ -78,8 +78,14 @@ def serve(
         ),
     ] = 0.0,
     max_upload: Annotated[
-        float, typer.Option(help="Maximum size of a request in megabytes.", min=0.01)
+        float, typer.Option(help="Maximum size of a request, or a picture, in megabytes.", min=0.01)
     ] = 50.0,
+    max_bulk: Annotated[
+        float,
+        typer.Option(
+            help="Maximum size of a request that adds many pictures in megabytes.", min=0.01
+        ),
+    ] = 2000.0,
     deadline_s: Annotated[
         float,
         typer.Option(
@@ -90,14 +96,18 @@ def serve(
         ),
     ] = DEFAULT_DEADLINE_S,
     no_indexing: Annotated[
-        bool, typer.Option("--no-indexing", help="Reject all requests to index.")
+        bool, typer.Option("--no-indexing", help="Reject all requests that change the index.")
     ] = False,
     allow_url_queries: Annotated[
         bool,
         typer.Option(
             "--allow-url-queries",
-            help="Fetch pictures that queries name by URL, from public addresses only.",
+            help="Fetch pictures that requests name by URL, from public addresses only.",
         ),
+    ] = False,
+    create: Annotated[
+        bool,
+        typer.Option("--create", help="Create the index if there is none, for clients to fill."),
     ] = False,
     no_http: Annotated[
         bool, typer.Option("--no-http", help="Serve only commands of this user, not HTTP.")
@@ -124,6 +134,8 @@ def serve(
     settings = replace(
         settings, home=settings.indexes_home().absolute(), cache=settings.cache.absolute()
     )
+    if create:
+        _create_index(name, settings)
     if no_http:
         idle_s = math.inf if idle is None else idle * 60
         stop_signal = _run_until_signal(
@@ -146,6 +158,7 @@ def serve(
             token=resolve_token(host, token, warn),
             allowed_origins=tuple(allow_origin or ()),
             max_upload_mb=max_upload,
+            max_bulk_mb=max_bulk,
             requests_per_s=rate,
             deadline_s=deadline_s,
             allow_indexing=not no_indexing,
@@ -161,6 +174,14 @@ def serve(
     warn("Idle timeout reached; stopped." if stop_signal is None else f"Index {name!r} is closed.")
     if stop_signal == signal.SIGINT:
         raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _create_index(name: str, settings: Settings) -> None:
+    """Create an index without pictures if there is none."""
+    with api.open_index(name, settings=settings, on_message=warn) as index:
+        if not index.exists():
+            index.add([])
+            warn(f"Created index {name!r}.")
 
 
 def _warm_up(index: api.Index) -> None:

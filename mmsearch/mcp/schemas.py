@@ -115,6 +115,10 @@ class PictureInfo(BaseModel):
     camera: str | None
     texts: list[str] = Field(description="Texts about the picture, each with its kind.")
     copies: list[str] = Field(description="Other paths with the same content.")
+    key: str = Field(description="Id that its source or a program gave it, or its relative path.")
+    metadata: dict[str, Any] = Field(
+        description="Values that its source or a program gave it; where filters by them."
+    )
 
     @classmethod
     def from_item(cls, item: Item, **scores: Any) -> Self:
@@ -131,6 +135,8 @@ class PictureInfo(BaseModel):
             camera=item.camera,
             texts=_format_texts(item.texts),
             copies=[display_path(path) for path in item.copies[:MAX_COPIES]],
+            key=item.key,
+            metadata=dict(item.metadata),
             **scores,
         )
 

@@ -22,6 +22,9 @@ from mmsearch.core.results import JobStatus, Progress
 
 JobState = Literal["running", "finished", "interrupted", "failed"]
 
+WRITER_WAIT_S = 60.0
+"""Seconds that a job waits for other writers, such as clients that add pictures."""
+
 MAX_JOBS = 100
 """Maximum number of jobs that are remembered, including running ones."""
 
@@ -86,6 +89,7 @@ class Job:
                     self._root.path,
                     retry_failed=self._retry_failed,
                     verify=self._verify,
+                    wait_s=WRITER_WAIT_S,
                     progress=self._on_progress,
                 )
             state = "finished"

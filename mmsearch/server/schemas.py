@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from mmsearch.core.filter_parser import MAX_NUMBERS
 from mmsearch.core.filters import FILTERS
@@ -76,14 +76,42 @@ def filter_fields(text_list: Any, max_length: int) -> dict[str, Any]:
 
 
 if TYPE_CHECKING:
-    FilterBody = StrictModel
+    FilterParams = StrictModel
 else:
-    FilterBody = create_model(
-        "FilterBody",
-        __base__=StrictModel,
-        __doc__="Filters of a search, the same as the options of `mmsearch query`.",
-        **filter_fields(list[BoundedText], 50),
+    FilterParams = create_model(
+        "FilterParams", __base__=StrictModel, **filter_fields(list[BoundedText], 50)
     )
+
+METADATA_PREFIX = "metadata."
+
+
+class FilterBody(FilterParams):
+    """Filters of a search, the same as the options of `mmsearch query`."""
+
+    metadata: dict[str, Any] = Field(
+        {},
+        max_length=20,
+        description="Filters on metadata: a value, a list of values, or an object with `lt`, `lte`,"
+        " `gt`, `gte`, `ne`, `in` or `contains`, for each member. `metadata.NAME` as a filter means"
+        " the same.",
+        examples=[{"price": {"lt": 100}, "shop": "Rome"}],
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_metadata(cls, values: Any) -> Any:
+        """Return the values with the filters ``metadata.NAME`` as members of ``metadata``."""
+        if not isinstance(values, dict) or not isinstance(values.get("metadata", {}), dict):
+            return values
+        lifted = {
+            name.removeprefix(METADATA_PREFIX): value
+            for name, value in values.items()
+            if isinstance(name, str) and name.startswith(METADATA_PREFIX)
+        }
+        if not lifted:
+            return values
+        others = {name: v for name, v in values.items() if not name.startswith(METADATA_PREFIX)}
+        return others | {"metadata": {**values.get("metadata", {}), **lifted}}
 
 
 class SearchBody(StrictModel):
@@ -121,7 +149,7 @@ class SearchBody(StrictModel):
     prompts: list[BoundedText] | None = Field(
         None, min_length=1, max_length=20, description="Phrasings of a text, each with one {}."
     )
-    filters: FilterBody = FilterBody.model_construct()
+    filters: FilterBody = cast("FilterBody", FilterBody.model_construct())
     sort: SortOrder = "score"
     limit: int = Field(20, ge=1, le=PAGE_LIMIT, description="Maximum number of hits per page.")
     cursor: BoundedText | None = Field(
@@ -134,7 +162,7 @@ class SearchBody(StrictModel):
     )
 
 
-class SearchParams(FilterBody):
+class SearchParams(FilterParams):
     """A query with filters, as URL parameters."""
 
     q: BoundedText = Field(
@@ -152,7 +180,7 @@ class SearchParams(FilterBody):
         """Return the same search as a request body."""
         values = self.model_dump(by_alias=True)
         search_fields = {"not", "like", "like_url", "limit", "cursor", "mode", "sort"}
-        filters = {name: values[name] for name in FilterBody.model_fields}
+        filters = {name: values[name] for name in FilterParams.model_fields}
         search_values = {name: values[name] for name in search_fields}
         return SearchBody.model_validate({"query": self.q, "filters": filters, **search_values})
 

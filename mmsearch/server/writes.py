@@ -37,7 +37,7 @@ MAX_CONTENT_BYTES = 512_000_000
 WRITE_WAIT_S = 300.0
 """Maximum seconds that a write waits for its turn; then it is refused and changes nothing."""
 
-LOCK_WAIT_S = 5.0
+LOCK_WAIT_S = 10.0
 """Seconds to wait for a writer in another process, such as a command that adds a folder."""
 
 IDLE_TIMEOUT_S = 300.0

@@ -294,6 +294,37 @@ def test_lines_are_added_in_order_and_reported(server, pictures):
     assert 'mmsearch_records_total{index="default",outcome="added"}' in metrics
 
 
+@pytest.mark.parametrize(
+    ("filters", "numbers"),
+    [
+        ({"metadata.n": {"lt": 2}}, {0, 1}),
+        ({"metadata": {"n": [1, 3]}}, {1, 3}),
+        ({"metadata": {"n": {"gte": 1, "lt": 3}}}, {1, 2}),
+        ({"metadata": {"shop": "Rome"}, "where": "metadata.n > 1"}, {2, 3}),
+        ({"metadata": {"none": 1}}, set()),
+    ],
+)
+def test_filters_on_metadata_are_exact(server, pictures, filters, numbers):
+    post_lines(
+        server,
+        [to_line(f"f/{n}", pictures[n], metadata={"n": n, "shop": "Rome"}) for n in range(4)],
+    )
+    assert {hit["metadata"]["n"] for hit in search(server, filters=filters)} == numbers
+
+
+@pytest.mark.parametrize(
+    ("filters", "status", "detail"),
+    [
+        ({"metadata.n": {"near": 2}}, 400, "near"),
+        ({"metadata": [1]}, 422, "metadata must be an object"),
+        ({"metadata.n": 1, "metadata": 5}, 422, "metadata"),
+    ],
+)
+def test_wrong_filters_on_metadata_get_problem_document(server, filters, status, detail):
+    answer = server.post(f"{AT}/search", json={"query": "a", "filters": filters})
+    assert (answer.status_code, detail in answer.json()["detail"]) == (status, True), answer.text
+
+
 def test_form_of_records_and_pictures_is_added(server, pictures):
     records = [
         {"key": "form/0", "texts": "a zebrafish"},

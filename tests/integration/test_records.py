@@ -176,12 +176,22 @@ def test_all_kinds_of_pictures_are_taken(index, photos, tmp_path):
         ({"images": [b"a"], "texts": [5]}, "The texts of a picture must be"),
         ({"images": [b"a"], "metadata": [{"a": object()}]}, "JSON does not have"),
         ({"images": [b"a"], "metadata": [5]}, "The metadata must be a mapping"),
+        ({"images": [b"a"], "metadata": [{"a": "\ud800"}]}, "The metadata has a character"),
+        ({"images": [b"a"], "texts": ["a\ud800"]}, "The texts have a character"),
     ],
 )
 def test_wrong_inputs_are_refused_with_a_sentence(index, arguments, message):
     with pytest.raises(UsageError, match=message):
         index.add(**arguments)
     assert len(index) == 3
+
+
+def test_unreadable_replacement_keeps_the_former_picture(index):
+    before = index.get("sku-red")
+    report = index.add([b"no picture", picture("white")], ids=["sku-red", "sku-white"])
+    assert ([file.path for file in report.failed], report.added) == ([b"sku-red"], 1)
+    assert index.get("sku-red") == before
+    assert len(index) == 4
 
 
 def test_originals_are_kept_on_request(index):

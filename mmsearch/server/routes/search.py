@@ -28,6 +28,7 @@ from mmsearch.server.rate_limit import charge
 from mmsearch.server.rendering import decode_cursor, render_search
 from mmsearch.server.route_classes import SearchRoute, Upload, UploadRoute
 from mmsearch.server.schemas import (
+    METADATA_PREFIX,
     URLS_LIMIT,
     BatchAnswer,
     BatchBody,
@@ -264,7 +265,9 @@ def _parse_filters(body: FilterBody) -> Filters | None:
     # Skip parsing for searches without filters, which are the most common.
     if not body.model_fields_set:
         return None
-    return api.parse_filters(**{spec.keyword: getattr(body, spec.name) for spec in FILTERS})
+    on_metadata = {f"{METADATA_PREFIX}{name}": value for name, value in body.metadata.items()}
+    values = {spec.keyword: getattr(body, spec.name) for spec in FILTERS}
+    return api.parse_filters(**values, **on_metadata)
 
 
 async def _embed(worker: IndexWorker, terms: list[Term]) -> dict[str, Any]:
