@@ -22,7 +22,9 @@ def test_http_api_page_examples_run_without_error(environment, photo_index, phot
     examples = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     assert len(examples) >= 8
     shutil.copy(min(photos.rglob("*.jpg")), tmp_path / "picture.jpg")
-    with serving(environment, photo_index) as server:
+    # Some examples write.
+    home = shutil.copytree(photo_index, tmp_path / "home")
+    with serving(environment, home) as server:
         for example in examples:
             # A problem document counts as a failure, too.
             script = (
