@@ -107,7 +107,9 @@ def serve(
     ] = False,
     create: Annotated[
         bool,
-        typer.Option("--create", help="Create the index if there is none, for clients to fill."),
+        typer.Option(
+            "--create", help="Create an empty index if it does not exist, for clients to fill."
+        ),
     ] = False,
     no_http: Annotated[
         bool, typer.Option("--no-http", help="Serve only commands of this user, not HTTP.")
@@ -177,7 +179,7 @@ def serve(
 
 
 def _create_index(name: str, settings: Settings) -> None:
-    """Create an index without pictures if there is none."""
+    """Create an index without pictures if it does not exist."""
     with api.open_index(name, settings=settings, on_message=warn) as index:
         if not index.exists():
             index.add([])

@@ -32,7 +32,7 @@ def contents(photos):
 
 
 def test_program_fills_a_new_index_of_a_server(mmsearch, environment, contents, tmp_path):
-    """What it adds is there for commands, too, and after the server has ended."""
+    """Commands find what it adds, also after the server has ended."""
     home = tmp_path / "home"
     command = [COMMAND, "serve", "--home", home, "--port", "0", "--create"]
     server = ServerProcess(command, environment, signal.SIGTERM)

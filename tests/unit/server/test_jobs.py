@@ -5,7 +5,7 @@ import pytest
 from mmsearch.core.errors import BusyError
 from mmsearch.core.records import Root
 from mmsearch.core.reports import IndexReport, SkippedCount
-from mmsearch.server.jobs import Jobs
+from mmsearch.server.jobs import WRITER_WAIT_S, Jobs
 
 
 class IndexSpy:
@@ -35,8 +35,8 @@ def test_job_passes_its_options_to_the_index():
     assert (report["skipped"], report["unnoticed"], report["added"]) == (3, 4, 0)
     jobs.start("a", Root(1, "photos", b"/photos"), retry_failed=True).wait()
     assert spy.calls == (
-        (b"/photos", {"retry_failed": False, "verify": True}),
-        (b"/photos", {"retry_failed": True, "verify": False}),
+        (b"/photos", {"retry_failed": False, "verify": True, "wait_s": WRITER_WAIT_S}),
+        (b"/photos", {"retry_failed": True, "verify": False, "wait_s": WRITER_WAIT_S}),
     )
 
 
