@@ -283,11 +283,13 @@ class SqliteSnapshot:
 
     @cached_property
     def has_texts(self) -> bool:
-        """True if there is any searchable text other than file names."""
+        """True if a live item has a searchable text other than file names."""
         sources = self.identity.texts if self.identity else ()
+        # The unary plus keeps SQLite from beginning with the items.
         statement = (
-            "SELECT EXISTS (SELECT 1 FROM texts WHERE source <> 'filename'"
-            " AND source IN (SELECT value FROM json_each(?)))"
+            "SELECT EXISTS (SELECT 1 FROM texts JOIN items ON items.id = texts.item_id"
+            " WHERE texts.source <> 'filename'"
+            " AND texts.source IN (SELECT value FROM json_each(?)) AND +is_live = 1)"
         )
         return bool(self._db.query(statement, [json.dumps(sources)])[0][0])
 

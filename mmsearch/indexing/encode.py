@@ -250,10 +250,13 @@ class _ShardWork:
         content = self._contents.pop(task)
         has_items = self._num_decoded[content.digest] > 0
         if has_items and content.ids is None and not failure.transient:
-            self._damage[content.digest] = f"only the beginning could be read: {failure.reason}"
+            self._mark_damaged(content, failure.reason)
         else:
             self.failed[content.digest] = failure
         return int(not has_items)
+
+    def _mark_damaged(self, content: EncodeTask, reason: str) -> None:
+        self._damage[content.digest] = f"only the beginning could be read: {reason}"
 
     def assign_ids(self, task: DecodeTask, window: DecodedWindow) -> Iterator[_Item]:
         """Yield the items of a window with their ids."""
@@ -274,6 +277,8 @@ class _ShardWork:
             self._num_decoded[content.digest] += 1
             is_first = self._num_decoded[content.digest] == 1
             yield _Item(item_id, content, decoded, window.kind, is_first)
+        if window.problem is not None:
+            self._mark_damaged(content, window.problem)
         if window.has_more and self._is_wanted(content, window.next_part):
             following = replace(task, first_part=window.next_part)
             self._contents[following] = content
@@ -411,11 +416,13 @@ class DecodedWindow:
         items: The items; at least one, unless the content has none.
         kind: Kind of the content.
         has_more: True if others may follow.
+        problem: Reason why nothing after them can be read, or None.
     """
 
     items: tuple[DecodedInput, ...]
     kind: str
     has_more: bool
+    problem: str | None = None
 
     @property
     def next_part(self) -> int:
@@ -469,14 +476,20 @@ class DecoderFactory:
 
     def _read(self, modality: Modality, path: bytes, first_part: int) -> DecodedWindow:
         items = modality.items(path, self.prepare.edge_px, first_part)
-        decoded = [
-            DecodedInput(item.picture, self.prepare(item.pixels), item.locator)
-            for item in islice(items, WINDOW_ITEMS)
-        ]
+        decoded: list[DecodedInput] = []
+        problem = None
+        try:
+            for item in islice(items, WINDOW_ITEMS):
+                model_input = self.prepare(item.pixels)
+                decoded.append(DecodedInput(item.picture, model_input, item.locator))
+        except DecodeError as error:
+            if not decoded or error.details.get("transient"):
+                raise
+            problem = error.message
         if not decoded and not first_part:
             raise DecodeError("there is no picture in it")
         has_more = modality.max_items > 1 and len(decoded) == WINDOW_ITEMS
-        return DecodedWindow(tuple(decoded), modality.kind, has_more)
+        return DecodedWindow(tuple(decoded), modality.kind, has_more, problem)
 
 
 def _write_thumbnail(target: Path, modality: Modality, path: bytes, locator: ItemLocator) -> None:

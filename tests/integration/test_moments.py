@@ -136,13 +136,16 @@ def test_deleted_film_vanishes_with_all_moments_and_returns_without_decoding(lay
     assert ids_by_moment(layout) == before
 
 
-def test_damaged_film_keeps_its_beginning_and_says_so(layout, folder):
-    lines = film("torn", 200).replace(b"torn-150", b"bad").splitlines()
-    write(folder, b"torn.film", b"\n".join(lines), 50)
+@pytest.mark.parametrize("part", [1, 64, 150, 199])
+def test_damaged_film_keeps_its_beginning_and_says_so(layout, folder, part):
+    content = film("torn", 200).replace(b"torn-%d|" % part, b"bad|")
+    write(folder, b"torn.film", content, 50)
     assert run(layout, folder).failed == ()
     (best,) = search(layout, "torn-0", 1).hits
     assert (best.path.name, best.part) == ("torn.film", 0)
     assert best.damage == "only the beginning could be read: a moment is bad"
+    found = {place.part for name, place in ids_by_moment(layout) if name == b"torn.film"}
+    assert found == set(range(part))
     assert_sound(layout, PICTURES + 4)
 
 

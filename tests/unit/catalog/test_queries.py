@@ -85,7 +85,7 @@ def test_has_texts_and_has_text_mask_search_texts_by_index(catalog, root, statem
     asked = [sent for sent in statements if "filename" in sent[0]]
     steps = [step for each in asked for step in explain(catalog, each)]
     assert [step for step in steps if " texts " in step] == [
-        "SEARCH texts USING COVERING INDEX texts_said (source=?)",
+        "SEARCH texts USING INDEX texts_said (source=?)",
         "SEARCH texts USING INDEX texts_item_id (item_id=?)",
     ]
 
