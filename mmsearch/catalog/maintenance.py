@@ -20,12 +20,14 @@ from mmsearch.catalog.reader import UNFINISHED_REPAIR_KEY
 from mmsearch.catalog.rows import (
     BUILDING,
     IN_IDS,
+    LAST_RUN_KEY,
     chunks,
     find_contents,
     find_items,
     is_root_path,
     is_safe_relative_path,
     read_segment_item_ids,
+    read_sources,
 )
 from mmsearch.catalog.salvage import MAX_ROWID, SEQUENCE_COLUMNS, DamagedCatalog, read_settings
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection, vacuum, write_transaction
@@ -294,7 +296,13 @@ def _recover_history(damaged: DamagedCatalog, connection: Connection) -> None:
     for (created_at,) in _read_text_setting(damaged, "created_at"):
         statement = update(SETTINGS).where(SETTINGS.c.key == "created_at")
         connection.execute(statement.values(value=created_at))
-    calibration = read_settings(damaged).get(CALIBRATION_KEY)
+    settings = read_settings(damaged)
+    for source in read_sources(as_read_connection(connection)):
+        key = f"{LAST_RUN_KEY}{source.id}"
+        run = settings.get(key)
+        if isinstance(run, dict) and all(isinstance(value, str) for value in run.values()):
+            connection.execute(insert(SETTINGS), {"key": key, "value": run})
+    calibration = settings.get(CALIBRATION_KEY)
     if parse_calibration(json.dumps(calibration)) is not None:
         connection.execute(insert(SETTINGS), {"key": CALIBRATION_KEY, "value": calibration})
     for started_at, finished_at, outcome, counts in damaged.read_rows("runs", _RUN_COLUMNS):
