@@ -27,6 +27,7 @@ from mmsearch.storage.layout import IndexLayout
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import CatalogReader
+    from mmsearch.factories.warm_parts import WarmParts
     from mmsearch.search.engine import SearchEngine
     from mmsearch.search.image_loader import Originals, SandboxedImageLoader
 
@@ -61,6 +62,7 @@ class IndexSession:
         self._engine: SearchEngine | None = None
         self._image_loader: SandboxedImageLoader | None = None
         self._originals: Originals | None = None
+        self._warm_parts: WarmParts | None = None
 
     # --- search ---
 
@@ -132,10 +134,24 @@ class IndexSession:
                 originals = self._originals
             yield originals
 
+    @contextmanager
+    def warm_parts(self) -> Iterator[WarmParts]:
+        """Return the parts that encode new pictures; they are kept until `close`."""
+        from mmsearch.factories.warm_parts import WarmParts  # noqa: PLC0415 - searches never need it
+
+        with self._call():
+            with self._state:
+                if self._warm_parts is None:
+                    self._warm_parts = WarmParts(self._settings, self._on_message)
+                warm_parts = self._warm_parts
+            yield warm_parts
+
     # --- resources ---
 
     def release(self) -> None:
-        """Free the memory and the processes that only query pictures need; texts stay fast."""
+        """Free the memory and the processes that only pictures need; queries of texts stay fast."""
+        if self._warm_parts is not None:
+            self._warm_parts.close()
         with self._call(), self._encoding, self._state:
             if self._engine is not None:
                 self._engine.release()
@@ -147,6 +163,8 @@ class IndexSession:
         with self._state:
             self._state.wait_for(lambda: not self._running_calls)
             self._resources.close()
+            if self._warm_parts is not None:
+                self._warm_parts.close()
             self._catalog = None
             self._engine = None
             self._image_loader = None

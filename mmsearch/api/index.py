@@ -303,7 +303,7 @@ class Index(MaintainedIndex):
             )
 
     def release(self) -> None:
-        """Free the memory and the processes that only query pictures need; texts stay fast."""
+        """Free what only pictures need, in queries and in `add`; queries of texts stay fast."""
         self._session.release()
 
     # --- records: pictures of a program, by its own ids ---
@@ -325,6 +325,10 @@ class Index(MaintainedIndex):
         few seconds; what is committed is found by all readers. A picture that cannot be read is in
         the report, and the others are added.
 
+        The model and the decode processes stay ready until `close`, `release` or five idle minutes,
+        so that later calls take little longer than the picture itself. Threads that add at the same
+        time take turns.
+
         Args:
             images: Pictures: bytes of files, paths, URLs (with the extra ``urls``), Pillow images
                 or uint8 arrays of shape (h, w, 3) in RGB.
@@ -335,7 +339,7 @@ class Index(MaintainedIndex):
                 None. Hits return it, and conditions such as ``metadata.price < 100`` filter by it.
             keep_originals: True to keep the content of each picture in the index. A thumbnail of
                 512 pixels is kept in any case; another model is applied to that.
-            wait_s: Seconds to wait for another writer.
+            wait_s: Seconds to wait for a writer in another process or `Index`.
             progress: See `add_folder`.
 
         Returns:
@@ -351,12 +355,17 @@ class Index(MaintainedIndex):
         from mmsearch.factories.sources import open_url_loader  # noqa: PLC0415
         from mmsearch.maintenance.records import add_records  # noqa: PLC0415
 
-        with open_url_loader() as load_url, open_progress(progress) as on_progress:
+        with (
+            self._session.warm_parts() as warm_parts,
+            open_url_loader() as load_url,
+            open_progress(progress) as on_progress,
+        ):
             return add_records(
                 self._layout,
                 self._settings,
                 self._on_message,
                 iter_records(images, ids, texts, metadata, load_url),
+                warm_parts,
                 keep_originals=keep_originals,
                 wait_s=wait_s,
                 progress=on_progress,
@@ -388,15 +397,17 @@ class Index(MaintainedIndex):
         from mmsearch.maintenance.records import update_records  # noqa: PLC0415
 
         keys, new_texts, new_metadata = parse_update(ids, texts, metadata)
-        update_records(
-            self._layout,
-            self._settings,
-            self._on_message,
-            keys,
-            new_texts,
-            new_metadata,
-            wait_s,
-        )
+        with self._session.warm_parts() as warm_parts:
+            update_records(
+                self._layout,
+                self._settings,
+                self._on_message,
+                keys,
+                new_texts,
+                new_metadata,
+                warm_parts=warm_parts,
+                wait_s=wait_s,
+            )
 
     def delete(self, ids: str | Iterable[str], *, wait_s: float = 0.0) -> int:
         """Delete pictures that `add` has added; return how many there were.
@@ -408,7 +419,8 @@ class Index(MaintainedIndex):
         from mmsearch.api.records import to_keys  # noqa: PLC0415 - searches never need it
         from mmsearch.maintenance.records import delete_records  # noqa: PLC0415
 
-        return delete_records(self._layout, to_keys(ids), wait_s)
+        with self._session.warm_parts() as warm_parts:
+            return delete_records(self._layout, to_keys(ids), warm_parts, wait_s)
 
     def get(self, key: str) -> Item | None:
         """Return the picture that `add` has added with an id; None without one.

@@ -98,7 +98,9 @@ class ProcessExecutor:
         with self._lock:
             if self._closed:
                 raise CancelledError("the executor is closed")
-            if self._pool is None or self._make_worker != make_worker:
+            # The pool ends if a process dies without a task, as when memory is short.
+            is_usable = self._pool is not None and self._pool.active
+            if self._pool is None or not is_usable or self._make_worker != make_worker:
                 self._stop()
                 self._pool = ProcessPool(
                     max_workers=self._workers,

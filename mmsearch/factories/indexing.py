@@ -14,12 +14,12 @@ import mmsearch
 from mmsearch.core.catalog import CatalogReader, CatalogWriter
 from mmsearch.core.errors import EncoderMismatchError, StateError
 from mmsearch.core.gpu_memory import gpu_memory_bytes
-from mmsearch.core.protocols import CaptionTable, Encoder, Executor, Fusion, Modality, Walk
+from mmsearch.core.protocols import CaptionTable, Encoder, Fusion, Modality, Walk
 from mmsearch.core.records import describe_older_model
 from mmsearch.core.results import IndexRequest
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, TextSource
-from mmsearch.executors import processes, threads
+from mmsearch.executors import threads
 from mmsearch.factories.plugins import (
     OnMessage,
     choose_model,
@@ -31,6 +31,7 @@ from mmsearch.factories.plugins import (
     parse_text_sources,
 )
 from mmsearch.factories.sources import SourceItemLoader
+from mmsearch.factories.warm_parts import WarmParts, make_decode_executor
 from mmsearch.indexing.build import EXACT, IndexBuilder, check_vector_index_name
 from mmsearch.indexing.encode import DecoderFactory, ShardEncoder, find_shared_worker
 from mmsearch.indexing.indexer import Indexer
@@ -55,8 +56,9 @@ def make_indexer(
     on_message: OnMessage,
     texts: str | None = None,
     model: str | None = None,
+    warm_parts: WarmParts | None = None,
 ) -> Iterator[Indexer]:
-    """Create an indexer; its processes and threads end with the context.
+    """Create an indexer; its threads end with the context, and its processes if they are its own.
 
     Args:
         layout: File layout of the index.
@@ -65,8 +67,10 @@ def make_indexer(
         on_message: Called with a message before slow one-time work.
         texts: Text sources to use instead of those of the index; see `parse_text_sources`.
         model: Model to use instead of that of the index, for `Indexer.change_encoder`.
+        warm_parts: Model and decoders of earlier calls, which stay for later ones.
     """
     identity = catalog.identity()
+    modalities = warm_parts.modalities() if warm_parts else make_modalities(settings)
     if identity is None:
         fusion = make_fusion(FusionSpec(settings.fusion, settings.text_weight))
         vector_index = settings.vector_index
@@ -78,20 +82,24 @@ def make_indexer(
             make_encoder(model, settings, on_message)
             if model
             else load_index_encoder(identity, settings, on_message)
+            if warm_parts is None
+            else warm_parts.encoder(identity)
         )
         if encoder.spec.is_superseded:
             on_message(describe_older_model(encoder.spec))
         fusion, vector_index = make_fusion(identity.fusion), identity.vector_index
         sources = identity.texts if texts is None else parse_text_sources(texts)
-    modalities = make_modalities(settings)
     with ExitStack() as stack:
         hash_executor = threads.build(HASH_THREADS)
         stack.callback(hash_executor.close)
         shard_executor = threads.build(SHARD_THREADS)
         stack.callback(shard_executor.close)
         # Closed first, so that no thread keeps waiting for a decoder.
-        decode_executor = _make_decode_executor(settings)
-        stack.callback(decode_executor.close)
+        if warm_parts is None:
+            decode_executor = make_decode_executor(settings)
+            stack.callback(decode_executor.close)
+        else:
+            decode_executor = stack.enter_context(warm_parts.decoders())
         item_loader = SourceItemLoader(layout, catalog, modalities)
         stack.callback(item_loader.close)
         yield Indexer(
@@ -194,7 +202,7 @@ class EncodeWorkerSpec:
                 index=self.fingerprint,
                 encoder=encoder.spec.fingerprint,
             )
-        decode_executor = _make_decode_executor(self.settings)
+        decode_executor = make_decode_executor(self.settings)
         layout = IndexLayout(Path(self.folder))
         worker = ShardEncoder(
             layout,
@@ -208,10 +216,6 @@ class EncodeWorkerSpec:
         # Decode processes that outlive the worker would keep its process from ending.
         weakref.finalize(worker, decode_executor.close)
         return worker
-
-
-def _make_decode_executor(settings: Settings) -> Executor:
-    return processes.build(settings.workers, settings.decode_timeout_s, settings.decode_memory_mb)
 
 
 def make_index_builder(

@@ -38,6 +38,13 @@ MAX_TAIL_FRACTION, MAX_TAIL_ROWS = 0.1, 50_000
 """Thresholds of unindexed vectors above which a larger index is rebuilt: a share and a count."""
 
 
+SMALL_ADDITION_ROWS = 32
+"""Maximum number of vectors of a run that may leave them beside the index that was built before."""
+
+MAX_TAIL_SEGMENTS = 64
+"""Maximum number of segments beside an index; each is a file that searches read."""
+
+
 class BuildCancelledError(Exception):
     """The build was cancelled."""
 
@@ -54,6 +61,20 @@ def needs_merge(built_rows: int, tail_rows: int) -> bool:
     if built_rows + tail_rows <= REBUILD_BELOW:
         return tail_rows > 0
     return tail_rows > min(MAX_TAIL_FRACTION * built_rows, MAX_TAIL_ROWS)
+
+
+def can_wait(built_rows: int, tail_rows: int, tail_segments: int) -> bool:
+    """Return True if a small addition may leave its vectors beside a small index.
+
+    A rebuild for each would cost more the larger the index is.
+
+    Args:
+        built_rows: Number of vectors in the built index.
+        tail_rows: Number of vectors that are not in it.
+        tail_segments: Number of segments that hold them.
+    """
+    is_small = tail_rows <= MAX_TAIL_FRACTION * built_rows
+    return is_small and tail_segments <= MAX_TAIL_SEGMENTS
 
 
 @dataclass(frozen=True)

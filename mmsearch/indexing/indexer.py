@@ -28,9 +28,11 @@ from mmsearch.core.sources import Source
 from mmsearch.core.types import SearchGoals, TextSource, full_text_sources
 from mmsearch.indexing.build import (
     REBUILD_BELOW,
+    SMALL_ADDITION_ROWS,
     BackgroundBuild,
     IndexBuilder,
     ShouldStop,
+    can_wait,
     needs_merge,
 )
 from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, DecoderFactory, ShardEncoder, share_worker
@@ -175,7 +177,7 @@ class Indexer:
             before_encoding=background_build.start,
             max_items=self.make_decoder.max_items,
         )
-        return self._execute(run, background_build, progress)
+        return self._execute(run, background_build, progress, is_addition=is_partial)
 
     def _execute(
         self,
@@ -183,6 +185,8 @@ class Indexer:
         background_build: BackgroundBuild,
         progress: Callable[[Progress], None],
         on_texts_refreshed: Callable[[bool], None] = lambda texts_changed: None,
+        *,
+        is_addition: bool = False,
     ) -> IndexReport:
         """Execute a run, encode changed texts, and publish a vector index if it is due."""
         self.layout.remove_orphans(self.catalog.referenced_files())
@@ -200,7 +204,7 @@ class Indexer:
             retold = self._refresh_text_vectors()
             on_texts_refreshed(retold > 0)
             progress(run.stats.progress("build"))
-            self.publish()
+            self.publish(is_small=is_addition and run.stats.encoded <= SMALL_ADDITION_ROWS)
             outcome = "finished"
         except KeyboardInterrupt:
             outcome = "interrupted"
@@ -211,11 +215,18 @@ class Indexer:
             self.catalog.finish_run(run_id, outcome, counts, run.source_id)
         return replace(run.stats.report(), retold=retold)
 
-    def publish(self) -> None:
-        """Rebuild and publish the vector index if enough vectors are missing from it."""
+    def publish(self, *, is_small: bool = False) -> None:
+        """Rebuild and publish the vector index if enough vectors are missing from it.
+
+        Args:
+            is_small: True after a small addition, for which a small index is not rebuilt.
+        """
         with self.catalog.snapshot() as snapshot:
             built_rows = snapshot.built.rows if snapshot.built else 0
             tail_rows = sum(segment.rows for segment in snapshot.unindexed_segments)
+            tail_segments = len(snapshot.unindexed_segments)
+        if is_small and can_wait(built_rows, tail_rows, tail_segments):
+            return
         if needs_merge(built_rows, tail_rows):
             self._publish(self.fusion)
 

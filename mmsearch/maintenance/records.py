@@ -28,6 +28,7 @@ from mmsearch.core.sources import SourceItem, SourcePart
 from mmsearch.core.types import Text
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_indexer
+from mmsearch.factories.warm_parts import WarmParts
 from mmsearch.storage.layout import IndexLayout, original_path
 
 
@@ -142,6 +143,7 @@ def add_records(
     settings: Settings,
     on_message: Callable[[str], None],
     records: Iterable[Record],
+    warm_parts: WarmParts,
     *,
     keep_originals: bool,
     wait_s: float,
@@ -149,8 +151,9 @@ def add_records(
 ) -> IndexReport:
     """Add or replace records. See `mmsearch.api.index.Index.add`."""
     with (
+        warm_parts.use(),
         catalogs.open_write(layout, wait_s, create=True) as catalog,
-        make_indexer(layout, catalog, settings, on_message) as indexer,
+        make_indexer(layout, catalog, settings, on_message, warm_parts=warm_parts) as indexer,
     ):
         source = RecordSource(records, layout, keep_originals=keep_originals)
         record = catalog.ensure_source(RECORDS_KIND, b"", {}, RECORDS_KIND)
@@ -164,10 +167,12 @@ def update_records(
     keys: Sequence[str],
     texts: Sequence[tuple[Text, ...]] | None,
     metadata: Sequence[Mapping[str, Any]] | None,
+    *,
+    warm_parts: WarmParts,
     wait_s: float,
 ) -> None:
     """Replace the texts or the metadata of records. See `mmsearch.api.index.Index.update`."""
-    with catalogs.open_write(layout, wait_s, create=False) as catalog:
+    with warm_parts.use(), catalogs.open_write(layout, wait_s, create=False) as catalog:
         source = find_records_source(catalog)
         stored = load_records(catalog, keys)
         unknown = [key for key in keys if key not in stored or stored[key].item_id is None]
@@ -185,7 +190,9 @@ def update_records(
         ]
         catalog.commit_shard(ShardCommit(source.id, time.time_ns(), indexed=indexed))
         if texts is not None:
-            with make_indexer(layout, catalog, settings, on_message) as indexer:
+            with make_indexer(
+                layout, catalog, settings, on_message, warm_parts=warm_parts
+            ) as indexer:
                 indexer.refresh()
 
 
@@ -203,9 +210,11 @@ def _changed(
     )
 
 
-def delete_records(layout: IndexLayout, keys: Sequence[str], wait_s: float) -> int:
+def delete_records(
+    layout: IndexLayout, keys: Sequence[str], warm_parts: WarmParts, wait_s: float
+) -> int:
     """Delete records; return how many there were. See `mmsearch.api.index.Index.delete`."""
-    with catalogs.open_write(layout, wait_s, create=False) as catalog:
+    with warm_parts.use(), catalogs.open_write(layout, wait_s, create=False) as catalog:
         source = find_records_source(catalog)
         stored = load_records(catalog, keys)
         if source is None or not stored:

@@ -1,7 +1,12 @@
 """Pictures of a program: added, replaced, updated, deleted and found by ids of its own."""
 
 import io
+import multiprocessing
+import os
 import shutil
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -215,3 +220,115 @@ def test_eight_threads_search_and_read_while_one_adds(index):
             assert f"new-{number}" in index
         for done in searches:
             done.result()
+
+
+def decoder_ids(index):
+    decoders = index._session._warm_parts._decoders
+    pools = [decoders._small, decoders._large]
+    return [
+        pid for pool in pools if pool for pid in pool._pool._pool_manager.worker_manager.workers
+    ]
+
+
+def test_single_additions_reuse_model_and_decoder(index):
+    index.add([picture((1, 2, 3))], ids=["one"])
+    (decoder,), encoder = decoder_ids(index), index._session._warm_parts._encoder
+    index.add([picture((1, 2, 4))], ids=["two"])
+    assert decoder_ids(index) == [decoder]
+    assert index._session._warm_parts._encoder is encoder
+    index.release()
+    assert index._session._warm_parts._decoders is None
+    index.add([picture((1, 2, 5))], ids=["three"])
+    assert len(index) == 6
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_killed_idle_decoder_is_replaced(index):
+    index.add([picture((1, 2, 3))], ids=["one"])
+    pool = index._session._warm_parts._decoders._small._pool
+    os.kill(decoder_ids(index)[0], 9)
+    while pool.active:
+        time.sleep(0.01)
+    assert index.add([picture((1, 2, 4))], ids=["two"]).added == 1
+
+
+def test_broken_picture_in_the_middle_of_a_batch_leaves_the_others(index):
+    pictures = [picture((1, 2, 3)), b"broken", picture((1, 2, 4))]
+    report = index.add(iter(pictures), ids=iter(["one", "broken", "two"]))
+    assert (report.added, [file.path for file in report.failed]) == (2, [b"broken"])
+    assert ("one" in index, "broken" in index, "two" in index) == (True, False, True)
+
+
+def test_threads_that_add_at_once_take_turns(index):
+    def add(number):
+        return index.add([picture((number, 7, 7))], ids=[f"new-{number}"]).added
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(add, range(16))) == [1] * 16
+    assert len(index) == 19
+
+
+def test_writes_of_another_index_object_are_seen_by_a_warm_one(index):
+    index.add([picture((1, 2, 3))], ids=["one"])
+    before = index._session._warm_parts._encoder
+    with mmsearch.open_index(home=index.folder.parent) as other:
+        other.add([picture((1, 2, 4))], ids=["two"])
+        other.delete("one")
+    assert index._session._warm_parts._encoder is before
+    assert not index.add([picture((1, 2, 3))], ids=["one"]).failed
+    assert {"one", "two"} <= {item.key for item in index}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_forked_process_adds_with_processes_of_its_own(index):
+    index.add([picture((1, 2, 3))], ids=["one"])
+
+    def add_in_child():
+        index.add([picture((1, 2, 4))], ids=["two"], wait_s=30)
+        index.close()
+
+    child = multiprocessing.get_context("fork").Process(target=add_in_child)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    index.add([picture((1, 2, 5))], ids=["three"])
+    assert {"one", "two", "three"} <= {item.key for item in index}
+
+
+def test_idle_parts_are_released(index):
+    index.add([picture((1, 2, 3))], ids=["one"])
+    parts = index._session._warm_parts
+    parts._idle_timeout_s = 0.01
+    index.add([picture((1, 2, 4))], ids=["two"])
+    parts._timer.join(30)
+    assert (parts._encoder, parts._decoders) == (None, None)
+    index.add([picture((1, 2, 5))], ids=["three"])
+    assert len(index) == 6
+
+
+def test_program_that_does_not_close_the_index_ends(index):
+    script = (
+        "import sys, mmsearch; from PIL import Image;"
+        "index = mmsearch.open_index(home=sys.argv[1]);"
+        "index.add([Image.new('RGB', (9, 9))], ids=['x'])"
+    )
+    arguments = [sys.executable, "-c", script, str(index.folder.parent)]
+    subprocess.run(arguments, check=True, timeout=60)
+    assert "x" in index
+
+
+def test_small_additions_do_not_rebuild_the_index_and_are_found(index):
+    def num_tail_segments():
+        with index._session.catalog() as catalog, catalog.snapshot() as snapshot:
+            return len(snapshot.unindexed_segments)
+
+    index.add([picture((n, 200, n)) for n in range(40)], ids=[f"many-{n}" for n in range(40)])
+    assert num_tail_segments() == 0
+    for number in range(4):
+        index.add([picture((9, 9, number))], ids=[f"new-{number}"])
+        (hit,) = index.similar(picture((9, 9, number)), k=1)
+        assert hit.key == f"new-{number}"
+    assert num_tail_segments() == 4
+    index.add([picture((9, 9, 4))], ids=["new-4"])
+    assert num_tail_segments() == 0
+    assert index.check().verdict == "sound"

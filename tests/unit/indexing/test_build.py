@@ -12,7 +12,7 @@ from mmsearch.core.types import EncoderSpec, FusionSpec, SearchGoals
 from mmsearch.factories import catalogs
 from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
 from mmsearch.indexing import build as module
-from mmsearch.indexing.build import IndexBuilder, needs_merge
+from mmsearch.indexing.build import IndexBuilder, can_wait, needs_merge
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.vector_indexes import faiss_fastscan
 from tests.index_contents import store_vectors
@@ -125,3 +125,18 @@ def test_needs_merge_is_true_once_added_share_exceeds_limit(built, added):
 def test_needs_merge_is_false_for_few_additions_to_large_index():
     assert not needs_merge(1_000_000, 1000)
     assert needs_merge(40_000, 1)
+
+
+@pytest.mark.parametrize(
+    ("built", "rows", "segments", "expected"),
+    [
+        (0, 1, 1, False),
+        (9, 1, 1, False),
+        (10, 1, 1, True),
+        (50_000, 64, 64, True),
+        (50_000, 65, 65, False),
+        (50_000, 5_001, 2, False),
+    ],
+)
+def test_can_wait_while_additions_are_few(built, rows, segments, expected):
+    assert can_wait(built, rows, segments) is expected
