@@ -245,8 +245,8 @@ def _serve_http(name: str, settings: Settings, config: ServerConfig, port: int) 
                 warn(f"Commands are not forwarded to it: {error}")
                 _wait()
             finally:
-                # Clients that follow a job then see it end.
-                state.jobs.stop()
+                # Clients that follow a job, or wait for a write, then see it end.
+                state.stop()
 
 
 def _wait(seconds_left: Callable[[], float] = lambda: math.inf) -> None:

@@ -117,6 +117,11 @@ class ServerState:
             fetcher,
         )
 
+    def stop(self) -> None:
+        """Interrupt jobs and writes; new ones are refused from now on."""
+        self.jobs.stop()
+        self.writers.stop()
+
     def close(self) -> None:
         """Interrupt jobs and writes, answer waiting calls, and release files and processes."""
         self.jobs.close()

@@ -11,8 +11,8 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -164,6 +164,7 @@ class IndexWriter:
         self._idle_timeout_s = idle_timeout_s
         self._condition = threading.Condition()
         self._writes: deque[_Call | _Add] = deque()
+        self._running: list[_Call | _Add] = []
         self._is_closed = False
         self._thread: threading.Thread | None = None
 
@@ -192,11 +193,21 @@ class IndexWriter:
         future: Future[Result] = Future()
         return await self._submit(_Call(work, future), future)
 
-    def close(self) -> None:
-        """Refuse waiting writes, end the running one early, and keep what it has committed."""
+    def stop(self) -> None:
+        """Refuse waiting writes, end the running one early, and keep what it has committed.
+
+        The callers get their errors at once.
+        """
         with self._condition:
             self._is_closed = True
             self._condition.notify()
+            waiting = [write for write in self._writes if _start(write)]
+            self._writes.clear()
+            _fail([*self._running, *waiting], _closing_error())
+
+    def close(self) -> None:
+        """Stop, and wait for the end of the running write."""
+        self.stop()
         if self._thread is not None:
             self._thread.join()
 
@@ -215,9 +226,13 @@ class IndexWriter:
                 )
                 self._thread.start()
             self._condition.notify()
-        # A caller that is cancelled takes its write out of the queue, unless it is running.
         result = asyncio.wrap_future(future)
-        done, _ = await asyncio.wait([result], timeout=WRITE_WAIT_S)
+        try:
+            done, _ = await asyncio.wait([result], timeout=WRITE_WAIT_S)
+        except asyncio.CancelledError:
+            # The write is not made, unless it is running.
+            result.cancel()
+            raise
         if not done and future.cancel():
             raise BusyError(
                 f"The write has waited for {WRITE_WAIT_S:g} seconds and was not made.",
@@ -237,7 +252,7 @@ class IndexWriter:
                 )
                 if self._is_closed:
                     break
-                batch = self._take_batch() if has_work else []
+                batch = self._running = self._take_batch() if has_work else []
             if not has_work and index is not None:
                 index.close()
                 index = None
@@ -251,9 +266,6 @@ class IndexWriter:
                     self._execute(index, batch)
         if index is not None:
             index.close()
-        with self._condition:
-            _fail([write for write in self._writes if _start(write)], _closing_error())
-            self._writes.clear()
 
     def _take_batch(self) -> list[_Call | _Add]:
         """Take the next write, and all additions behind it that the same run can add."""
@@ -290,12 +302,12 @@ class IndexWriter:
         first = batch[0]
         try:
             if isinstance(first, _Call):
-                first.future.set_result(first.work(index))
+                _finish(first.future, first.work(index))
                 return
             adds = [write for write in batch if isinstance(write, _Add)]
             results = iter(self._add(index, [a for write in adds for a in write.additions]))
             for write in adds:
-                write.future.set_result([next(results) for _ in write.additions])
+                _finish(write.future, [next(results) for _ in write.additions])
         except KeyboardInterrupt:
             _fail(batch, _closing_error())
         # Every error belongs to the callers; the writer continues.
@@ -332,9 +344,15 @@ def _start(write: _Call | _Add) -> bool:
     return write.future.set_running_or_notify_cancel()
 
 
+def _finish(future: Future[Result], result: Result) -> None:
+    """Set the result of a write, unless its caller got an error when the writer stopped."""
+    with suppress(InvalidStateError):
+        future.set_result(result)
+
+
 def _fail(batch: Sequence[_Call | _Add], error: BaseException) -> None:
     for write in batch:
-        if not write.future.done():
+        with suppress(InvalidStateError):
             write.future.set_exception(error)
 
 
@@ -373,10 +391,16 @@ class Writers:
         """Return the writers created so far."""
         return list(self._writers.values())
 
-    def close(self) -> None:
-        """End all writers; see `IndexWriter.close`."""
+    def stop(self) -> None:
+        """Stop all writers; see `IndexWriter.stop`. New writes are refused from now on."""
         with self._lock:
             self._is_closed = True
+        for writer in self.open_writers():
+            writer.stop()
+
+    def close(self) -> None:
+        """Stop all writers, and wait for their ends."""
+        self.stop()
         for writer in self.open_writers():
             writer.close()
 

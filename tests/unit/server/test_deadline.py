@@ -5,12 +5,13 @@ import math
 import time
 
 import pytest
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 
 from mmsearch.core.deadlines import deadline, deadline_error, deadline_s, seconds_left
 from mmsearch.core.errors import DeadlineError
 from mmsearch.server import deadline as layer
-from mmsearch.server.deadline import DeadlineMiddleware
+from mmsearch.server.deadline import DeadlineMiddleware, pause_deadline
 
 SCOPE = {"type": "http", "method": "POST", "path": "/", "headers": []}
 
@@ -125,3 +126,38 @@ def test_deadline_nested_uses_earlier_and_expired_leaves_zero_seconds():
     assert seconds_left() is None
     assert isinstance(deadline_error(), DeadlineError)
     assert deadline_error().http_status == 503
+
+
+def test_deadline_does_not_run_while_it_is_paused():
+    async def write(scope, receive, send):
+        request = Request(scope, receive)
+        assert await whole(receive) == 1
+        with pause_deadline(request):
+            assert seconds_left() is None
+            await asyncio.sleep(0.3)
+        assert 0 < seconds_left() <= 0.1
+        await PlainTextResponse("written")(scope, receive, send)
+
+    assert run_app(write, bodies=[(0.0, b"x", False)])[2] == b"written"
+
+
+def test_deadline_runs_again_after_a_pause():
+    async def stuck(scope, receive, send):
+        with pause_deadline(Request(scope, receive)):
+            await asyncio.sleep(0.2)
+        await asyncio.Event().wait()
+
+    assert run_app(stuck)[0] == 503
+
+
+def test_pause_does_not_count_for_a_body_that_arrives_slowly():
+    async def write(scope, receive, send):
+        request = Request(scope, receive)
+        for _ in range(3):
+            await receive()
+            with pause_deadline(request):
+                await asyncio.sleep(0.15)
+        await PlainTextResponse("written")(scope, receive, send)
+
+    parts = [(0.0, b"x", True), (0.02, b"x", True), (0.02, b"x", False)]
+    assert run_app(write, bodies=parts)[2] == b"written"
