@@ -40,7 +40,7 @@ def change_catalog(layout, *statements):
             connection.execute(*((statement,) if isinstance(statement, str) else statement))
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     stored = checksum.read_checksum(layout.catalog)
-    checksum.mark_clean(layout.catalog, stored.roots if stored else ())
+    checksum.mark_clean(layout.catalog, stored.roots if stored else {})
 
 
 def point_catalog_at_file(layout, path, content_id=1, root=b"/", digest=None):

@@ -4,7 +4,7 @@ SQLite detects damage to its structure, not to the content of rows. So a closing
 checksum file (``.seal``) beside the database, with the size and the SHA-256 of the database. The
 next writer verifies it and marks it dirty. A dirty checksum file means that the last writer was
 killed or is still at work: then only the structure can be checked. The file also stores the indexed
-folders, so that a repair knows them even if the catalog cannot be read.
+folders and their choices, so that a repair knows them even if the catalog cannot be read.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class CatalogChecksum:
     Attributes:
         sha256: SHA-256 of the database, in hex; None if it is marked dirty.
         size: Size of the database in bytes; 0 if it is marked dirty.
-        roots: Absolute paths of the indexed folders.
+        roots: Absolute paths of the indexed folders, with their choices.
     """
 
     sha256: str | None
     size: int
-    roots: tuple[bytes, ...]
+    roots: Mapping[bytes, Mapping[str, Any]]
 
 
 def checksum_path(catalog: Path) -> Path:
@@ -61,7 +61,8 @@ def read_checksum(catalog: Path) -> CatalogChecksum | None:
         with open_index_file(path) as file:
             stored = json.loads(file.read())
         _verify_self_check(stored, stored.pop("check"))
-        roots = tuple(os.fsencode(root) for root in stored["roots"])
+        choices = stored.get("choices", {})
+        roots = {os.fsencode(root): dict(choices.get(root, {})) for root in stored["roots"]}
         return CatalogChecksum(stored["sha256"], int(stored["bytes"]), roots)
     except FileNotFoundError:
         return None
@@ -90,14 +91,19 @@ def verify_checksum(catalog: Path) -> bool:
     return True
 
 
-def mark_dirty(catalog: Path, roots: Sequence[bytes]) -> None:
-    """Mark a catalog as being written, and record its roots, unless both are already recorded."""
-    dirty = CatalogChecksum(None, 0, tuple(roots))
+def mark_dirty(catalog: Path, roots: Mapping[bytes, Mapping[str, Any]]) -> None:
+    """Mark a catalog as being written, and record its roots, unless both are already recorded.
+
+    Args:
+        catalog: The database.
+        roots: Absolute paths of the indexed folders, with their choices.
+    """
+    dirty = CatalogChecksum(None, 0, roots)
     if read_checksum(catalog) != dirty:
         _write_checksum(catalog, dirty)
 
 
-def mark_clean(catalog: Path, roots: Sequence[bytes]) -> None:
+def mark_clean(catalog: Path, roots: Mapping[bytes, Mapping[str, Any]]) -> None:
     """Write the checksum of a database that has no open connections.
 
     If this fails, for example on a full disk, the catalog stays marked dirty.
@@ -106,7 +112,7 @@ def mark_clean(catalog: Path, roots: Sequence[bytes]) -> None:
         return
     with suppress(OSError):
         size = catalog.stat().st_size
-        _write_checksum(catalog, CatalogChecksum(file_sha256(catalog), size, tuple(roots)))
+        _write_checksum(catalog, CatalogChecksum(file_sha256(catalog), size, roots))
 
 
 def _has_content_beside(catalog: Path, suffix: str) -> bool:
@@ -118,6 +124,9 @@ def _write_checksum(catalog: Path, checksum: CatalogChecksum) -> None:
         "sha256": checksum.sha256,
         "bytes": checksum.size,
         "roots": [os.fsdecode(root) for root in checksum.roots],
+        "choices": {
+            os.fsdecode(root): dict(choices) for root, choices in checksum.roots.items() if choices
+        },
     }
     payload = {**content, "check": _self_check(content)}
     atomic_write(checksum_path(catalog), json.dumps(payload).encode("ascii"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -26,6 +26,7 @@ from mmsearch.catalog.rows import (
     find_items,
     is_root_path,
     is_safe_relative_path,
+    read_roots,
     read_segment_item_ids,
     read_sources,
 )
@@ -43,6 +44,7 @@ from mmsearch.catalog.tables import (
 )
 from mmsearch.catalog.texts import clear_stale, insert_texts
 from mmsearch.catalog.writer import SqliteWriter, add_generation, ensure_root
+from mmsearch.core.folder_choices import FolderChoices
 from mmsearch.core.records import FOLDER_KIND, EncodedPicture, SalvageResult, Segment
 from mmsearch.core.types import Text, TextSource
 
@@ -180,14 +182,16 @@ class SqliteMaintenance(SqliteWriter):
         with write_transaction(self._engine) as connection:
             connection.execute(text(statement), {"table": TextSource.TABLE.value})
 
-    def recover_rows(self, damaged: Path, recorded_roots: Sequence[bytes]) -> SalvageResult:
+    def recover_rows(
+        self, damaged: Path, recorded_roots: Mapping[bytes, Mapping[str, Any]]
+    ) -> SalvageResult:
         """Copy the readable rows of a damaged catalog: roots, files, texts and runs.
 
         Segments and their pictures must be restored first.
 
         Args:
             damaged: The database to read.
-            recorded_roots: The folders in its checksum file.
+            recorded_roots: The folders in its checksum file, with their choices.
 
         Raises:
             InspectionError: It cannot be read for a reason other than damage.
@@ -274,7 +278,9 @@ class SqliteMaintenance(SqliteWriter):
 
 
 def _recover_roots(
-    damaged: DamagedCatalog, connection: Connection, recorded_roots: Sequence[bytes]
+    damaged: DamagedCatalog,
+    connection: Connection,
+    recorded_roots: Mapping[bytes, Mapping[str, Any]],
 ) -> None:
     columns = {"id": "integer", "kind": "text", "name": "text", "uri": "blob", "choices": "text"}
     for number, kind, name, uri, choices in damaged.read_rows("sources", columns):
@@ -287,8 +293,13 @@ def _recover_roots(
             continue
         row = {"id": number, "kind": kind, "name": name, "uri": uri, "choices": parsed_choices}
         connection.execute(insert(SOURCES).prefix_with("OR IGNORE"), row)
+    recovered = {root.path for root in read_roots(as_read_connection(connection))}
     for path in filter(is_root_path, recorded_roots):
-        ensure_root(connection, path)
+        root, subfolder = ensure_root(connection, path)
+        if path not in recovered and not subfolder:
+            choices = FolderChoices.from_json(recorded_roots[path]).to_json()
+            statement = update(SOURCES).where(SOURCES.c.id == root.id)
+            connection.execute(statement.values(choices=choices))
 
 
 def _recover_history(damaged: DamagedCatalog, connection: Connection) -> None:

@@ -67,7 +67,7 @@ def _verify_and_mark_dirty(path: Path) -> checksum.CatalogChecksum | None:
             ),
         )
     previous = checksum.read_checksum(path)
-    checksum.mark_dirty(path, previous.roots if previous else ())
+    checksum.mark_dirty(path, previous.roots if previous else {})
     return previous
 
 

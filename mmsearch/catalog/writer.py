@@ -105,7 +105,7 @@ class SqliteWriter(SqliteReader):
             return
         self._is_open = False
         try:
-            folders = [root.path for root in self.roots()]
+            folders = self._folders()
             super().close()
             checkpoint_wal(self._engine)
         finally:
@@ -181,6 +181,7 @@ class SqliteWriter(SqliteReader):
         """Replace the choices of a source, so that the next run looks through all of it."""
         with write_transaction(self._engine) as connection:
             _set_choices(connection, source_id, choices)
+        self._record_roots()
 
     def remove_source(self, source_id: int) -> int:
         """Remove a source and its assets; return the number of assets that had a picture.
@@ -243,8 +244,12 @@ class SqliteWriter(SqliteReader):
         return moved
 
     def _record_roots(self) -> None:
-        """Record the indexed folders in the checksum file, too."""
-        checksum.mark_dirty(self._path, [root.path for root in self.roots()])
+        """Record the indexed folders and their choices in the checksum file, too."""
+        checksum.mark_dirty(self._path, self._folders())
+
+    def _folders(self) -> dict[bytes, Mapping[str, Any]]:
+        """Return the paths of the indexed folders with their choices."""
+        return {s.uri: s.choices for s in self.sources() if s.kind == FOLDER_KIND}
 
     # --- runs and shards ---
 

@@ -445,7 +445,9 @@ class CatalogMaintenance(CatalogWriter, Protocol):
     def reattach_texts(self) -> None:
         """Move table texts whose files were lost to another file of the same picture."""
 
-    def recover_rows(self, damaged: Path, recorded_roots: Sequence[bytes]) -> SalvageResult:
+    def recover_rows(
+        self, damaged: Path, recorded_roots: Mapping[bytes, Mapping[str, Any]]
+    ) -> SalvageResult:
         """Copy every readable row of a damaged catalog: roots, files, texts, runs.
 
         Segments and their pictures must be restored first.

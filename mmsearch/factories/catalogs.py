@@ -171,7 +171,7 @@ class SalvagedCatalog:
     settings: Mapping[str, Any]
     encoder: EncoderSpec | None
     building: frozenset[int]
-    checksum_roots: tuple[bytes, ...]
+    checksum_roots: Mapping[bytes, Mapping[str, Any]]
 
     def identity(self, encoder: EncoderSpec, defaults: Identity) -> tuple[Identity, list[str]]:
         """Return the identity of the index, and the names of the settings that were lost.
@@ -200,10 +200,10 @@ def salvage(layout: IndexLayout) -> SalvagedCatalog:
         read_settings,
     )
 
-    roots: tuple[bytes, ...] = ()
+    roots: Mapping[bytes, Mapping[str, Any]] = {}
     with suppress(DamagedFileError):
         seal = read_checksum(layout.catalog)
-        roots = seal.roots if seal else ()
+        roots = seal.roots if seal else {}
     with closing(DamagedCatalog(layout.catalog)) as damaged:
         settings, building = read_settings(damaged), read_building(damaged)
     return SalvagedCatalog(settings, recover_encoder(settings), frozenset(building), roots)

@@ -77,10 +77,13 @@ def test_recover_rows_copies_roots_files_texts_and_runs(catalog, root, tmp_path)
     with closing(WRITERS["sqlite"](new_path, create=True)) as new:
         new.set_identity(IDENTITY)
         new.restore_segment(segment(1, 2), [picture(1, "a"), picture(2, "b")])
-        result = new.recover_rows(tmp_path / "old.sqlite", [b"/photos", b"/more"])
+        result = new.recover_rows(
+            tmp_path / "old.sqlite", {b"/photos": {}, b"/more": {"hidden": True, "nonsense": 1}}
+        )
         assert (result.files, result.texts, result.lost_files) == (2, 1, 0)
         assert result.unreadable_tables == ()
         assert [known.path for known in new.roots()] == [b"/photos", b"/more"]
+        assert [known.choices for known in new.sources()] == [{}, {"hidden": True}]
         assert new.list_files_under(root.id, b"") == catalog.list_files_under(root.id, b"")
         assert new.list_captioned_files(root.id, b"", TABLE) == {b"a.jpg"}
         assert new.last_run().counts == {"added": 2}
@@ -92,7 +95,7 @@ def test_recover_rows_and_reattach_texts_keep_captions(catalog, tmp_path):
     with closing(WRITERS["sqlite"](tmp_path / "new.sqlite", create=True)) as new:
         new.set_identity(IDENTITY)
         new.restore_segment(segment(1, 2), [picture(1, "a"), picture(2, "b")])
-        new.recover_rows(tmp_path / "old.sqlite", [])
+        new.recover_rows(tmp_path / "old.sqlite", {})
         new.reattach_texts()
         with new.snapshot() as snapshot:
             assert snapshot.records([1])[0].picture.texts == (CAPTION,)

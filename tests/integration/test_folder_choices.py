@@ -135,6 +135,15 @@ def test_choices_hold_for_refresh_watch_and_repair(index, photos):
     assert "c.toy" not in names(index)
 
 
+def test_choices_survive_the_loss_of_the_catalog(index, photos):
+    index.add_folder(photos, exclude=["drafts/"])
+    index.close()
+    (index.folder / "catalog.sqlite").write_bytes(b"lost" * 1000)
+    index.repair()
+    assert choices(index) == {"exclude": ["drafts/"]}
+    assert names(index) == ["a.toy", "b.toy", "f.toy"]
+
+
 # --- what choices leave out ---
 
 
