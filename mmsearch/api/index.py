@@ -24,6 +24,7 @@ from mmsearch.core.arguments import (
     Texts,
     check_no_options,
     check_value,
+    to_filters,
     to_picture_id,
     to_texts,
 )
@@ -463,17 +464,29 @@ class Index(MaintainedIndex):
             yield from items
             after_id = items[-1].id
 
-    def list_items(self, after_id: int = 0, limit: int = ITEMS_PER_PAGE) -> list[Item]:
+    def list_items(
+        self,
+        after_id: int = 0,
+        limit: int = ITEMS_PER_PAGE,
+        *,
+        filters: FilterValues | None = None,
+    ) -> list[Item]:
         """Return the next pictures in the order of their ids.
 
         Args:
             after_id: Id of the last picture of the former page; 0 for the first page.
             limit: Maximum number of pictures.
+            filters: Filters that the pictures must pass; see `search`.
         """
         if not self.exists():
             return []
         with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
-            records = snapshot.records(snapshot.list_ids(after_id, limit))
+            if filters is None:
+                ids = snapshot.list_ids(after_id, limit)
+            else:
+                passed = snapshot.filter_ids(to_filters(filters))
+                ids = passed[passed > after_id][:limit].tolist()
+            records = snapshot.records(ids)
         return list(map(Item.from_record, records))
 
     # --- indexing ---

@@ -1,1 +1,1 @@
-"""Retrievers for other frameworks; each needs an optional extra."""
+"""Retrievers and vector stores for other frameworks; each needs an optional extra."""

@@ -15,10 +15,12 @@ from mmsearch.api.parsing import parse_mode
 from mmsearch.client import AsyncClient, Client
 from mmsearch.client._requests import as_url
 from mmsearch.core.arguments import check_value, to_filters, to_int
-from mmsearch.core.errors import InvalidQueryError, UsageError
+from mmsearch.core.display import display_path
+from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
 from mmsearch.core.files import expand_user
 from mmsearch.core.filters import NO_FILTERS
 from mmsearch.core.query import Query, Term
+from mmsearch.core.reports import IndexReport
 from mmsearch.core.results import Hit
 from mmsearch.search.query_parser import check_terms
 
@@ -155,4 +157,33 @@ def check_text(text: object) -> None:
         raise InvalidQueryError(
             f"A query must be a string, not a {type(text).__name__}.",
             "Describe a picture in words.",
+        )
+
+
+def require_index(index: object) -> Index:
+    """Return the index of a store.
+
+    Raises:
+        UsageError: It is not an index.
+    """
+    if not isinstance(index, Index):
+        raise UsageError(
+            f"A vector store cannot write to a {type(index).__name__}.",
+            "Pass an mmsearch.Index, such as open_index('products').",
+        )
+    return index
+
+
+def require_all_added(report: IndexReport) -> None:
+    """Raise an error if pictures of an addition could not be read.
+
+    Raises:
+        SourceError: There are such pictures. The others were added.
+    """
+    if report.failed:
+        first = report.failed[0]
+        raise SourceError(
+            f"{len(report.failed):,} pictures cannot be read, such as that of"
+            f" {display_path(first.path)!r}: {first.reason}.",
+            "The others were added.",
         )

@@ -1,4 +1,4 @@
-"""LangChain retriever that returns pictures as documents.
+"""LangChain retriever that returns pictures as documents, and vector store that keeps them.
 
 ::
 
@@ -11,14 +11,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
+from uuid import uuid4
 
 from pydantic import ConfigDict, ValidationError, model_validator
 
+from mmsearch.api import Index
 from mmsearch.client import AsyncClient
 from mmsearch.core.errors import MissingExtraError, UsageError
-from mmsearch.core.results import Hit
+from mmsearch.core.results import Hit, Item
 from mmsearch.core.validation import format_validation_errors
 from mmsearch.integrations._common import (
     build_query,
@@ -27,6 +29,8 @@ from mmsearch.integrations._common import (
     check_text,
     hit_metadata,
     hit_text,
+    require_all_added,
+    require_index,
 )
 
 try:
@@ -35,8 +39,10 @@ try:
         CallbackManagerForRetrieverRun,
     )
     from langchain_core.documents import Document
+    from langchain_core.embeddings import Embeddings
     from langchain_core.retrievers import BaseRetriever
     from langchain_core.runnables.config import run_in_executor
+    from langchain_core.vectorstores import VectorStore
 except ModuleNotFoundError as missing:
     raise MissingExtraError.for_extra("The retriever", "langchain-core", "langchain") from missing
 
@@ -160,3 +166,234 @@ def to_document(hit: Hit, url: str = "") -> Document:
     """
     content = hit_text(hit) if hit.matched is None else hit.matched.text
     return Document(id=str(hit.id), page_content=content, metadata=hit_metadata(hit, url))
+
+
+IMAGE_KEY = "image"
+"""Key of a document's metadata that holds its picture: a path or a URL."""
+
+
+class MMSearchVectorStore(VectorStore):
+    """Vector store of pictures with texts.
+
+    Each document is a picture: its content is the caption, its metadata are JSON values. A document
+    without a picture cannot be added. The index encodes pictures and texts itself, so there is no
+    embedding to pass. Two documents with the same picture are one hit of a search.
+
+    Args:
+        index: The index.
+        load_image: Returns the picture of a document, as `mmsearch.Index.add` takes it; default:
+            the ``image`` of its metadata, which is a path or a URL.
+        keep_originals: True to keep the contents of pictures in the index.
+        wait_s: Seconds to wait for another writer.
+
+    Raises:
+        UsageError: ``index`` is not an index.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        load_image: Callable[[Document], Any] | None = None,
+        keep_originals: bool = False,
+        wait_s: float = 60.0,
+    ) -> None:
+        self.index = require_index(index)
+        self._load_image = load_image or _load_named_image
+        self._keep_originals = keep_originals
+        self._wait_s = wait_s
+
+    def add_texts(
+        self,
+        texts: Iterable[str],
+        metadatas: list[dict[Any, Any]] | None = None,
+        *,
+        ids: list[str] | None = None,
+        images: Iterable[Any] | None = None,
+        **kwargs: Any,
+    ) -> list[str]:
+        """Add pictures by their captions, or replace those with the same ids.
+
+        Args:
+            texts: A caption for each picture.
+            metadatas: Metadata of each.
+            ids: An id for each; new ones are made for None.
+            images: Pictures, as `mmsearch.Index.add` takes them; default: see ``load_image``.
+            kwargs: Not used.
+
+        Returns:
+            The ids.
+
+        Raises:
+            UsageError: A document has no picture, or an argument has the wrong type or length.
+            SourceError: Pictures cannot be read; the others were added.
+        """
+        contents = list(texts)
+        given: Sequence[str | None] = [None] * len(contents) if ids is None else ids
+        keys = [str(uuid4()) if key is None else key for key in given]
+        values = [{} for _ in contents] if metadatas is None else metadatas
+        if images is None:
+            if len(values) != len(contents):
+                raise UsageError("There are fewer metadatas than texts.", "Pass one of each.")
+            images = [
+                self._load_image(Document(page_content=content, metadata=value))
+                for content, value in zip(contents, values, strict=True)
+            ]
+        report = self.index.add(
+            images,
+            ids=keys,
+            texts=[content or None for content in contents],
+            metadata=values,
+            keep_originals=self._keep_originals,
+            wait_s=self._wait_s,
+        )
+        require_all_added(report)
+        return keys
+
+    def add_images(
+        self,
+        images: Iterable[Any],
+        metadatas: list[dict[Any, Any]] | None = None,
+        *,
+        ids: list[str] | None = None,
+        texts: Iterable[str] | None = None,
+    ) -> list[str]:
+        """Add pictures, with captions or without; see `add_texts`."""
+        pictures = list(images)
+        captions = [""] * len(pictures) if texts is None else texts
+        return self.add_texts(captions, metadatas, ids=ids, images=pictures)
+
+    def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
+        """Delete documents; unknown ids are ignored.
+
+        Raises:
+            UsageError: ``ids`` is None.
+        """
+        if ids is None:
+            raise UsageError("delete needs the ids of the documents.", "Pass them as a list.")
+        if self.index.exists():
+            self.index.delete(ids, wait_s=self._wait_s)
+        return True
+
+    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+        """Return the documents that exist, in the order of the ids."""
+        if not self.index.exists():
+            return []
+        items = [self.index.get(key) for key in ids]
+        return [_to_stored_document(item) for item in items if item is not None]
+
+    def similarity_search(
+        self,
+        query: str,
+        k: int = 4,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - its name in other stores
+        **kwargs: Any,
+    ) -> list[Document]:
+        """Return the k documents that match a description best.
+
+        Args:
+            query: The description, which is literal.
+            k: Maximum number of documents.
+            filter: Values or conditions that the metadata must have, such as ``{"shop": "Rome",
+                "price": {"lt": 100}}``.
+            kwargs: ``filters``, ``mode``, ``min_score`` and ``min_confidence`` of
+                `mmsearch.Index.search`.
+        """
+        return [_to_stored_document(hit) for hit in self._find(query, k, filter, kwargs)]
+
+    def similarity_search_with_score(
+        self,
+        query: str,
+        k: int = 4,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - its name in other stores
+        **kwargs: Any,
+    ) -> list[tuple[Document, float]]:
+        """Return the k best documents with their scores (`Hit.score`, higher is better)."""
+        hits = self._find(query, k, filter, kwargs)
+        return [(_to_stored_document(hit), hit.score) for hit in hits]
+
+    def _similarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        hits = self._find(query, k, kwargs.pop("filter", None), kwargs)
+        return [(_to_stored_document(hit), hit.confidence) for hit in hits]
+
+    def _find(
+        self, query: str, k: int, conditions: Mapping[str, Any] | None, options: Mapping[str, Any]
+    ) -> Sequence[Hit]:
+        check_text(query)
+        unknown = sorted(options.keys() - {"filters", "mode", "min_score", "min_confidence"})
+        if unknown:
+            raise UsageError(
+                f"A search does not accept {', '.join(unknown)}.",
+                "It accepts filter, filters, mode, min_score and min_confidence.",
+            )
+        filters = options.get("filters")
+        if conditions is not None:
+            if filters is not None:
+                raise UsageError("A search accepts filter or filters.", "Pass one of them.")
+            filters = {
+                f"metadata.{name}": (
+                    {operator.removeprefix("$"): bound for operator, bound in value.items()}
+                    if isinstance(value, Mapping)
+                    else value
+                )
+                for name, value in conditions.items()
+            }
+        if not self.index.exists():
+            return []
+        return self.index.search(query, k, **{**options, "filters": filters})
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: list[str],
+        embedding: Embeddings | None = None,
+        metadatas: list[dict[Any, Any]] | None = None,
+        *,
+        ids: list[str] | None = None,
+        index: Index | None = None,
+        images: Iterable[Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Return a store for an index after adding pictures to it.
+
+        Args:
+            texts: See `add_texts`.
+            embedding: None: the index has a model of its own.
+            metadatas: See `add_texts`.
+            ids: See `add_texts`.
+            index: The index.
+            images: See `add_texts`.
+            kwargs: Arguments of the store.
+
+        Raises:
+            UsageError: There is an embedding, no index, or see `add_texts`.
+        """
+        if embedding is not None:
+            raise UsageError(
+                "The store encodes pictures and texts with the model of its index.",
+                "Pass None as embedding.",
+            )
+        store = cls(require_index(index), **kwargs)
+        store.add_texts(texts, metadatas, ids=ids, images=images)
+        return store
+
+
+def _load_named_image(document: Document) -> Any:
+    image = document.metadata.get(IMAGE_KEY)
+    if not isinstance(image, str) or not image:
+        raise UsageError(
+            f"The document {document.page_content[:40]!r} has no picture, and an index of pictures"
+            " keeps no texts alone.",
+            "Pass the pictures as images, or a path or URL as metadata['image'].",
+        )
+    return image
+
+
+def _to_stored_document(item: Item) -> Document:
+    """Return a picture as the document that was added."""
+    captions = [text.text for text in item.texts if text.kind == "caption"]
+    return Document(
+        id=item.key, page_content=captions[0] if captions else "", metadata=dict(item.metadata)
+    )

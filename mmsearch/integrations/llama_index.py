@@ -1,4 +1,4 @@
-"""LlamaIndex retriever that returns pictures as nodes.
+"""LlamaIndex retriever that returns pictures as nodes, and vector store that keeps them.
 
 ::
 
@@ -12,8 +12,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from uuid import NAMESPACE_URL, uuid5
 
 from mmsearch.api import Index
 from mmsearch.client import AsyncClient, Client
-from mmsearch.core.errors import InvalidQueryError, MissingExtraError, UsageError
+from mmsearch.core.errors import GoneError, InvalidQueryError, MissingExtraError, UsageError
 from mmsearch.core.filters import Filters
-from mmsearch.core.results import Hit
+from mmsearch.core.results import Hit, Item
 from mmsearch.integrations._common import (
     build_query,
     check_options,
@@ -32,13 +33,34 @@ from mmsearch.integrations._common import (
     hit_metadata,
     hit_text,
     link_url,
+    require_all_added,
+    require_index,
 )
 
 try:
     from llama_index.core.base.base_retriever import BaseRetriever
+    from llama_index.core.bridge.pydantic import PrivateAttr
     from llama_index.core.callbacks import CallbackManager
     from llama_index.core.image_retriever import BaseImageRetriever
-    from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, QueryType
+    from llama_index.core.schema import (
+        BaseNode,
+        ImageNode,
+        MetadataMode,
+        NodeWithScore,
+        QueryBundle,
+        QueryType,
+    )
+    from llama_index.core.vector_stores.types import (
+        BasePydanticVectorStore,
+        FilterCondition,
+        FilterOperator,
+        MetadataFilter,
+        MetadataFilters,
+        VectorStoreQuery,
+        VectorStoreQueryMode,
+        VectorStoreQueryResult,
+    )
+    from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 except ModuleNotFoundError as missing:
     raise MissingExtraError.for_extra(
         "The retriever", "llama-index-core", "llamaindex"
@@ -232,3 +254,240 @@ def _encodable_path(path: Path) -> str | None:
     except UnicodeEncodeError:
         return None
     return str(path)
+
+
+NODE_ID_KEY = "_node_id"
+"""Key of the metadata that holds the id of a node."""
+
+SEARCH_MODES = {
+    VectorStoreQueryMode.DEFAULT: None,
+    VectorStoreQueryMode.HYBRID: "hybrid",
+    VectorStoreQueryMode.TEXT_SEARCH: "text",
+    VectorStoreQueryMode.SPARSE: "text",
+}
+"""Search mode of each query mode."""
+
+
+class MMSearchVectorStore(BasePydanticVectorStore):
+    """Vector store of pictures with texts, such as `ImageNode`.
+
+    A node is one picture: its text is the caption, and its metadata are JSON values. A node without
+    a picture cannot be added. The index encodes pictures and texts itself: embeddings of nodes and
+    queries, which are of another model, are not used. Two nodes with the same picture are one
+    result of a query.
+
+    Args:
+        index: The index.
+        keep_originals: True to keep the contents of pictures in the index.
+        wait_s: Seconds to wait for another writer.
+
+    Raises:
+        UsageError: ``index`` is not an index.
+    """
+
+    stores_text: bool = True
+    is_embedding_query: bool = False
+    keep_originals: bool = False
+    wait_s: float = 60.0
+    _index: Index = PrivateAttr()
+
+    def __init__(self, index: Index, *, keep_originals: bool = False, wait_s: float = 60.0) -> None:
+        super().__init__(stores_text=True, keep_originals=keep_originals, wait_s=wait_s)
+        self._index = require_index(index)
+
+    @property
+    def client(self) -> Index:
+        """The index."""
+        return self._index
+
+    def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """Add nodes, or replace those with the same ids; return the ids.
+
+        Raises:
+            UsageError: A node has no picture.
+            SourceError: Pictures cannot be read; the others were added.
+        """
+        report = self._index.add(
+            [_load_picture(node) for node in nodes],
+            ids=[node.node_id for node in nodes],
+            texts=[node.get_content(MetadataMode.NONE) or None for node in nodes],
+            metadata=[_to_metadata(node) for node in nodes],
+            keep_originals=self.keep_originals,
+            wait_s=self.wait_s,
+        )
+        require_all_added(report)
+        return [node.node_id for node in nodes]
+
+    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """Delete all nodes of a document."""
+        self._delete_items(f"metadata.ref_doc_id == {ref_doc_id!r}")
+
+    def delete_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        **delete_kwargs: Any,
+    ) -> None:
+        """Delete nodes by their ids, by their metadata, or those that have both.
+
+        Raises:
+            UsageError: There are neither, or a filter is not supported.
+        """
+        if node_ids is None and filters is None:
+            raise UsageError("delete_nodes needs node_ids or filters.", "clear deletes all nodes.")
+        self._delete_items(_join_conditions(node_ids, None, filters))
+
+    def clear(self) -> None:
+        """Delete all nodes; pictures that were not added by a store stay."""
+        self._delete_items(f"metadata.{NODE_ID_KEY} != None")
+
+    def get_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """Return the nodes with these ids and metadata.
+
+        Raises:
+            UsageError: A filter is not supported.
+        """
+        return [self._to_node(item) for item in self._list(node_ids, filters)]
+
+    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """Return the nodes that match the text of a query best.
+
+        Raises:
+            UsageError: The query has no text, or a mode or filter that is not supported.
+        """
+        if query.mode not in SEARCH_MODES:
+            raise UsageError(
+                f"The query mode {VectorStoreQueryMode(query.mode).value!r} is not supported.",
+                f"Use one of {', '.join(mode.value for mode in SEARCH_MODES)}.",
+            )
+        if not query.query_str or not query.query_str.strip():
+            raise UsageError(
+                "The query has no text, and embeddings of other models cannot be searched.",
+                "Set query_str; to search by a picture, use MMSearchRetriever.",
+            )
+        where = _join_conditions(query.node_ids, query.doc_ids, query.filters)
+        hits: Sequence[Hit] = []
+        if self._index.exists():
+            hits = self._index.search(
+                query.query_str,
+                query.similarity_top_k,
+                filters={"where": where},
+                mode=SEARCH_MODES[query.mode],
+            )
+        nodes = [self._to_node(hit) for hit in hits]
+        return VectorStoreQueryResult(
+            nodes, [hit.score for hit in hits], [node.node_id for node in nodes]
+        )
+
+    def _list(self, node_ids: list[str] | None, filters: MetadataFilters | None) -> list[Item]:
+        where = _join_conditions(node_ids, None, filters)
+        return list(self._iter_items(where))
+
+    def _iter_items(self, where: str) -> Iterator[Item]:
+        after_id = 0
+        while items := self._index.list_items(after_id, filters={"where": where}):
+            yield from items
+            after_id = items[-1].id
+
+    def _delete_items(self, where: str) -> None:
+        keys = [item.key for item in self._iter_items(where)]
+        if keys:
+            self._index.delete(keys, wait_s=self.wait_s)
+
+    def _to_node(self, item: Item) -> BaseNode:
+        node = metadata_dict_to_node(dict(item.metadata))
+        if isinstance(node, ImageNode) and not (node.image_path or node.image_url):
+            content = self._read_picture(item)
+            node.image = None if content is None else base64.b64encode(content).decode()
+        return node
+
+    def _read_picture(self, item: Item) -> bytes | None:
+        """Return the kept content of a picture, or its thumbnail."""
+        try:
+            return self._index.read_original(item.id)
+        except GoneError:
+            return self._index.thumbnail(item.id, edge_px=512)
+
+
+def _load_picture(node: BaseNode) -> bytes | str:
+    if isinstance(node, ImageNode):
+        if node.image:
+            return base64.b64decode(node.image)
+        picture = node.image_path or node.image_url
+        if picture:
+            return picture
+    raise UsageError(
+        f"The node {node.node_id!r} has no picture, and an index of pictures keeps no texts alone.",
+        "Add ImageNode objects, and keep other nodes in a vector store of texts.",
+    )
+
+
+def _to_metadata(node: BaseNode) -> dict[str, Any]:
+    metadata = node_to_metadata_dict(node)
+    content = json.loads(metadata["_node_content"])
+    # The picture is in the index already.
+    content["image"] = None
+    if isinstance(content.get("image_resource"), dict):
+        content["image_resource"]["data"] = None
+    return metadata | {"_node_content": json.dumps(content), NODE_ID_KEY: node.node_id}
+
+
+def _join_conditions(
+    node_ids: Sequence[str] | None,
+    doc_ids: Sequence[str] | None,
+    filters: MetadataFilters | None,
+) -> str:
+    """Return the condition of a ``where`` filter for nodes of a store."""
+    conditions = [f"metadata.{NODE_ID_KEY} != None"]
+    if node_ids is not None:
+        conditions.append(_is_one_of(f"metadata.{NODE_ID_KEY}", node_ids))
+    if doc_ids is not None:
+        conditions.append(_is_one_of("metadata.ref_doc_id", doc_ids))
+    if filters is not None and filters.filters:
+        conditions.append(_translate_filters(filters))
+    return " and ".join(f"({condition})" for condition in conditions)
+
+
+def _is_one_of(member: str, values: Sequence[Any]) -> str:
+    # No value is in an empty list.
+    if not values:
+        return f"{member} == None and {member} != None"
+    return " or ".join(f"{member} == {value!r}" for value in values)
+
+
+def _translate_filters(filters: MetadataFilters) -> str:
+    parts = [
+        _translate_filters(part) if isinstance(part, MetadataFilters) else _translate_filter(part)
+        for part in filters.filters
+    ]
+    if filters.condition is FilterCondition.NOT:
+        return f"not ({' or '.join(f'({part})' for part in parts)})"
+    joint = " or " if filters.condition is FilterCondition.OR else " and "
+    return joint.join(f"({part})" for part in parts)
+
+
+def _translate_filter(part: MetadataFilter) -> str:
+    member, operator, value = f"metadata[{part.key!r}]", part.operator, part.value
+    values = value if isinstance(value, list) else [value]
+    one_of = _is_one_of(member, values)
+    contained = [f"{single!r} in {member}" for single in values]
+    conditions = {
+        FilterOperator.IS_EMPTY: f"{member} == None",
+        FilterOperator.NE: f"{member} == None or {member} != {value!r}",
+        FilterOperator.IN: one_of,
+        FilterOperator.NIN: f"{member} == None or not ({one_of})",
+        FilterOperator.CONTAINS: f"{value!r} in {member}",
+        FilterOperator.TEXT_MATCH_INSENSITIVE: f"{value!r} in {member}",
+        FilterOperator.ANY: " or ".join(contained) or _is_one_of(member, []),
+        FilterOperator.ALL: " and ".join(contained) or f"{member} != None",
+    }
+    if operator in conditions:
+        return conditions[operator]
+    if operator.value in ("==", "<", "<=", ">", ">="):
+        return f"{member} {operator.value} {value!r}"
+    raise UsageError(
+        f"The filter operator {operator.value!r} is not supported.",
+        "Use a comparison, in, nin, any, all, contains, is_empty or text_match_insensitive.",
+    )
