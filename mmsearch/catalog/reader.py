@@ -40,6 +40,7 @@ from mmsearch.catalog.rows import (
     find_contents,
     join_path,
     load_assets,
+    load_item_assets,
     load_pictures,
     load_records,
     locate,
@@ -507,6 +508,13 @@ class SqliteReader:
         """Return what is stored of the known keys of a source."""
         with self._connections.read_transaction() as db:
             return load_assets(db, source_id, keys)
+
+    def list_item_assets(
+        self, ids: Sequence[int]
+    ) -> dict[int, dict[tuple[bytes, bytes], StoredAsset]]:
+        """Return the assets of items in sources other than folders, by URI and key."""
+        with self._connections.read_transaction() as db:
+            return load_item_assets(db, ids)
 
     def find_assets(self, source_id: int, keys: Iterable[bytes]) -> dict[bytes, int | None]:
         """Return the picture of each known key of a source; None for one that cannot be read."""

@@ -460,8 +460,9 @@ def load_assets(
     ids: dict[int, bytes] = {}
     for chunk in chunks(list(keys)):
         marks = ", ".join("?" * len(chunk))
-        for asset_id, item_id, record, *columns in db.query(
-            "SELECT assets.id, items.id, record, key, digest, coalesce(stamp, x''), size, error"  # noqa: S608
+        for asset_id, item_id, record, part, *columns in db.query(
+            "SELECT assets.id, items.id, record, coalesce(assets.part, x''), key, digest,"  # noqa: S608
+            " coalesce(stamp, x''), size, error"
             " FROM assets LEFT JOIN items"
             " ON items.content_id = assets.content_id AND items.part = 0"
             f" WHERE source_id = ? AND key IN ({marks})",
@@ -469,13 +470,34 @@ def load_assets(
         ):
             asset = AssetRecord(*columns)
             ids[asset_id] = asset.key
-            assets[asset.key] = StoredAsset(asset, item_id, _load_object(record), [])
+            assets[asset.key] = StoredAsset(asset, item_id, _load_object(record), [], part)
     for asset_id, *columns in db.query(
         f"SELECT asset_id, kind, text, language, source FROM texts WHERE asset_id {IN_IDS}"  # noqa: S608
         " ORDER BY id",
         [json.dumps(list(ids))],
     ):
         assets[ids[asset_id]].texts.append(Text(*columns))
+    return assets
+
+
+def load_item_assets(
+    db: ReadConnection, ids: Sequence[int]
+) -> dict[int, dict[tuple[bytes, bytes], StoredAsset]]:
+    """Return the assets of items in sources other than folders, by URI of the source and key."""
+    items: dict[int, dict[bytes, list[tuple[int, bytes]]]] = {}
+    for item_id, source_id, uri, key in db.query(
+        "SELECT items.id, sources.id, uri, key FROM items"  # noqa: S608
+        " JOIN assets ON assets.content_id = items.content_id"
+        " JOIN sources ON sources.id = source_id"
+        f" WHERE sources.kind <> '{FOLDER_KIND}' AND items.id {IN_IDS}",
+        [json.dumps(list(ids))],
+    ):
+        items.setdefault(source_id, {}).setdefault(key, []).append((item_id, uri))
+    assets: dict[int, dict[tuple[bytes, bytes], StoredAsset]] = {}
+    for source_id, items_by_key in items.items():
+        for key, asset in load_assets(db, source_id, items_by_key).items():
+            for item_id, uri in items_by_key[key]:
+                assets.setdefault(item_id, {})[uri, key] = asset
     return assets
 
 

@@ -204,6 +204,11 @@ class CatalogReader(Protocol):
     def load_assets(self, source_id: int, keys: Sequence[bytes]) -> dict[bytes, StoredAsset]:
         """Return what is stored of the known keys of a source other than a folder."""
 
+    def list_item_assets(
+        self, ids: Sequence[int]
+    ) -> dict[int, dict[tuple[bytes, bytes], StoredAsset]]:
+        """Return the assets of items in sources other than folders, by URI and key."""
+
     def find_assets(self, source_id: int, keys: Sequence[bytes]) -> dict[bytes, int | None]:
         """Return the picture of each known key of a source; None for one that cannot be read."""
 

@@ -127,12 +127,14 @@ class StoredAsset:
         item_id: Id of its picture; None if it could not be read.
         metadata: Metadata that its source or a program gave it, as JSON values.
         texts: Its texts.
+        part: Part of the source that it is in.
     """
 
     asset: AssetRecord
     item_id: int | None
     metadata: Mapping[str, Any]
     texts: list[Text]
+    part: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ PICTURE_FIELDS: Final = (
     ("rating", pa.int64()),
     ("label", pa.string()),
     ("texts", pa.list_(_TEXT)),
+    ("assets", pa.string()),
     ("texts_digest", pa.binary()),
     ("text_kinds", pa.list_(pa.string())),
 )
@@ -115,8 +116,10 @@ def from_columns(batch: Any) -> list[ExportedPicture]:
         ValueError: A value is not valid.
         KeyError: A column is missing.
     """
-    columns = [batch.column(name).to_pylist() for name, _ in PICTURE_FIELDS]
-    names = [name for name, _ in PICTURE_FIELDS]
+    names = [
+        name for name, _ in PICTURE_FIELDS if name != "assets" or "assets" in batch.schema.names
+    ]
+    columns = [batch.column(name).to_pylist() for name in names]
     return [
         from_row(dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)
     ]

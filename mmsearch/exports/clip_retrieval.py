@@ -173,10 +173,12 @@ class ClipRetrievalReader:
 
     def _iter_pictures(self, path: Path) -> Iterator[list[ExportedPicture]]:
         with arrow.open_table(path) as file:
-            names = [name for name, _ in arrow.PICTURE_FIELDS]
-            if self._is_foreign:
-                known = (*PATH_COLUMNS, CAPTION, *SIZE_COLUMNS)
-                names = [name for name in file.schema_arrow.names if name in known]
+            known = (
+                (*PATH_COLUMNS, CAPTION, *SIZE_COLUMNS)
+                if self._is_foreign
+                else [name for name, _ in arrow.PICTURE_FIELDS]
+            )
+            names = [name for name in file.schema_arrow.names if name in known]
             batches = file.iter_batches(BATCH_ROWS, columns=names)
             while True:
                 with arrow.table_errors(path):

@@ -30,6 +30,8 @@ class Manifest:
         encoder: Encoder of the vectors.
         settings: The other settings of the index, as plain values: fusion, texts, vector index.
         roots: Indexed folders that contain the pictures, as bytes.
+        sources: The other sources of pictures, each with ``kind``, ``name``, ``uri`` (bytes) and
+            ``choices``.
         pictures: Number of pictures.
         text_vectors: Number of text vectors.
         calibration: The index's own calibration, as plain values; None if it has none.
@@ -40,6 +42,7 @@ class Manifest:
     encoder: EncoderSpec
     settings: Mapping[str, Any]
     roots: tuple[bytes, ...]
+    sources: tuple[Mapping[str, Any], ...] = ()
     pictures: int = 0
     text_vectors: int = 0
     calibration: Mapping[str, Any] | None = None
@@ -58,6 +61,10 @@ class Manifest:
             "settings": dict(self.settings),
             "calibration": self.calibration,
             "roots": [{"path": display_path(root), "hex": root.hex()} for root in self.roots],
+            "sources": [
+                {**source, "uri": display_path(source["uri"]), "hex": source["uri"].hex()}
+                for source in self.sources
+            ],
             "files": dict(self.files),
         }
 
@@ -114,6 +121,16 @@ def _parse(stored: Mapping[str, Any]) -> Manifest:
         encoder=encoder,
         settings=dict(stored["settings"]),
         roots=tuple(bytes.fromhex(root["hex"]) for root in stored["roots"]),
+        sources=tuple(
+            {
+                "kind": str(source["kind"]),
+                "name": str(source["name"]),
+                "uri": bytes.fromhex(source["hex"]),
+                "choices": dict(source["choices"]),
+            }
+            # Exports of earlier versions have none.
+            for source in stored.get("sources", ())
+        ),
         pictures=int(stored["pictures"]),
         text_vectors=int(stored["text_vectors"]),
         calibration=stored["calibration"] and dict(stored["calibration"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -41,14 +42,35 @@ _TEXT_FIELDS = ("kind", "language", "source", "text")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A path at which a picture lies: an indexed folder, and a path below it, both as bytes.
+class Asset:
+    """Facts of a picture in a source other than a folder.
 
-    In exports of other programs, the folder is b"" and the path may be absolute.
+    Attributes:
+        kind: Kind of the source; see `SourceRecord`.
+        part: Part of the source.
+        stamp: Stamp of the content.
+        metadata: Metadata that the source or a program gave it, as JSON values.
+        texts: Its texts.
+    """
+
+    kind: str
+    part: bytes = b""
+    stamp: bytes = b""
+    metadata: Mapping[str, Any] | None = None
+    texts: tuple[Text, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place of a picture: an indexed folder, and a path below it, both as bytes.
+
+    In exports of other programs, the folder is b"" and the path may be absolute. With an ``asset``,
+    it is the URI of another source, and the key of the picture in it.
     """
 
     root: bytes
     key: bytes
+    asset: Asset | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +154,8 @@ def _join(batches: Sequence[ExportBatch]) -> ExportBatch:
 def to_row(item: ExportedPicture) -> dict[str, Any]:
     """Return a picture as plain values, by the names of the columns of an export."""
     first = item.places[0]
-    path = os.path.join(first.root, first.key)  # noqa: PTH118 - bytes paths need os
+    path = os.path.join(first.root, first.key) if first.root else first.key  # noqa: PTH118 - bytes
+    has_assets = any(place.asset is not None for place in item.places)
     return {
         "id": item.id,
         "sha256": item.digest or None,
@@ -149,6 +172,9 @@ def to_row(item: ExportedPicture) -> dict[str, Any]:
         "texts": [
             {name: getattr(text, name) for name in _TEXT_FIELDS} for text in item.picture.texts
         ],
+        "assets": json.dumps([_asset_to_json(at.asset) for at in item.places])
+        if has_assets
+        else None,
         "texts_digest": item.texts_digest,
         "text_kinds": list(item.text_kinds),
     }
@@ -163,6 +189,8 @@ def from_row(row: Mapping[str, Any]) -> ExportedPicture:
         ValueError: A value is not valid.
     """
     places = (row, *(row["copies"] or ()))
+    # Exports of earlier versions have no such column.
+    assets = _parse_assets(row.get("assets"), len(places))
     texts = tuple(_parse_text(text) for text in row["texts"] or ())
     # Most values are missing in most rows.
     facts = {name: _parse_fact(row, name) for name in _FACTS if row[name] is not None}
@@ -174,12 +202,48 @@ def from_row(row: Mapping[str, Any]) -> ExportedPicture:
     return ExportedPicture(
         _integer(row, "id"),
         digest,
-        tuple([Place(_typed(at, "root", bytes), _typed(at, "key", bytes)) for at in places]),
+        tuple(
+            [
+                Place(_typed(at, "root", bytes), _typed(at, "key", bytes), asset)
+                for at, asset in zip(places, assets, strict=True)
+            ]
+        ),
         _integer(row, "size"),
         _integer(row, "mtime_ns", -_MAX_INTEGER - 1),
         picture,
         _typed(row, "texts_digest", bytes),
         tuple([_typed({"text_kinds": kind}, "text_kinds", str) for kind in row["text_kinds"]]),
+    )
+
+
+def _asset_to_json(asset: Asset | None) -> dict[str, Any] | None:
+    if asset is None:
+        return None
+    return {
+        "kind": asset.kind,
+        "part": asset.part.hex(),
+        "stamp": asset.stamp.hex(),
+        "metadata": asset.metadata,
+        "texts": [{name: getattr(text, name) for name in _TEXT_FIELDS} for text in asset.texts],
+    }
+
+
+def _parse_assets(stored: str | None, count: int) -> Sequence[Asset | None]:
+    if stored is None:
+        return [None] * count
+    values = json.loads(stored)
+    if not isinstance(values, list) or len(values) != count:
+        raise ValueError("assets does not fit the places")
+    return [None if value is None else _parse_asset(value) for value in values]
+
+
+def _parse_asset(row: Mapping[str, Any]) -> Asset:
+    return Asset(
+        _typed(row, "kind", str),
+        bytes.fromhex(row["part"]),
+        bytes.fromhex(row["stamp"]),
+        _optional(row, "metadata", dict),
+        tuple(_parse_text(text) for text in row["texts"]),
     )
 
 

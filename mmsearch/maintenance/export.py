@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,16 +13,24 @@ import numpy as np
 from mmsearch.core.catalog import CatalogReader, Snapshot
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DamagedFileError, SourceError, StateError
-from mmsearch.core.records import PictureRecord, Segment, StoredPicture, require_identity
+from mmsearch.core.records import (
+    FOLDER_KIND,
+    PictureRecord,
+    Segment,
+    StoredAsset,
+    StoredPicture,
+    require_identity,
+)
 from mmsearch.core.reports import ExportReport
 from mmsearch.core.results import Progress
 from mmsearch.core.types import Text, TextSource
+from mmsearch.exports import kept
 from mmsearch.exports.formats import check_format, load_format
 from mmsearch.exports.manifest import Manifest, write_manifest
-from mmsearch.exports.pictures import ExportBatch, ExportedPicture, Place, rebatch
+from mmsearch.exports.pictures import Asset, ExportBatch, ExportedPicture, Place, rebatch
 from mmsearch.factories import catalogs
 from mmsearch.storage.folders import atomic_folder, is_vacant
-from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.layout import IndexLayout, original_path, thumbnail_path
 from mmsearch.storage.segments import read_stored_vectors
 
 MAX_ATTEMPTS = 5
@@ -77,12 +86,21 @@ def _write(
             identity.encoder,
             catalogs.identity_to_settings(identity),
             tuple(root.path for root in catalog.roots()),
+            tuple(
+                {"kind": known.kind, "name": known.name, "uri": known.uri, "choices": known.choices}
+                for known in catalog.sources()
+                if known.kind != FOLDER_KIND
+            ),
             calibration=None if calibration is None else asdict(calibration),
         )
         pictures = text_vectors = 0
-        with load_format(format_name).open_writer(folder, manifest) as write:
+        with ExitStack() as stack:
+            write = stack.enter_context(load_format(format_name).open_writer(folder, manifest))
+            keep = stack.enter_context(kept.open_writer(folder)) if manifest.sources else None
             for batch in rebatch(_iter_segments(layout, catalog, snapshot)):
                 write(batch)
+                if keep is not None:
+                    _copy_kept(layout, batch, keep)
                 pictures += len(batch.pictures)
                 text_vectors += len(batch.texts)
                 progress(Progress("export", pictures, total))
@@ -98,15 +116,32 @@ def _write(
     return manifest
 
 
+def _copy_kept(
+    layout: IndexLayout, batch: ExportBatch, keep: Callable[[str, bytes, bytes], None]
+) -> None:
+    """Copy the thumbnails and originals that the index keeps of pictures."""
+    for item in batch.pictures:
+        if all(place.asset is None for place in item.places):
+            continue
+        for kind, path in (
+            ("thumbnails", thumbnail_path(layout.thumbnails, item.digest)),
+            ("originals", original_path(layout.originals, item.digest)),
+        ):
+            with suppress(FileNotFoundError):
+                keep(kind, item.digest, path.read_bytes())
+
+
 def _iter_segments(
     layout: IndexLayout, catalog: CatalogReader, snapshot: Snapshot
 ) -> Iterator[ExportBatch]:
     """Yield the searchable pictures of each segment, oldest first."""
+    kinds = {source.uri: source.kind for source in catalog.sources()}
     for segment in catalog.segments():
         pictures = catalog.list_segment_pictures(segment.number)
         if pictures:
-            records = snapshot.records([item.id for item in pictures])
-            yield _read_batch(layout, segment, pictures, records)
+            ids = [item.id for item in pictures]
+            assets = catalog.list_item_assets(ids)
+            yield _read_batch(layout, segment, pictures, snapshot.records(ids), assets, kinds)
 
 
 def _read_batch(
@@ -114,6 +149,8 @@ def _read_batch(
     segment: Segment,
     pictures: Sequence[StoredPicture],
     records: Sequence[PictureRecord],
+    assets: Mapping[int, Mapping[tuple[bytes, bytes], StoredAsset]],
+    kinds: Mapping[bytes, str],
 ) -> ExportBatch:
     stored = read_stored_vectors(layout, segment)
     row_by_id = {item_id: row for row, item_id in enumerate(stored.ids.tolist())}
@@ -123,24 +160,39 @@ def _read_batch(
     is_kept = np.zeros(len(stored.ids), dtype=bool)
     is_kept[rows] = True
     exported = [
-        _make_picture(item, record, stored.text_kinds[row])
+        _make_picture(item, record, stored.text_kinds[row], assets.get(item.id, {}), kinds)
         for (item, record), row in zip(by_row, rows.tolist(), strict=True)
     ]
     return ExportBatch(exported, stored.images[rows], stored.texts[np.repeat(is_kept, counts)])
 
 
 def _make_picture(
-    item: StoredPicture, record: PictureRecord, text_kinds: tuple[str, ...]
+    item: StoredPicture,
+    record: PictureRecord,
+    text_kinds: tuple[str, ...],
+    assets: Mapping[tuple[bytes, bytes], StoredAsset],
+    kinds: Mapping[bytes, str],
 ) -> ExportedPicture:
     roots = (record.root, *record.copy_roots)
-    places = tuple(
-        Place(root, path[len(root.rstrip(b"/")) + 1 :])
-        for root, path in zip(roots, record.paths, strict=True)
-    )
+    places = []
+    for root, path in zip(roots, record.paths, strict=True):
+        if kinds.get(root) == FOLDER_KIND:
+            places.append(Place(root, path[len(root.rstrip(b"/")) + 1 :]))
+            continue
+        key = path[len(root) + 1 :] if root else path
+        stored = assets[root, key]
+        asset = Asset(
+            kinds[root],
+            stored.part,
+            stored.asset.stamp,
+            dict(stored.metadata) or None,
+            tuple(stored.texts),
+        )
+        places.append(Place(root, key, asset))
     return ExportedPicture(
         item.id,
         item.digest,
-        places,
+        tuple(places),
         record.size,
         record.mtime_ns,
         replace(item.picture, texts=_order_texts(item.picture.texts)),

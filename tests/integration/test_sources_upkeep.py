@@ -3,17 +3,22 @@
 import sqlite3
 import zipfile
 from contextlib import closing
+from dataclasses import replace
 
 import fsspec
 import pytest
 
+from mmsearch.core.errors import SourceError
 from mmsearch.core.query import Mode
 from mmsearch.core.reports import Verdict
 from mmsearch.core.settings import Settings
-from mmsearch.factories import catalogs, indexing
+from mmsearch.core.types import Text
+from mmsearch.factories import catalogs, indexing, warm_parts
 from mmsearch.maintenance import check as checking
 from mmsearch.maintenance import records, repair
 from mmsearch.storage.layout import IndexLayout, thumbnail_path
+from tests.integration.test_exchange import read_export, run_export, run_import
+from tests.integration.test_fused_search import run
 from tests.integration.test_source_runs import TOYS, add, counts, items, write_table, write_tar
 from tests.toy_index import ToyEncoder, make_toys, replaced, toy_engine
 
@@ -208,17 +213,19 @@ def test_repair_of_a_catalog_that_lost_rows_reads_the_source_again(indexed, layo
     assert run_check(layout, content=True) == (Verdict.SOUND, [])
 
 
-def add_records(layout, *, keep_originals):
+def add_records(layout, added=None, *, keep_originals):
+    if added is None:
+        added = [records.Record(n.decode(), records._Loaded(c)) for n, c in TOYS.items()]
     settings = Settings(home=layout.folder.parent, model="toy")
-    added = [
-        records.Record(name.decode(), records._Loaded(content)) for name, content in TOYS.items()
-    ]
-    with replaced(make_toys()):
+    toys = make_toys()
+    toys[warm_parts, "make_modalities"] = toys[indexing, "make_modalities"]
+    with replaced(toys), closing(warm_parts.WarmParts(settings, print)) as parts:
         return records.add_records(
             layout,
             settings,
             print,
             added,
+            parts,
             keep_originals=keep_originals,
             wait_s=0,
             progress=lambda state: None,
@@ -254,3 +261,109 @@ def test_repair_encodes_records_from_thumbnails_and_says_so(layout):
     with catalogs.open_read(layout) as catalog:
         assert list(catalog.find_assets(source.id, list(assets)).values()).count(None) == 1
     assert run_check(layout) == (Verdict.SOUND, [])
+
+
+# --- export and import ---
+
+
+def content_of(layout):
+    """Return what an index has of its sources: assets, texts, metadata, and its pictures."""
+    with catalogs.open_read(layout) as catalog:
+        assets = {}
+        for source in catalog.sources():
+            for part in catalog.list_part_keys(source.id):
+                keys = sorted(catalog.list_assets(source.id, part))
+                stored = catalog.load_assets(source.id, keys)
+                for key in keys:
+                    item = stored[key]
+                    assets[source.name, part, key] = (
+                        item.asset,
+                        item.metadata,
+                        item.texts,
+                    )
+        sources = sorted((s.kind, s.name, s.uri, str(s.choices)) for s in catalog.sources())
+        ids = [item.id for item in catalog.list_live_pictures(0, 100)]
+        with catalog.snapshot() as snapshot:
+            pictures = {
+                record.digest: replace(record, id=0, thumbnail=b"")
+                for record in snapshot.records(ids)
+            }
+        return sources, assets, pictures
+
+
+def files_below(folder):
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def exported(folder):
+    """Return the pictures and vectors of an export without their ids, which an import gives."""
+    batches = read_export(folder)
+    pictures = [replace(item, id=0) for batch in batches for item in batch.pictures]
+    return pictures, [(batch.images.tolist(), batch.texts.tolist()) for batch in batches]
+
+
+@pytest.mark.parametrize("format_name", ["npy", "parquet", "clip-retrieval"])
+def test_sources_and_records_survive_an_export_and_an_import(format_name, layout, tmp_path):
+    for kind in KINDS:
+        uri, options = make_source(kind, tmp_path / kind, TOYS)
+        add(layout, uri, **options)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "0.toy").write_bytes(TOYS[b"0.toy"])
+    (photos / "only here.toy").write_bytes(b"toy only here")
+    run(layout, photos)
+    added = [
+        records.Record(
+            f"sku/{number} \N{SNOWMAN}",
+            records._Loaded(b"toy record %d" % (number % 3)),
+            (Text("caption", f"offer {number}", None, "table"),),
+            {"price": number, "tags": ["a", "b"]},
+        )
+        for number in range(5)
+    ]
+    add_records(layout, added, keep_originals=True)
+    with catalogs.open_read(layout) as catalog:
+        digest = catalog.list_live_pictures(0, 1)[0].digest
+    thumbnail = thumbnail_path(layout.thumbnails, digest)
+    thumbnail.parent.mkdir(parents=True, exist_ok=True)
+    thumbnail.write_bytes(b"a thumbnail")
+    other = IndexLayout(tmp_path / "home" / "other")
+    run_export(layout, tmp_path / "a", format_name)
+    run_import(other, tmp_path / "a")
+    assert content_of(other) == content_of(layout)
+    assert files_below(other.thumbnails) == files_below(layout.thumbnails)
+    assert files_below(other.originals) == files_below(layout.originals)
+    run_export(other, tmp_path / "b", format_name)
+    assert exported(tmp_path / "a") == exported(tmp_path / "b")
+    again = run_import(other, tmp_path / "a")
+    assert (again.added, again.copied) == (0, 0)
+    assert run_check(other, content=True)[0] == Verdict.SOUND
+    # Nothing is read again: the stamps are those of the export.
+    encoder = ToyEncoder()
+    report = add(other, make_source("zip", tmp_path / "zip", TOYS)[0], encoder)
+    assert (counts(report), encoder.encoded) == ({"unchanged": 8}, 0)
+
+
+def test_import_keeps_the_choices_of_a_source_that_the_index_has(layout, tmp_path):
+    uri, _ = make_source("zip", tmp_path / "zip", TOYS)
+    add(layout, uri)
+    run_export(layout, tmp_path / "a")
+    other = IndexLayout(tmp_path / "home" / "other")
+    add(other, uri, choices={"hidden": True}, name="mine")
+    assert run_import(other, tmp_path / "a").unchanged == 8
+    with catalogs.open_read(other) as catalog:
+        assert [(s.name, s.choices) for s in catalog.sources()] == [("mine", {"hidden": True})]
+
+
+def test_import_of_a_damaged_original_is_refused(layout, tmp_path):
+    add_records(layout, keep_originals=True)
+    run_export(layout, tmp_path / "a")
+    path = tmp_path / "a" / "kept.tar"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"toy 3", b"toy X"))
+    with pytest.raises(SourceError, match="damaged original"):
+        run_import(IndexLayout(tmp_path / "home" / "other"), tmp_path / "a")
