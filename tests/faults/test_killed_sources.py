@@ -25,10 +25,10 @@ from mmsearch.core.settings import Settings
 from mmsearch.maintenance import records, sources
 from mmsearch.storage.layout import IndexLayout
 from tests.toy_index import install_toys, make_toys
-from mmsearch.factories import indexing
+from mmsearch.factories import indexing, warm_parts
 
 install_toys()
-sources.make_modalities = indexing.make_modalities
+sources.make_modalities = warm_parts.make_modalities = indexing.make_modalities
 layout = IndexLayout(Path(sys.argv[1]))
 settings = Settings(home=layout.folder.parent, model="toy")
 common = {"wait_s": 0, "progress": lambda state: None}
@@ -37,9 +37,11 @@ if sys.argv[2] == "records":
         records.Record(f"{n}.toy", records._Loaded(b"toy %d" % n), metadata={"n": n})
         for n in range(int(sys.argv[3]))
     ]
+    parts = warm_parts.WarmParts(settings, print)
     report = records.add_records(
-        layout, settings, print, added, keep_originals=True, **common
+        layout, settings, print, added, parts, keep_originals=True, **common
     )
+    parts.close()
 else:
     report = sources.add_source(
         layout, settings, print, sys.argv[3].encode(),
