@@ -22,7 +22,7 @@ from mmsearch.core.results import Item, Progress
 
 Result = TypeVar("Result")
 
-MAX_BATCH_RECORDS = 256
+MAX_BATCH_RECORDS = 64
 """Maximum number of records that one run of the indexer adds."""
 
 MAX_BATCH_BYTES = 32_000_000
@@ -247,7 +247,7 @@ class IndexWriter:
         while True:
             with self._condition:
                 has_work = self._condition.wait_for(
-                    lambda: self._writes or self._is_closed,
+                    lambda: bool(self._writes) or self._is_closed,
                     None if index is None else self._idle_timeout_s,
                 )
                 if self._is_closed:

@@ -104,6 +104,8 @@ def test_additions_report_what_became_of_each(index, writer):
     assert second == ["unchanged", "added"]
     assert third == ["updated", "failed"]
     assert index.items == {"a": b"3", "b": b"2"}
+    # The model stays ready for the next write.
+    assert index.closed == 0
 
 
 def test_waiting_additions_with_different_keys_are_one_run(index, writer):
