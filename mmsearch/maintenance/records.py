@@ -221,7 +221,24 @@ def delete_records(
             return 0
         removed = [key.encode() for key in stored]
         catalog.commit_shard(ShardCommit(source.id, time.time_ns(), removed=removed))
+        _remove_originals(layout, catalog, list(stored.values()))
         return len(removed)
+
+
+def _remove_originals(
+    layout: IndexLayout, catalog: CatalogReader, deleted: Sequence[StoredAsset]
+) -> None:
+    """Remove the kept contents of deleted records that no other record or file has."""
+    if not layout.originals.is_dir():
+        return
+    digests = {item.item_id: item.asset.digest for item in deleted if item.item_id is not None}
+    with catalog.snapshot() as snapshot:
+        records = snapshot.records(list(digests))
+    for record in records:
+        if not record.paths:
+            # Compaction removes what cannot be removed now.
+            with suppress(OSError):
+                original_path(layout.originals, digests[record.id]).unlink()
 
 
 def find_records_source(catalog: CatalogReader) -> SourceRecord | None:

@@ -332,3 +332,16 @@ def test_small_additions_do_not_rebuild_the_index_and_are_found(index):
     index.add([picture((9, 9, 4))], ids=["new-4"])
     assert num_tail_segments() == 0
     assert index.check().verdict == "sound"
+
+
+def test_deletion_removes_the_original_of_the_last_record_with_a_content(index):
+    index.add([png((1, 2, 3))] * 2, ids=["one", "two"], keep_originals=True)
+    index.delete("one")
+    assert index.read_original("two") == png((1, 2, 3))
+    item = index.get("two")
+    index.delete("two")
+    assert not [path for path in (index.folder / "originals").rglob("*") if path.is_file()]
+    with pytest.raises(GoneError):
+        index.read_original(item.id)
+    index.add([png((1, 2, 3))], ids=["one"], keep_originals=True)
+    assert index.read_original("one") == png((1, 2, 3))
