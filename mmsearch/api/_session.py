@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 from mmsearch.core.arguments import check_arguments
 from mmsearch.core.errors import (
@@ -39,7 +42,7 @@ class IndexSession:
 
     All methods are safe for many threads. A search engine lets one thread encode while another one
     answers, so each half has its own lock: two threads that search overlap. `close` waits for the
-    calls that are running.
+    calls that are running. A process that was forked from this one opens everything for itself.
 
     Args:
         layout: Files of the index.
@@ -53,6 +56,10 @@ class IndexSession:
         self._layout = layout
         self._settings = settings
         self._on_message = on_message
+        self._start_empty()
+        _sessions.add(self)
+
+    def _start_empty(self) -> None:
         self._encoding = threading.RLock()
         self._answering = threading.RLock()
         self._state = threading.Condition(threading.RLock())
@@ -63,6 +70,13 @@ class IndexSession:
         self._image_loader: SandboxedImageLoader | None = None
         self._originals: Originals | None = None
         self._warm_parts: WarmParts | None = None
+
+    def forget_parent(self) -> None:
+        """Forget what the parent process has opened, without closing it."""
+        # Destructors would wait for threads that do not exist in this process, and closing a
+        # database would drop the locks of the parent.
+        _inherited.append(dict(vars(self)))
+        self._start_empty()
 
     # --- search ---
 
@@ -162,9 +176,11 @@ class IndexSession:
         """Release files and memory after the calls that are running. It can be used again."""
         with self._state:
             self._state.wait_for(lambda: not self._running_calls)
-            self._resources.close()
-            if self._warm_parts is not None:
-                self._warm_parts.close()
+            try:
+                self._resources.close()
+            finally:
+                if self._warm_parts is not None:
+                    self._warm_parts.close()
             self._catalog = None
             self._engine = None
             self._image_loader = None
@@ -179,7 +195,8 @@ class IndexSession:
             yield
         finally:
             with self._state:
-                self._running_calls -= 1
+                # A fork within a call begins at 0 again.
+                self._running_calls = max(0, self._running_calls - 1)
                 self._state.notify_all()
 
     def _search(self, requests: Sequence[SearchRequest]) -> list[SearchResult | MMSearchError]:
@@ -224,6 +241,22 @@ class IndexSession:
                 self._image_loader = make_image_loader(self._settings)
                 self._resources.callback(self._image_loader.close)
             return self._image_loader
+
+
+_sessions: WeakSet[IndexSession] = WeakSet()
+_inherited: list[dict[str, Any]] = []
+
+
+def _forget_parent() -> None:
+    if _sessions:
+        # Garbage of the parent, such as a closed model, must not be collected here either.
+        gc.freeze()
+    for session in list(_sessions):
+        session.forget_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
 
 
 def _empty_result(request: SearchRequest) -> SearchResult | MMSearchError:

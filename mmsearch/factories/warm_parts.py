@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mmsearch.core.protocols import Encoder, Executor, Modality
 from mmsearch.core.records import Identity
@@ -39,8 +38,7 @@ class WarmParts:
     """The model and the decode processes of an index, kept for its next additions.
 
     One caller at a time uses the parts; the others wait. After some idle time the parts are
-    released. A process that was forked from this one makes its own: neither the threads of a model
-    nor the connections to processes work there.
+    released.
 
     Args:
         settings: Settings of this process.
@@ -54,10 +52,6 @@ class WarmParts:
         self._settings = settings
         self._on_message = on_message
         self._idle_timeout_s = idle_timeout_s
-        self._start_empty()
-
-    def _start_empty(self) -> None:
-        self._process_id = os.getpid()
         self._turn = threading.RLock()
         self._timer: threading.Timer | None = None
         self._encoder: Encoder | None = None
@@ -67,7 +61,6 @@ class WarmParts:
     @contextmanager
     def use(self) -> Iterator[WarmParts]:
         """Wait for other callers, and keep the parts during the context."""
-        self._forget_other_process()
         with self._turn:
             if self._timer is not None:
                 self._timer.cancel()
@@ -115,23 +108,12 @@ class WarmParts:
 
     def close(self) -> None:
         """Release the model and end the processes, after the caller that uses them."""
-        self._forget_other_process()
         with self._turn:
             if self._timer is not None:
                 self._timer.cancel()
             if self._decoders is not None:
                 self._decoders.close()
             self._timer = self._encoder = self._decoders = None
-
-    def _forget_other_process(self) -> None:
-        if self._process_id != os.getpid():
-            # The processes are not ours to end, and destructors would wait for threads that do not
-            # exist here.
-            _inherited.append((self._encoder, self._decoders))
-            self._start_empty()
-
-
-_inherited: list[Any] = []
 
 
 class SizedExecutor:

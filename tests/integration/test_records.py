@@ -280,11 +280,13 @@ def test_writes_of_another_index_object_are_seen_by_a_warm_one(index):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_forked_process_adds_with_processes_of_its_own(index):
+def test_forked_process_adds_and_decodes_with_processes_of_its_own(index):
     index.add([picture((1, 2, 3))], ids=["one"])
+    index.similar(picture((1, 2, 3)))
 
     def add_in_child():
         index.add([picture((1, 2, 4))], ids=["two"], wait_s=30)
+        assert index.similar(picture((1, 2, 4)))[0].key == "two"
         index.close()
 
     child = multiprocessing.get_context("fork").Process(target=add_in_child)
