@@ -167,12 +167,42 @@ class Index(MaintainedIndex):
         answers = (self.search_many(requests[start : start + QUERY_BATCH_SIZE]) for start in starts)
         return map(result_or_raise, chain.from_iterable(answers))
 
-    def search_many(self, requests: Sequence[SearchRequest]) -> list[SearchResult | MMSearchError]:
+    def search_many(
+        self,
+        queries: Sequence[str | Query | SearchRequest],
+        k: int = 10,
+        *,
+        filters: FilterValues | None = None,
+        mode: str | None = None,
+    ) -> list[SearchResult | MMSearchError]:
         """Search several queries as one batch: texts are encoded together, vectors read once.
+
+        Args:
+            queries: Descriptions, which are literal; queries of `parse_query`; or requests.
+            k: Maximum number of hits of each description and query.
+            filters: Filters of each description; see `search`.
+            mode: Mode of each description; see `search`.
 
         Returns:
             The result or the error of each query, in order.
+
+        Raises:
+            UsageError: An argument has the wrong type.
         """
+        requests: list[SearchRequest] = []
+        for query in queries:
+            if isinstance(query, str):
+                # An empty query is an error in its place, not of all.
+                parsed = (
+                    parse_query(query, filters=filters, mode=mode, syntax=False)
+                    if query.strip()
+                    else Query(())
+                )
+                requests.append(SearchRequest(parsed, k))
+            elif isinstance(query, Query):
+                requests.append(SearchRequest(query, k))
+            else:
+                requests.append(query)
         return self._session.search(requests)
 
     def encode(

@@ -279,6 +279,13 @@ def _instance_of(module: str, name: str) -> Callable[[Any], Any]:
     return check
 
 
+def _check_query(value: Any) -> Any:
+    query = sys.modules.get(_QUERY)
+    if query is not None and isinstance(value, query.Query | query.SearchRequest):
+        return value
+    return _to_text(value)
+
+
 def _check_encoded(value: Any) -> Any:
     if isinstance(value, MMSearchError):
         return value
@@ -341,6 +348,9 @@ KINDS = {
     "SearchRequest": Kind("a SearchRequest", _instance_of(_QUERY, "SearchRequest")),
     "Sequence[SearchRequest]": Kind(
         "a list of SearchRequest", one_or_many(_instance_of(_QUERY, "SearchRequest"))
+    ),
+    "Sequence[str | Query | SearchRequest]": Kind(
+        "a list of texts, of Query or of SearchRequest", one_or_many(_check_query)
     ),
     "Sequence[EncodedQuery | MMSearchError]": Kind(
         "a list from Index.encode", one_or_many(_check_encoded)

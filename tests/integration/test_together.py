@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mmsearch
-from mmsearch.core.errors import EncoderMismatchError, InvalidQueryError, MMSearchError
+from mmsearch.core.errors import (
+    EncoderMismatchError,
+    InvalidQueryError,
+    MMSearchError,
+    UsageError,
+)
 from mmsearch.core.filters import Filters
 from mmsearch.core.query import Mode, Query, SearchRequest, Term
 from mmsearch.storage.layout import IndexLayout
@@ -149,6 +154,21 @@ def test_batch_search_invalid_query_does_not_stop_others(index):
         False,
         True,
     ]
+
+
+def test_batch_search_of_texts_gives_hits_of_single_searches(index):
+    texts = ["a dog", "-people", "a windmill", ""]
+    *results, error = index.search_many(texts, k=4, filters={"min_width": 100}, mode="vector")
+    for text, result in zip(texts, results, strict=False):
+        expected = index.search(text, 4, filters={"min_width": 100}, mode="vector")
+        assert [hit.path for hit in result.hits] == [hit.path for hit in expected]
+    assert isinstance(error, InvalidQueryError)
+    (parsed,) = index.search_many([mmsearch.parse_query("a dog -people")], k=2)
+    assert len(parsed.hits) == 2
+    (single,) = index.search_many("a dog", k=2)
+    assert len(single.hits) == 2
+    with pytest.raises(UsageError):
+        index.search_many([3])
 
 
 def test_batch_search_on_empty_index_answers_each_query(tmp_path):
