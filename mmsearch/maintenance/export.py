@@ -23,7 +23,7 @@ from mmsearch.core.records import (
 )
 from mmsearch.core.reports import ExportReport
 from mmsearch.core.results import Progress
-from mmsearch.core.types import Text, TextSource
+from mmsearch.core.types import IMAGE_KIND, Text, TextSource
 from mmsearch.exports import kept
 from mmsearch.exports.formats import check_format, load_format
 from mmsearch.exports.manifest import Manifest, write_manifest
@@ -137,7 +137,12 @@ def _iter_segments(
     """Yield the searchable pictures of each segment, oldest first."""
     kinds = {source.uri: source.kind for source in catalog.sources()}
     for segment in catalog.segments():
-        pictures = catalog.list_segment_pictures(segment.number)
+        # A file of several items is only complete with all of them, which may be in many segments.
+        pictures = [
+            item
+            for item in catalog.list_segment_pictures(segment.number)
+            if item.kind == IMAGE_KIND
+        ]
         if pictures:
             ids = [item.id for item in pictures]
             assets = catalog.list_item_assets(ids)

@@ -20,6 +20,7 @@ from mmsearch.maintenance.repair import repair
 from mmsearch.search.index_reader import SAMPLE_SIZE
 from mmsearch.search.retrieval import MAX_MOMENTS
 from mmsearch.storage.layout import IndexLayout
+from tests.integration.test_exchange import run_export, run_import
 from tests.integration.test_indexer_law import write
 from tests.toy_index import (
     ToyEncoder,
@@ -384,3 +385,12 @@ def test_lost_catalog_is_rebuilt_with_moments(layout, folder):
     assert ids_by_moment(layout) == before
     assert search(layout, "long-2345", 1).hits[0].position == "39:05"
     assert_sound(layout)
+
+
+def test_export_leaves_films_to_the_next_run(layout, folder, tmp_path):
+    assert run_export(layout, tmp_path / "export").pictures == PICTURES
+    other = IndexLayout(layout.folder.parent / "other")
+    assert run_import(other, tmp_path / "export").added == PICTURES
+    assert run(other, folder).encoded == 3
+    assert search(other, "long-2345", 1).hits[0].part == 2345
+    assert_sound(other)
