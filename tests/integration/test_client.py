@@ -330,11 +330,21 @@ def test_python_client_doc_examples_print_expected_output(
     guides = Path(mmsearch.__file__).parents[1] / "docs" / "how-to"
     pages = [(guides / name).read_text("utf-8") for name in ("python-client.md", "retrievers.md")]
     examples = re.findall(r"^```python\n(.*?)^```", "".join(pages), re.MULTILINE | re.DOTALL)
-    shutil.copy(min((photos / "photos").iterdir()), tmp_path / "car.jpg")
+    picture = min((photos / "photos").iterdir())
+    shutil.copy(picture, tmp_path / "car.jpg")
+    (tmp_path / "images").mkdir()
+    shutil.copy(picture, tmp_path / "images" / "1.jpg")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMSEARCH_HOME", str(tmp_path / "own"))
+    monkeypatch.setenv("MMSEARCH_MODEL", "starter")
     with open_server_state(home) as service, serve_in_thread(service, 0) as url:
         printed = [_printed(example.replace("http://127.0.0.1:7788", url)) for example in examples]
-    search, more, _, job, waiting, wrong, langchain, llama_index = printed
+    search, more, _, records, job, waiting, wrong, *retrievers = printed
+    langchain, langchain_store, llama_index, llama_index_store = retrievers
+    assert records.startswith("2 0 0 ()\n")
+    assert records.endswith("{'price': 80} True 212\n")
+    assert "'price': 90" in langchain_store
+    assert "'price': 90" in llama_index_store
     assert search.count("\n") == 5
     assert search.startswith("1. 0.")
     assert 0 < int(more.split()[0]) < 212
