@@ -12,7 +12,7 @@ from mmsearch.core.records import FailedFile, IndexedFile, ScannedFile, ShardCom
 from mmsearch.core.reports import IndexReport, SkippedCount
 from mmsearch.core.results import Progress
 from mmsearch.indexing.diff import FileOutcome
-from mmsearch.indexing.encode import EncodedShard
+from mmsearch.indexing.encode import EncodedShard, EncodeTask, Shard
 
 INITIAL_SHARD_SIZE, MIN_SHARD_SIZE, MAX_SHARD_SIZE = 32, 16, 65_536
 COMMIT_INTERVAL_S = 4.0
@@ -51,6 +51,39 @@ class ShardSizer:
         self.size = int(
             min(max(contents_per_s * COMMIT_INTERVAL_S, MIN_SHARD_SIZE), MAX_SHARD_SIZE)
         )
+
+
+class ShardMaker:
+    """Makes the shards of one run, each with its segment number and the ids of its items.
+
+    Args:
+        catalog: Catalog, open for writing.
+        sizer: Learns when a shard starts.
+        before_encoding: Called before each shard is encoded.
+        max_items: Maximum number of items of a file by its name, for which ids are reserved.
+    """
+
+    def __init__(
+        self,
+        catalog: CatalogWriter,
+        sizer: ShardSizer,
+        before_encoding: Callable[[], None],
+        max_items: Callable[[bytes], int],
+    ) -> None:
+        self._next_id, self._next_segment = catalog.next_free_ids()
+        self._sizer = sizer
+        self._before_encoding = before_encoding
+        self._max_items = max_items
+
+    def __call__(self, contents: Sequence[EncodeTask]) -> Shard:
+        """Return the shard of new contents, which is to be encoded now."""
+        self._before_encoding()
+        self._sizer.start_shard()
+        num_ids = sum(self._max_items(content.source.file_name) for content in contents)
+        shard = Shard(self._next_segment, self._next_id, tuple(contents), num_ids)
+        self._next_segment += 1
+        self._next_id += num_ids
+        return shard
 
 
 class CommitBatcher:

@@ -24,7 +24,7 @@ from mmsearch.core.records import (
 )
 from mmsearch.core.reports import format_skipped
 from mmsearch.core.results import IndexRequest, Progress, TaskFailure
-from mmsearch.indexing.commit import CommitBatcher, RunStats, ShardSizer
+from mmsearch.indexing.commit import CommitBatcher, RunStats, ShardMaker, ShardSizer
 from mmsearch.indexing.diff import ContentResolver, FileOutcome, FileStatus
 from mmsearch.indexing.encode import DecodeTask, EncodedShard, EncodeTask, Shard, ShardEncoder
 from mmsearch.indexing.scan import FolderScan
@@ -75,9 +75,7 @@ class IndexRun:
         before_changes: Callable[[], None] = lambda: None,
         max_items: Callable[[bytes], int] = lambda name: 1,
     ) -> None:
-        self._before_encoding = before_encoding
         self._before_changes = before_changes
-        self._max_items = max_items
         self._request = request
         self._catalog = catalog
         self._hash_executor = hash_executor
@@ -95,7 +93,6 @@ class IndexRun:
         self._texts = texts
         self._scan = FolderScan(request, catalog, self._root, self._subfolder, texts, progress)
         self._walk = walk(request, self._scan.recall)
-        self._next_id, self._next_segment = catalog.next_free_ids()
         # Files whose content is being encoded, by digest; the first file of each list is decoded.
         self._pending: dict[bytes, list[tuple[IndexedFile, FileOutcome]]] = {}
         self._failure_by_digest: dict[bytes, str] = {}
@@ -103,6 +100,7 @@ class IndexRun:
         # Digests committed since the last `find_item_ids`.
         self._newly_encoded: set[bytes] = set()
         self._shards = ShardSizer()
+        self._make_shard = ShardMaker(catalog, self._shards, before_encoding, max_items)
         self._batcher = CommitBatcher(
             catalog, self._root.id, lambda: progress(stats.progress("encode"))
         )
@@ -361,15 +359,6 @@ class IndexRun:
             self._pending[digest] = [(indexed, outcome)]
             return True
         return False
-
-    def _make_shard(self, contents: list[EncodeTask]) -> Shard:
-        self._before_encoding()
-        self._shards.start_shard()
-        num_ids = sum(self._max_items(content.source.file_name) for content in contents)
-        shard = Shard(self._next_segment, self._next_id, tuple(contents), num_ids)
-        self._next_segment += 1
-        self._next_id += num_ids
-        return shard
 
     def _resolve_shard(self, shard: Shard, encoded: EncodedShard) -> None:
         for content in shard.contents:

@@ -24,7 +24,7 @@ from mmsearch.core.records import (
 from mmsearch.core.results import Progress, TaskFailure
 from mmsearch.core.sources import Source, SourceFailure, SourceItem, SourcePart, load_items
 from mmsearch.core.types import Text, TextSource
-from mmsearch.indexing.commit import CommitBatcher, RunStats, ShardSizer
+from mmsearch.indexing.commit import CommitBatcher, RunStats, ShardMaker, ShardSizer
 from mmsearch.indexing.diff import FileOutcome
 from mmsearch.indexing.encode import DecodeTask, EncodedShard, EncodeTask, Shard, ShardEncoder
 from mmsearch.indexing.run import NO_DIGEST, lose_shard
@@ -106,16 +106,14 @@ class SourceRun:
         self._retry_failed = retry_failed
         self._is_partial = is_partial
         self._progress = progress
-        self._before_encoding = before_encoding
-        self._max_items = max_items
         self.stats = RunStats()
-        self._next_id, self._next_segment = catalog.next_free_ids()
         # Items whose content is being encoded, by digest.
         self._pending: dict[bytes, list[tuple[_Part, IndexedFile, FileOutcome]]] = {}
         self._open_parts: list[_Part] = []
         # Keys of the last run that this run did not find, by part.
         self._missing: dict[bytes, set[bytes]] = {}
         self._sizer = ShardSizer()
+        self._make_shard = ShardMaker(catalog, self._sizer, before_encoding, max_items)
         self._batcher = CommitBatcher(catalog, record.id, self._on_commit)
 
     def execute(self) -> None:
@@ -255,15 +253,6 @@ class SourceRun:
         )
 
     # --- results ---
-
-    def _make_shard(self, contents: list[EncodeTask]) -> Shard:
-        self._before_encoding()
-        self._sizer.start_shard()
-        num_ids = sum(self._max_items(content.source.file_name) for content in contents)
-        shard = Shard(self._next_segment, self._next_id, tuple(contents), num_ids)
-        self._next_segment += 1
-        self._next_id += num_ids
-        return shard
 
     def _resolve(self, part: _Part, indexed: IndexedFile, outcome: FileOutcome) -> None:
         part.items += 1
