@@ -64,6 +64,7 @@ class RowSelection:
 
     Attributes:
         part: Number of the row group; None for all of the file.
+        to_end: Read the row groups after the part, too.
         first_row: Number of the first row of the part.
         max_rows: Maximum number of rows; None for all.
         columns: Names of the columns; empty for all.
@@ -73,6 +74,7 @@ class RowSelection:
     """
 
     part: int | None = None
+    to_end: bool = False
     first_row: int = 0
     max_rows: int | None = None
     columns: tuple[str, ...] = ()
@@ -320,10 +322,13 @@ def _iter_batches(path: Path, selection: RowSelection) -> Iterator[tuple[int, An
                 )
             first_row += batch.num_rows
         return
-    groups = None if selection.part is None else [selection.part]
     # Contents of files are large, so that few of them are decoded at a time.
     rows = 8 if selection.bytes_column else _BATCH_ROWS
     with parquet.ParquetFile(path) as file:
+        groups = None
+        if selection.part is not None:
+            stop = file.num_row_groups if selection.to_end else selection.part + 1
+            groups = list(range(selection.part, stop))
         for batch in file.iter_batches(
             rows, row_groups=groups, columns=list(selection.columns) or None, use_threads=False
         ):

@@ -1,13 +1,13 @@
-"""Compact set of keys, and expansion of brace patterns in names."""
+"""Compact set of keys, the first rows of keys, and expansion of brace patterns in names."""
 
 from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from mmsearch.core.errors import SourceError
 
@@ -47,6 +47,64 @@ class SeenKeys:
             slot = (slot + 1) & mask
         slots[slot] = value
         return True
+
+
+class PrecedingKeys:
+    """Keys of the rows before a place in a source.
+
+    Attributes:
+        last: Key of the last row; b"" without one, or if the row is refused.
+    """
+
+    def __init__(self) -> None:
+        self._seen = SeenKeys()
+        self.last = b""
+
+    def add(self, key: bytes) -> bool:
+        """Add the key of the next row; return False if an earlier row has it.
+
+        Args:
+            key: The key; b"" for a row that is refused.
+        """
+        self.last = key
+        return not key or self._seen.add(key)
+
+
+class FirstRows:
+    """Finds the first row of each key over all parts of a source, whichever part is read first.
+
+    The keys of the parts before are kept from part to part, and read if parts were passed over.
+
+    Args:
+        list_keys: Yields the keys of the rows of a part by its number; b"" for refused rows.
+    """
+
+    def __init__(self, list_keys: Callable[[int], Iterator[bytes]]) -> None:
+        self._list_keys = list_keys
+        self._kept: tuple[int, PrecedingKeys] | None = None
+
+    def begin(self, part: int) -> PrecedingKeys:
+        """Return the keys of all parts before a part, to which its own are to be added."""
+        kept, self._kept = self._kept, None
+        number, preceding = kept if kept and kept[0] <= part else (0, PrecedingKeys())
+        for earlier in range(number, part):
+            for key in self._list_keys(earlier):
+                preceding.add(key)
+        return preceding
+
+    def end(self, part: int, preceding: PrecedingKeys) -> None:
+        """Keep the keys for the next part, after all of the part have been added."""
+        self._kept = part + 1, preceding
+
+
+def chain_stamps(before: bytes, stamp: bytes) -> bytes:
+    """Return a stamp of a part that changes with the parts before it.
+
+    Args:
+        before: The stamp of the part before, as this function returned it; b"" without one.
+        stamp: The part's own stamp.
+    """
+    return xxh3_128_digest(before + b"/" + stamp) if before else stamp
 
 
 def expand_braces(pattern: bytes) -> list[bytes]:

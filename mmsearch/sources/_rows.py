@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,10 +47,14 @@ class TablePart:
     Attributes:
         path: The file.
         group: Number of the row group; None for the whole file.
+        first_row: Number of the rows of the file before it.
+        rows: Number of its rows; None if it goes to the end of the file.
     """
 
     path: Path
     group: int | None = None
+    first_row: int = 0
+    rows: int | None = None
 
 
 def read_columns(path: Path, known_columns: Sequence[str]) -> tuple[str, ...]:
@@ -79,7 +84,9 @@ def list_parts(path: Path) -> list[TablePart]:
         MissingExtraError: pyarrow, which reads Parquet, is not installed.
     """
     if path.suffix.lower() in PARQUET_SUFFIXES:
-        return [TablePart(path, group) for group in range(len(_read_layout(path).rows))]
+        rows = _read_layout(path).rows
+        firsts = accumulate(rows, initial=0)
+        return [TablePart(path, group, next(firsts), count) for group, count in enumerate(rows)]
     return [TablePart(path)]
 
 
@@ -89,14 +96,18 @@ def iter_rows(
     *,
     columns_only: bool = False,
     where: tuple[str, str] | None = None,
+    only: Collection[str] = (),
+    to_end: bool = False,
 ) -> Iterator[tuple[int, Row | SourceError]]:
-    """Yield the rows of a part with their numbers, or the error of one that is not valid.
+    """Yield the rows of a part with their numbers in the file, or the error of one not valid.
 
     Args:
         part: The part.
         known_columns: Names of columns that help to find the delimiter.
         columns_only: Yield one row with the names of the columns, even if the table is empty.
         where: Name of a column and the text of its value, to which the rows may be limited.
+        only: Names of columns, to which the rows may be limited; empty for all.
+        to_end: Go on to the end of the file after the part.
 
     Raises:
         SourceError: The rest of the part cannot be read.
@@ -106,7 +117,7 @@ def iter_rows(
     suffix = path.suffix.lower()
     try:
         if suffix in PARQUET_SUFFIXES:
-            yield from _iter_parquet(part, where)
+            yield from _iter_parquet(part, where, only, to_end=to_end)
         elif suffix in CSV_SUFFIXES:
             yield from _iter_csv(path, known_columns, columns_only)
         elif suffix in (*JSON_SUFFIXES, *LIST_SUFFIXES):
@@ -147,17 +158,27 @@ def _iter_csv(
             yield number, {name: cell for name, cell in pairs if name and cell}
 
 
-def _iter_parquet(part: TablePart, where: tuple[str, str] | None) -> Iterator[tuple[int, Row]]:
+def _iter_parquet(
+    part: TablePart, where: tuple[str, str] | None, only: Collection[str], *, to_end: bool
+) -> Iterator[tuple[int, Row]]:
     layout = _read_layout(part.path)
     condition: tuple[str, ...] = ()
     if where is not None:
         names = [name for name in layout.columns if normalize_name(name) == where[0]]
         condition = (names[0], where[1]) if names else ()
-    columns = _text_columns(layout)
-    for number, row in select_rows(
-        part.path, RowSelection(part.group, columns=columns, where=condition)
-    ):
-        yield number + 1, _normalize(row)
+    columns = tuple(
+        name for name in _text_columns(layout) if not only or normalize_name(name) in only
+    )
+    selection = RowSelection(part.group, to_end=to_end, columns=columns, where=condition)
+    number = part.first_row
+    try:
+        for index, row in select_rows(part.path, selection):
+            number = part.first_row + index + 1
+            yield number, _normalize(row)
+    except SourceError:
+        # Damage behind the part does not concern it.
+        if part.rows is None or number < part.first_row + part.rows:
+            raise
 
 
 def _read_layout(path: Path) -> ColumnarLayout:

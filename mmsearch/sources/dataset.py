@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from mmsearch.core.sources import SourceFailure, SourceItem, SourcePart
 from mmsearch.core.text_tables import normalize_name
 from mmsearch.core.texts import LANGUAGE_COLUMNS, column_kind, make_cell_texts
 from mmsearch.core.types import Text
+from mmsearch.sources._keys import FirstRows, PrecedingKeys, chain_stamps
 from mmsearch.sources._local import absolute_path, file_stamp, to_path
 from mmsearch.sources._rows import to_metadata
 
@@ -194,7 +196,8 @@ class DatasetSource:
     """A source whose items are the rows of a data set; see `mmsearch.core.sources.Source`.
 
     A part is a file. The key of an item is its id, or else the file and the number of the row in
-    it, from 0: ``train/data-00000-of-00002.arrow/17``.
+    it, from 0: ``train/data-00000-of-00002.arrow/17``. Later rows with the id of an earlier one, in
+    any of the files, are failures.
 
     Args:
         uri: Absolute path of the source.
@@ -209,22 +212,56 @@ class DatasetSource:
         self.uri = uri
         self._files = files
         self._columns = columns
+        self._names = list(files)
+        self._first_rows = FirstRows(self._list_keys)
 
     def parts(self) -> Iterator[SourcePart]:
         """Yield each file."""
+        self._first_rows = FirstRows(self._list_keys)
+        chained = b""
         for name, path in self._files.items():
-            yield SourcePart(name, file_stamp(os.fsencode(path)))
+            stamp = file_stamp(os.fsencode(path))
+            # Whether a row is the first with its id depends on the files before, too.
+            chained = chain_stamps(chained, stamp)
+            yield SourcePart(name, stamp if self._columns.key is None else chained)
 
     def items(self, part: SourcePart) -> Iterator[SourceItem | SourceFailure]:
         """Yield the pictures of a file with the texts of their rows."""
+        if self._columns.key is None:
+            yield from self._iter_items(part, PrecedingKeys())
+            return
+        number = self._names.index(part.key)
+        preceding = self._first_rows.begin(number)
+        yield from self._iter_items(part, preceding)
+        self._first_rows.end(number, preceding)
+
+    def _iter_items(
+        self, part: SourcePart, preceding: PrecedingKeys
+    ) -> Iterator[SourceItem | SourceFailure]:
+        key_column = self._columns.key
         try:
             for number, row in select_rows(self._files[part.key], self._selection()):
-                yield self._make_item(b"%b/%d" % (part.key, number), row)
+                where = b"%b/%d" % (part.key, number)
+                if key_column is not None and not preceding.add(_row_key(row, key_column)):
+                    yield SourceFailure(where, f"an earlier row has the same {key_column}")
+                else:
+                    yield self._make_item(where, row)
         except SourceError as error:
             yield SourceFailure(part.key, error.message.rstrip("."), ends_part=True)
         except OSError as error:
             reason = os_error_reason(error)
             yield SourceFailure(part.key, reason, transient=True, ends_part=True)
+
+    def _list_keys(self, number: int) -> Iterator[bytes]:
+        """Yield the keys of the rows of a file by its number."""
+        column = self._columns.key
+        if column is None:
+            return
+        # Rows behind a damage do not count in their file, either.
+        with suppress(SourceError, OSError):
+            path = self._files[self._names[number]]
+            for _, row in select_rows(path, RowSelection(columns=(column,))):
+                yield _row_key(row, column)
 
     def read(self, key: bytes) -> bytes:
         """Return the picture of a row; DecodeError if it cannot be read."""
@@ -280,9 +317,7 @@ class DatasetSource:
         columns = self._columns
         key = where
         if columns.key is not None:
-            value = row.get(columns.key)
-            text = "" if value is None else str(value).strip()
-            key = text.encode("utf-8", "surrogateescape")
+            key = _row_key(row, columns.key)
             if not key:
                 return SourceFailure(where, f"the row has no {columns.key}")
         content = row.pop(columns.image)["bytes"]
@@ -308,3 +343,9 @@ class DatasetSource:
         if labels is not None and isinstance(value, int) and 0 <= value < len(labels):
             return labels[value]
         return value if isinstance(value, str) else to_metadata(value)
+
+
+def _row_key(row: Mapping[str, Any], column: str) -> bytes:
+    """Return the key of a row; b"" without one."""
+    value = row.get(column)
+    return b"" if value is None else str(value).strip().encode("utf-8", "surrogateescape")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby, islice
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +22,7 @@ from mmsearch.core.sources import SourceFailure, SourceItem, SourcePart
 from mmsearch.core.text_tables import normalize_name
 from mmsearch.core.texts import LANGUAGE_COLUMNS, column_kind, make_cell_texts
 from mmsearch.core.types import Text
-from mmsearch.sources._keys import SeenKeys, relative_names
+from mmsearch.sources._keys import FirstRows, PrecedingKeys, chain_stamps, relative_names
 from mmsearch.sources._local import absolute_path, expand_paths, file_stamp, stat_stamp, to_path
 from mmsearch.sources._rows import (
     ENTRY_COLUMN,
@@ -201,8 +203,9 @@ def _has_url(path: Path) -> bool:
 class TableSource:
     """A source whose items are the rows of tables; see `mmsearch.core.sources.Source`.
 
-    The key of an item is its id, or else its URL or path. Rows in succession with one key are one
-    item with the texts of all of them.
+    The key of an item is its id, or else its URL or path. Rows in succession with one key in one
+    table are one item with the texts of all of them. Later rows with that key, in any of its
+    tables, are failures.
 
     Args:
         uri: Absolute path of the source.
@@ -228,38 +231,75 @@ class TableSource:
         self._columns = columns
         self._base = base
         self._web = web
+        # The parts of the last pass in their order, with the names of their tables.
+        self._parts: list[tuple[bytes, TablePart]] = []
+        self._numbers: dict[bytes, int] = {}
+        self._first_rows = FirstRows(self._list_keys)
 
     def parts(self) -> Iterator[SourcePart]:
         """Yield each table, or each row group of Parquet."""
+        self._parts, self._numbers = [], {}
+        self._first_rows = FirstRows(self._list_keys)
+        stamp = b""
         for name, path in self._paths.items():
-            stamp = file_stamp(path)
+            # Whether a row is the first of its key depends on the tables before, too.
+            stamp = chain_stamps(stamp, file_stamp(path))
             for part in list_parts(to_path(path)):
                 key = name if part.group is None else b"%b#%d" % (name, part.group)
+                self._numbers[key] = len(self._parts)
+                self._parts.append((name or os.path.basename(path), part))  # noqa: PTH119 - bytes
                 # Files beside an unchanged table may change.
                 yield SourcePart(key, stamp if self._web is not None else b"")
 
     def items(self, part: SourcePart) -> Iterator[SourceItem | SourceFailure]:
         """Yield the pictures that the rows of a part name."""
-        name = part.key or os.path.basename(self._paths[b""])  # noqa: PTH119 - bytes
-        rows = self._iter_numbered(self._table_part(part.key))
-        seen = SeenKeys()
+        if part.key not in self._numbers:
+            list(self.parts())
+        number = self._numbers[part.key]
+        preceding = self._first_rows.begin(number)
+        yield from self._iter_items(*self._parts[number], preceding)
+        self._first_rows.end(number, preceding)
+
+    def _iter_items(
+        self, name: bytes, part: TablePart, preceding: PrecedingKeys
+    ) -> Iterator[SourceItem | SourceFailure]:
+        continued = preceding.last if part.group else b""
+        last_row = inf if part.rows is None else part.first_row + part.rows
+        # Rows at the end of a row group may go on in the next one.
+        rows = self._iter_numbered(part, to_end=True)
         try:
             # Rows that are refused have no key, and are groups of their own.
             for _, group in groupby(rows, key=lambda numbered: numbered[0] or numbered[1]):
                 key, number, first = next(group)
-                where = b"%b row %d" % (name, number)
+                if number > last_row:
+                    return
+                is_continued, continued = bool(key) and key == continued, b""
+                if is_continued:
+                    continue
                 others = [
                     row for _, _, row in islice(group, MAX_ROW_TEXTS) if not isinstance(row, str)
                 ]
+                where = b"%b row %d" % (name, number)
+                is_first = preceding.add(key)
                 if isinstance(first, str):
                     yield SourceFailure(where, first)
-                elif not seen.add(key):
-                    yield SourceFailure(where, "an earlier row has the same key")
+                elif not is_first:
+                    same = self._columns.key or self._columns.place
+                    yield SourceFailure(where, f"an earlier row has the same {same}")
                 else:
                     yield self._make_item(key, [first, *others])
         except SourceError as error:
             reason = error.message.rstrip(".")
             yield SourceFailure(name, reason, ends_part=True)
+
+    def _list_keys(self, number: int) -> Iterator[bytes]:
+        """Yield the keys of the rows of a part by its number."""
+        _, part = self._parts[number]
+        only = {self._columns.place, self._columns.key or self._columns.place}
+        # Rows behind a damage do not count in their part, either.
+        with suppress(SourceError):
+            for key, _, _ in self._iter_numbered(part, only=only):
+                yield key
 
     def read(self, key: bytes) -> bytes:
         """Return the content of a row's picture; DecodeError if it cannot be read."""
@@ -285,18 +325,17 @@ class TableSource:
         if self._web is not None:
             self._web.close()
 
-    def _table_part(self, key: bytes) -> TablePart:
-        if key in self._paths:
-            return TablePart(to_path(self._paths[key]))
-        name, _, group = key.rpartition(b"#")
-        return TablePart(to_path(self._paths[name]), int(group))
-
     def _iter_numbered(
-        self, part: TablePart, where: tuple[str, str] | None = None
+        self, part: TablePart, **options: Any
     ) -> Iterator[tuple[bytes, int, Row | str]]:
-        """Yield the key, the number and the values of each row, or the reason to refuse it."""
+        """Yield the key, the number and the values of each row, or the reason to refuse it.
+
+        Args:
+            part: The part.
+            **options: See `iter_rows`.
+        """
         columns = self._columns
-        for number, row in iter_rows(part, columns.known, where=where):
+        for number, row in iter_rows(part, columns.known, **options):
             if isinstance(row, SourceError):
                 yield b"", number, row.message.rstrip(".")
                 continue
@@ -345,7 +384,7 @@ class TableSource:
             return text
         try:
             for path in self._paths.values():
-                rows = self._iter_numbered(TablePart(to_path(path)), (column, text))
+                rows = self._iter_numbered(TablePart(to_path(path)), where=(column, text))
                 for found, _, row in rows:
                     if found == key and not isinstance(row, str):
                         return _to_text(row[self._columns.place])

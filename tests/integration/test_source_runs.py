@@ -2,8 +2,10 @@
 
 import csv
 import io
+import os
 import tarfile
 import zipfile
+from hashlib import sha256
 
 import pytest
 from PIL import Image
@@ -187,6 +189,51 @@ def test_table_gives_keys_texts_and_metadata_which_a_later_run_updates(layout, t
         assert engine.search_text("boat", 20, Mode.TEXT).hits[0].id != hit.id
     assert (hit.key, hit.metadata["price"], hit.id) == ("sku-3", 5, before[b"sku-3"])
     assert items(layout)["t.csv"] == before
+    assert_sound(layout)
+
+
+def test_first_row_of_a_key_counts_over_the_tables_of_a_source(layout, tmp_path):
+    for name, content in TOYS.items():
+        (tmp_path / name.decode()).write_bytes(content)
+
+    def write_tables(*numbers):
+        for table, chosen in enumerate(numbers):
+            rows = [{"sku": sku, "path": f"{n}.toy", "words": "x", "price": 1} for sku, n in chosen]
+            write_table(tmp_path / f"{table}.csv", rows)
+
+    def run():
+        report = add(layout, tmp_path / "{0..1}.csv", encoder, choices={"id_column": "sku"})
+        return [(os.fsdecode(failed.path), failed.reason) for failed in report.failed]
+
+    def contents():
+        digests = {sha256(content).digest(): n for n, content in enumerate(TOYS.values())}
+        with catalogs.open_read(layout) as catalog:
+            (source,) = catalog.sources()
+            parts = [catalog.list_assets(source.id, part) for part in (b"0.csv", b"1.csv")]
+        return [
+            {key.decode(): digests[asset.digest] for key, asset in part.items() if not asset.error}
+            for part in parts
+        ]
+
+    encoder = ToyEncoder()
+    write_tables([("a", 0), ("b", 1)], [("c", 2), ("b", 3)])
+    place = str(tmp_path / "{0..1}.csv")
+    failed = [(f"{place}/1.csv row 3", "an earlier row has the same sku")]
+    assert run() == failed
+    assert contents() == [{"a": 0, "b": 1}, {"c": 2}]
+    before = items(layout)
+    assert run() == failed
+    assert items(layout) == before
+    assert_sound(layout)
+    # The earlier row goes, so that the later one counts.
+    write_tables([("a", 0)], [("c", 2), ("b", 3)])
+    assert run() == []
+    assert contents() == [{"a": 0}, {"c": 2, "b": 3}]
+    assert_sound(layout)
+    # It comes back.
+    write_tables([("a", 0), ("b", 1)], [("c", 2), ("b", 3)])
+    assert run() == failed
+    assert contents() == [{"a": 0, "b": 1}, {"c": 2}]
     assert_sound(layout)
 
 

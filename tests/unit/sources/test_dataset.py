@@ -44,6 +44,29 @@ def images(*contents):
     return pa.array([{"bytes": content, "path": "/etc/passwd"} for content in contents], IMAGE)
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_dataset_first_row_of_an_id_counts_over_all_files(tmp_path, backwards):
+    folder = tmp_path / "d"
+    first = {"id": ["x", "y", "x"], "image": images(b"1", b"2", b"3")}
+    second = {"id": ["y", "z", None], "image": images(b"4", b"5", b"6")}
+    write(folder, first, name="a.arrow")
+    write(folder, second, name="b.arrow")
+    files = [{"filename": name} for name in ("a.arrow", "b.arrow")]
+    (folder / "state.json").write_text(json.dumps({"_data_files": files}))
+    source = build(folder, id_column="id")
+    parts = list(source.parts())
+    found = [item for part in (parts[::-1] if backwards else parts) for item in source.items(part)]
+    contents = {item.key: item.load() for item in found if isinstance(item, SourceItem)}
+    assert contents == {b"x": b"1", b"y": b"2", b"z": b"5"}
+    assert {key: source.read(key) for key in contents} == contents
+    failures = {item.key: item.reason for item in found if isinstance(item, SourceFailure)}
+    assert failures == {
+        b"a.arrow/2": "an earlier row has the same id",
+        b"b.arrow/0": "an earlier row has the same id",
+        b"b.arrow/2": "the row has no id",
+    }
+
+
 @pytest.mark.parametrize("file_format", ["stream", "file"])
 def test_dataset_rows_have_texts_labels_and_metadata(tmp_path, file_format):
     columns = {

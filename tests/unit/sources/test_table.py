@@ -6,9 +6,11 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmsearch.core.errors import DecodeError, SourceError, UsageError
-from mmsearch.core.sources import SourceItem
+from mmsearch.core.sources import SourceFailure, SourceItem
 from mmsearch.sources import table
 from tests.source_samples import collect_items
 
@@ -74,7 +76,99 @@ def test_table_later_row_with_an_earlier_key_is_a_failure(folder):
     path = write(folder / "t.csv", "path,caption\na.jpg,one\nb.jpg,two\na.jpg,three\n")
     items, failures = read_all(path)
     assert [text.text for text in items[b"a.jpg"].texts] == ["one"]
-    assert failures == {b"t.csv row 4": "an earlier row has the same key"}
+    assert failures == {b"t.csv row 4": "an earlier row has the same path"}
+
+
+tables = st.lists(
+    st.lists(st.tuples(st.sampled_from("klm "), st.sampled_from("ab ")), max_size=5),
+    min_size=1,
+    max_size=4,
+)
+
+
+def first_rows(tables):
+    """Return the place of each key in its first row, and the later rows that have the key."""
+    places, later = {}, set()
+    for name, rows in tables.items():
+        before = ""
+        for number, (key, place) in enumerate(rows, 1):
+            current = key.strip() if place.strip() else ""
+            if current in places and current != before:
+                later.add(f"{name} row {number}".encode())
+            elif current:
+                places.setdefault(current, place)
+            before = current
+    return places, later
+
+
+@pytest.fixture(scope="module")
+def module_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables")
+    for name in "ab":
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+@given(tables, st.randoms(use_true_random=False))
+def test_table_first_row_of_a_key_counts_in_any_order_of_parts(module_folder, tables, random):
+    tables = {f"{number}.jsonl": rows for number, rows in enumerate(tables)}
+    for path in module_folder.glob("*.jsonl"):
+        path.unlink()
+    for name, rows in tables.items():
+        lines = [json.dumps({"sku": key, "path": place}) for key, place in rows]
+        write(module_folder / name, "\n".join([*lines, ""]))
+    names = f"{{0..{len(tables) - 1}}}.jsonl" if len(tables) > 1 else "0.jsonl"
+    try:
+        source = build(module_folder / names, path_column="path", id_column="sku")
+    except SourceError:
+        assert not tables["0.jsonl"]
+        return
+    parts = list(source.parts())
+    random.shuffle(parts)
+    found = [item for part in parts for item in source.items(part)]
+    items = {item.key.decode(): item.load() for item in found if isinstance(item, SourceItem)}
+    places, later = first_rows(tables)
+    assert items == {key: place.encode() for key, place in places.items()}
+    assert all(source.read(key.encode()) == content for key, content in items.items())
+    failures = {item.key: item.reason for item in found if isinstance(item, SourceFailure)}
+    assert {key for key, reason in failures.items() if "earlier" in reason} == later
+
+
+@pytest.mark.parametrize("group_size", [1, 2, 3, 6])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_table_rows_of_a_key_go_on_in_the_next_row_group(folder, group_size, backwards):
+    columns = {
+        "path": ["a.jpg", "b.jpg", "b.jpg", "b.jpg", "a.jpg", "b.jpg"],
+        "caption": ["one", "two", "three", "four", "five", "six"],
+    }
+    pq.write_table(pa.table(columns), folder / "t.parquet", row_group_size=group_size)
+    source = build(folder / "t.parquet")
+    parts = list(source.parts())
+    found = [item for part in (parts[::-1] if backwards else parts) for item in source.items(part)]
+    items = {item.key: item for item in found if isinstance(item, SourceItem)}
+    captions = {key: [text.text for text in item.texts] for key, item in items.items()}
+    assert captions == {b"a.jpg": ["one"], b"b.jpg": ["two", "three", "four"]}
+    failures = sorted(item.key for item in found if isinstance(item, SourceFailure))
+    assert failures == [b"t.parquet row 5", b"t.parquet row 6"]
+    assert len(found) == 4
+
+
+def test_table_stamp_of_a_part_changes_with_the_tables_before_it(folder):
+    for number in range(3):
+        write(folder / f"{number}.csv", f"url\nhttp://a.example/{number}.jpg\n")
+
+    def stamps():
+        source = build(folder / "{0..2}.csv")
+        try:
+            return [part.stamp for part in source.parts()]
+        finally:
+            source.close()
+
+    before = stamps()
+    assert len(set(before)) == 3
+    write(folder / "1.csv", "url\nhttp://a.example/other.jpg\n")
+    after = stamps()
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, False]
 
 
 def test_table_rows_that_are_not_valid_fail_alone(folder):
