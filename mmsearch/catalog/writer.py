@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Insert, bindparam, delete, select, text, update
 from sqlalchemy.dialects.sqlite import insert
 
-from mmsearch.catalog import bulk, checksum
+from mmsearch.catalog import checksum
 from mmsearch.catalog.commits import (
     add_segment,
     delete_assets,
@@ -395,6 +395,8 @@ class SqliteWriter(SqliteReader):
         Raises:
             ValueError: The shard contradicts itself or the catalog; a bug, not the user's fault.
         """
+        from mmsearch.catalog import bulk  # noqa: PLC0415 - only imports need it
+
         with write_transaction(self._engine) as connection:
             item_ids = bulk.insert_shard(connection, shard)
             merge_changed_metadata(connection)

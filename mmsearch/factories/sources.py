@@ -222,7 +222,7 @@ def is_dataset(folder: bytes) -> bool:
 
 def is_folder_of_files(path: bytes) -> bool:
     """Return True for a folder that is neither a data set nor one of tars of img2dataset."""
-    from mmsearch.sources._beside import is_shards_folder  # noqa: PLC0415 - searches never need it
+    from mmsearch.sources._shards import is_shards_folder  # noqa: PLC0415 - searches never need it
 
     is_folder = os.path.isdir(path)  # noqa: PTH112 - bytes
     return is_folder and not is_dataset(path) and not is_shards_folder(path)

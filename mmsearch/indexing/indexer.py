@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.display import display_path
@@ -37,7 +38,6 @@ from mmsearch.indexing.build import (
 )
 from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, DecoderFactory, ShardEncoder, share_worker
 from mmsearch.indexing.run import IndexRun
-from mmsearch.indexing.source_run import SourceRun
 from mmsearch.indexing.spaces import (
     COPY_PAGE_SIZE,
     TEXT_PAGE_SIZE,
@@ -51,6 +51,9 @@ from mmsearch.indexing.spaces import (
 from mmsearch.indexing.texts import TextCollector, TextEncoder
 from mmsearch.modalities._contents import Recall
 from mmsearch.storage.layout import IndexLayout
+
+if TYPE_CHECKING:
+    from mmsearch.indexing.source_run import SourceRun
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,8 @@ class Indexer:
             EncoderMismatchError: The index was built with another encoder.
             SourceError: The source cannot be listed.
         """
+        from mmsearch.indexing.source_run import SourceRun  # noqa: PLC0415 - folders do not need it
+
         self._ensure_identity()
         background_build = BackgroundBuild(self._prepare_background_build)
         run = SourceRun(

@@ -11,9 +11,9 @@ from mmsearch.core.display import display_path
 from mmsearch.core.errors import SourceError
 from mmsearch.core.files import open_regular_file, os_error_reason
 from mmsearch.sources._archives import ArchiveFile, ArchiveSource
-from mmsearch.sources._beside import find_table, is_shards_folder, list_shards, stamp_with_table
 from mmsearch.sources._keys import relative_names
 from mmsearch.sources._local import absolute_path, expand_paths, file_stamp
+from mmsearch.sources._shards import find_table, is_shards_folder, list_shards, stamp_with_table
 
 
 def build(
