@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.request import getproxies
 
 import typer
 
@@ -168,7 +167,7 @@ def serve(
             root_path=served_below,
             trusted_proxies=proxies,
         )
-        if allow_url_queries and getproxies().keys() & {"http", "https", "all"}:
+        if allow_url_queries and _has_proxy():
             warn(
                 "Pictures are fetched without the proxy, because it would choose where to connect."
             )
@@ -176,6 +175,13 @@ def serve(
     warn("Idle timeout reached; stopped." if stop_signal is None else f"Index {name!r} is closed.")
     if stop_signal == signal.SIGINT:
         raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _has_proxy() -> bool:
+    # All commands import this module, and few serve.
+    from urllib.request import getproxies
+
+    return bool(getproxies().keys() & {"http", "https", "all"})
 
 
 def _create_index(name: str, settings: Settings) -> None:

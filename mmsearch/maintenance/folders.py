@@ -71,11 +71,9 @@ def add_folder(
     progress: Callable[[Progress], None],
 ) -> IndexReport:
     """Index a folder. See `mmsearch.api.index.Index.add_folder`."""
-    from mmsearch.modalities._texts.caption_table import check_caption_table  # noqa: PLC0415 - rare
-
     check_reset(run.reset, FOLDER_CHOICES)
     if run.captions is not None:
-        check_caption_table(run.captions)
+        _check_caption_table(run.captions)
     with (
         catalogs.open_write(layout, wait_s, create=True) as catalog,
         make_indexer(
@@ -172,8 +170,6 @@ def check_folder_choices(values: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: There is no such choice, or a value is not valid.
         SourceError: A table of captions cannot be read.
     """
-    from mmsearch.modalities._texts.caption_table import check_caption_table  # noqa: PLC0415 - rare
-
     kinds = dict.fromkeys(LISTS, "Texts") | dict.fromkeys(FLAGS, "bool") | {CAPTIONS: "StrPath"}
     for name in values:
         if name not in kinds:
@@ -181,10 +177,17 @@ def check_folder_choices(values: Mapping[str, Any]) -> dict[str, Any]:
     checked = {name: check_value(name, value, kinds[name]) for name, value in values.items()}
     if CAPTIONS in checked:
         checked[CAPTIONS] = Path(os.fsdecode(checked[CAPTIONS]))
-        check_caption_table(checked[CAPTIONS])
+        _check_caption_table(checked[CAPTIONS])
     for name in LISTS:
         make_globs(checked.get(name, ()), b"/")
     return checked
+
+
+def _check_caption_table(path: Path) -> None:
+    # Few runs have a table, and its reader takes as long to import as a small run.
+    from mmsearch.modalities._texts.caption_table import check_caption_table  # noqa: PLC0415
+
+    check_caption_table(path)
 
 
 def _change(
