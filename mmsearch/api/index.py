@@ -454,7 +454,7 @@ class Index(IndexItems):
             UsageError: There is no source, or a program added its pictures.
             IndexLockedError: Another process is writing the index.
         """
-        from mmsearch.maintenance.sources import choose_sources  # noqa: PLC0415 - not searches
+        from mmsearch.core.source_lookup import choose_sources  # noqa: PLC0415 - not searches
 
         reports: dict[str, IndexReport | MMSearchError] = {}
         with self._session.catalog() as catalog:

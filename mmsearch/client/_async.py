@@ -23,7 +23,8 @@ from mmsearch.client._transport import (
 )
 from mmsearch.core.arguments import FilterValues, PictureId, PictureIds, PictureInput, Texts
 from mmsearch.core.query import Query
-from mmsearch.core.results import Hit, IndexSummary, Item, JobStatus
+from mmsearch.core.results import Hit, Item
+from mmsearch.core.server_results import IndexSummary, JobStatus, SourceStatus
 from mmsearch.core.types import Vectors
 from mmsearch.core.write_reports import WriteReport
 
@@ -213,12 +214,16 @@ class AsyncClient(BaseClient):
         """Return the status of the index."""
         return await self._run(self._flows.status())
 
+    async def sources(self) -> list[SourceStatus]:
+        """Return where the pictures of the index come from, oldest first."""
+        return await self._run(self._flows.sources())
+
     async def start_job(
-        self, root: str, *, retry_failed: bool = False, verify: bool = False
+        self, source: str | None = None, *, retry_failed: bool = False, verify: bool = False
     ) -> JobStatus:
-        """Start a job that updates the index from a folder that it already has on the server."""
+        """Start a job that updates the index from one of its sources, or from all."""
         return await self._run(
-            self._flows.start_job(root, retry_failed=retry_failed, verify=verify)
+            self._flows.start_job(source, retry_failed=retry_failed, verify=verify)
         )
 
     async def job(self, job: str | JobStatus) -> JobStatus:

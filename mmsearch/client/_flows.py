@@ -50,7 +50,8 @@ from mmsearch.core.errors import (
     UsageError,
 )
 from mmsearch.core.query import PAGE_LIMIT, TEXTS_LIMIT, Query
-from mmsearch.core.results import Hit, IndexSummary, Item, JobStatus, SearchPage
+from mmsearch.core.results import Hit, Item, SearchPage
+from mmsearch.core.server_results import IndexSummary, JobStatus, SourceStatus
 from mmsearch.core.sorting import check_sort, sort_hits
 from mmsearch.core.types import Vectors
 from mmsearch.core.write_reports import DeleteReport, FailedRecord, ItemsPage, WriteReport
@@ -277,14 +278,23 @@ class IndexFlows:
         request = Request("GET", self._endpoint.path("items"), params)
         return self._send_and_parse(request, ItemsPage.from_dict)
 
-    # --- jobs ---
+    # --- sources and jobs ---
+
+    def sources(self) -> RequestFlow[list[SourceStatus]]:
+        """See `mmsearch.Client.sources`."""
+        request = Request("GET", self._endpoint.path("sources"))
+        return self._send_and_parse(
+            request, lambda answer: [SourceStatus.from_dict(source) for source in answer]
+        )
 
     @check_arguments("Client.start_job")
-    def start_job(self, root: str, *, retry_failed: bool, verify: bool) -> RequestFlow[JobStatus]:
+    def start_job(
+        self, source: str | None, *, retry_failed: bool, verify: bool
+    ) -> RequestFlow[JobStatus]:
         """See `mmsearch.Client.start_job`."""
-        body: dict[str, Any] = {"root": root, "retry_failed": retry_failed}
-        if verify:
-            body["verify"] = True
+        body: dict[str, Any] = {"retry_failed": retry_failed, "verify": verify}
+        if source is not None:
+            body["source"] = source
         request = Request("POST", self._endpoint.path("jobs"), body=body)
         return (yield from self._send_and_parse(request, JobStatus.from_dict))
 

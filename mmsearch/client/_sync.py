@@ -23,7 +23,8 @@ from mmsearch.client._transport import (
 )
 from mmsearch.core.arguments import FilterValues, PictureId, PictureIds, PictureInput, Texts
 from mmsearch.core.query import Query
-from mmsearch.core.results import Hit, IndexSummary, Item, JobStatus
+from mmsearch.core.results import Hit, Item
+from mmsearch.core.server_results import IndexSummary, JobStatus, SourceStatus
 from mmsearch.core.types import Vectors
 from mmsearch.core.write_reports import WriteReport
 
@@ -391,21 +392,30 @@ class Client(BaseClient):
         """
         return self._run(self._flows.status())
 
-    def start_job(
-        self, root: str, *, retry_failed: bool = False, verify: bool = False
-    ) -> JobStatus:
-        """Start a job that updates the index from a folder that it already has on the server.
-
-        Args:
-            root: Name of the folder, one of `IndexSummary.roots`.
-            retry_failed: Retry files that failed before, even if they have not changed.
-            verify: Read every file, even if its size and times have not changed.
+    def sources(self) -> list[SourceStatus]:
+        """Return where the pictures of the index come from, oldest first.
 
         Raises:
-            UnknownNameError: The index has no such folder.
+            UnknownIndexError: The server has no such index.
+        """
+        return self._run(self._flows.sources())
+
+    def start_job(
+        self, source: str | None = None, *, retry_failed: bool = False, verify: bool = False
+    ) -> JobStatus:
+        """Start a job that updates the index from one of its sources, or from all.
+
+        Args:
+            source: Name of the source, one of `sources`; None for all.
+            retry_failed: Retry files that failed before, even if they have not changed.
+            verify: Read every file of folders, even if its size and times have not changed.
+
+        Raises:
+            UnknownNameError: The index has no such source.
+            UsageError: A program added the pictures of the source, or there is no source.
             StateError: Another job is running, or the server does not run jobs.
         """
-        return self._run(self._flows.start_job(root, retry_failed=retry_failed, verify=verify))
+        return self._run(self._flows.start_job(source, retry_failed=retry_failed, verify=verify))
 
     def job(self, job: str | JobStatus) -> JobStatus:
         """Return the current state of a job.

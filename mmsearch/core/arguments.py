@@ -357,7 +357,7 @@ KINDS = {
     ),
     "Settings": Kind("Settings", _instance_of("mmsearch.core.settings", "Settings")),
     "Index": Kind("an Index", _instance_of("mmsearch.api.index", "Index")),
-    "JobStatus": Kind("a JobStatus", _instance_of("mmsearch.core.results", "JobStatus")),
+    "JobStatus": Kind("a JobStatus", _instance_of("mmsearch.core.server_results", "JobStatus")),
     "threading.Event": Kind("a threading.Event", _instance_of("threading", "Event")),
     "frozenset[bytes]": Kind(
         "a set of paths as bytes",

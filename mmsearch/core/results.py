@@ -1,13 +1,13 @@
-"""Results of searches, the status of an index, and its jobs, with their JSON form."""
+"""Results of searches, with their JSON form, and the status of an index."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from mmsearch.core.display import (
     WEAKER_MATCHES,
@@ -539,92 +539,3 @@ class IndexStatus:
     damaged: tuple[FailedFile, ...] = ()
     skipped: tuple[SkippedCount, ...] = ()
     sources: tuple[SourceRecord, ...] = ()
-
-
-@dataclass(frozen=True)
-class IndexSummary(JsonObject):
-    """Contents and status of an index, as a server reports them.
-
-    Attributes:
-        name: Name of the index.
-        pictures: Number of distinct pictures that can be found.
-        files: Number of paths of those pictures.
-        failures: Number of files that could not be read.
-        generation: Generation number; it increases with every change.
-        encoder: Name of the encoder; None before the first run.
-        fusion: Name of the fusion; None before the first run.
-        vector_index: Name of the vector index plugin; None if only segments are searched.
-        roots: Names of the indexed folders.
-        waiting: Number of pictures in segments that are not yet in the vector index.
-        bytes_by_part: Size on disk of each part, in bytes.
-        last_run: The latest run; None before the first run.
-    """
-
-    name: str
-    pictures: int
-    files: int
-    failures: int
-    generation: int
-    encoder: str | None
-    fusion: str | None
-    vector_index: str | None
-    roots: tuple[str, ...]
-    waiting: int
-    bytes_by_part: Mapping[str, int]
-    last_run: Mapping[str, Any] | None
-
-    @classmethod
-    def from_status(cls, status: IndexStatus) -> IndexSummary:
-        """Return the summary of a status."""
-        identity = status.identity
-        return cls(
-            name=status.name,
-            pictures=status.pictures,
-            files=status.files,
-            failures=len(status.failures),
-            generation=status.generation,
-            encoder=identity.encoder.name if identity else None,
-            fusion=identity.fusion.name if identity else None,
-            vector_index=status.built.plugin_name if status.built else None,
-            roots=tuple(root.name for root in status.roots),
-            waiting=status.waiting,
-            bytes_by_part=dict(status.bytes_by_part),
-            last_run=asdict(status.last_run) if status.last_run else None,
-        )
-
-    @classmethod
-    def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        return super()._parse(values) | {"roots": tuple(values["roots"])}
-
-
-@dataclass(frozen=True)
-class JobStatus(JsonObject):
-    """State of an indexing job of a server.
-
-    Attributes:
-        id: Id of the job.
-        index: Name of the index.
-        root: Name of the folder.
-        state: ``running``, ``finished``, ``interrupted`` or ``failed``.
-        phase: ``scan``, ``encode``, ``texts`` or ``build`` while the job runs.
-        done: Number of files processed so far.
-        total: Number of files to process; None while it is unknown.
-        report: Number of files by outcome, see `IndexReport.counts`, with ``skipped`` (files that
-            are not read) and ``unnoticed``; None before the job ends.
-        error: Error message of a failed job.
-    """
-
-    id: str
-    index: str
-    root: str
-    state: Literal["running", "finished", "interrupted", "failed"]
-    phase: str | None
-    done: int
-    total: int | None
-    report: Mapping[str, int] | None
-    error: str | None
-
-    @property
-    def running(self) -> bool:
-        """True while the job runs."""
-        return self.state == "running"

@@ -16,6 +16,7 @@ from mmsearch.core.display import display_path
 from mmsearch.core.errors import DecodeError, Hint, MMSearchError, SourceError, UsageError
 from mmsearch.core.files import HEAD_BYTES
 from mmsearch.core.records import RECORDS_KIND
+from mmsearch.core.source_lookup import find_source
 from mmsearch.storage.layout import IndexLayout, original_path, thumbnail_path
 
 if TYPE_CHECKING:
@@ -118,11 +119,8 @@ class SourceItemLoader:
             return self._load_record(digest)
         source = self._sources.get((kind, uri))
         if source is None:
-            choices = next(
-                known.choices
-                for known in self._catalog.sources()
-                if (known.kind, known.uri) == (kind, uri)
-            )
+            known = find_source(self._catalog.sources(), kind=kind, uri=uri)
+            choices = known.choices if known else {}
             try:
                 source = open_source(uri, self._modalities, kind, **choices)
             except MMSearchError as error:

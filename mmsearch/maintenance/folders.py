@@ -29,6 +29,7 @@ from mmsearch.core.records import Root
 from mmsearch.core.reports import IndexReport
 from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.core.settings import Settings
+from mmsearch.core.source_lookup import find_source
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_indexer
 from mmsearch.indexing.indexer import Indexer
@@ -138,8 +139,8 @@ def run_folder(
 
 def load_choices(catalog: CatalogReader, root: Root) -> FolderChoices:
     """Return the choices that are kept with a root."""
-    (choices,) = (source.choices for source in catalog.sources() if source.id == root.id)
-    return FolderChoices.from_json(choices)
+    source = find_source(catalog.sources(), source_id=root.id)
+    return FolderChoices.from_json(source.choices if source else {})
 
 
 def change_choices(

@@ -24,6 +24,7 @@ from mmsearch.core.records import (
 from mmsearch.core.reports import IndexReport
 from mmsearch.core.results import Progress
 from mmsearch.core.settings import Settings
+from mmsearch.core.source_lookup import find_source
 from mmsearch.core.sources import SourceItem, SourcePart
 from mmsearch.core.types import Text
 from mmsearch.factories import catalogs
@@ -243,7 +244,7 @@ def _remove_originals(
 
 def find_records_source(catalog: CatalogReader) -> SourceRecord | None:
     """Return the source of the records; None if none was ever added."""
-    return next((source for source in catalog.sources() if source.kind == RECORDS_KIND), None)
+    return find_source(catalog.sources(), kind=RECORDS_KIND)
 
 
 def load_records(catalog: CatalogReader, keys: Sequence[str]) -> dict[str, StoredAsset]:

@@ -19,14 +19,14 @@ from mmsearch.core.errors import (
     Hint,
     SourceError,
     StorageError,
-    UnknownNameError,
     UsageError,
 )
 from mmsearch.core.folder_choices import check_reset
-from mmsearch.core.records import FOLDER_KIND, RECORDS_KIND, PictureRecord, SourceRecord
+from mmsearch.core.records import FOLDER_KIND, RECORDS_KIND, PictureRecord, Root, SourceRecord
 from mmsearch.core.reports import IndexReport
 from mmsearch.core.results import Progress
 from mmsearch.core.settings import Settings
+from mmsearch.core.source_lookup import find_named_source, find_source
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_indexer
 from mmsearch.factories.plugins import make_modalities
@@ -63,7 +63,7 @@ def add_source(
     """Index a source. See `mmsearch.api.index.Index.add_source`."""
     place = normalize_uri(uri)
     _reject_password(place)
-    known = _find_by_uri(layout, place)
+    known = _find_known(layout, place)
     kind = kind or (guess_kind(place) if known is None else known.kind)
     check_reset(reset, list(list_choices(kind)))
     if known is not None and known.kind == kind:
@@ -100,7 +100,7 @@ def register_source(
     """
     place = normalize_uri(uri)
     _reject_password(place)
-    known = _find_by_uri(layout, place)
+    known = _find_known(layout, place)
     if known is not None:
         raise UsageError(
             f"{display_path(place)} is a source already: {known.name!r}.",
@@ -142,12 +142,11 @@ def set_source(
 ) -> SourceRecord:
     """Change the place or the choices of a source. See `mmsearch.api.index.Index.set_source`."""
     with catalogs.open_write(layout, wait_s, create=False) as catalog:
-        source = find_source(catalog, name)
+        source = find_named_source(catalog.sources(), name)
         if source.kind == RECORDS_KIND:
             raise UsageError(f"{name!r} are pictures that a program added: they have no choices.")
         if source.kind == FOLDER_KIND:
-            root = next(root for root in catalog.roots() if root.id == source.id)
-            change_choices(catalog, root, choices, reset)
+            change_choices(catalog, Root(source.id, source.name, source.uri), choices, reset)
             if place is not None:
                 catalog.move_root(name, place)
         else:
@@ -161,40 +160,13 @@ def set_source(
             kept = {option: value for option, value in kept.items() if option not in reset}
             if kept != source.choices:
                 catalog.set_choices(source.id, kept)
-        return find_source(catalog, name)
-
-
-def choose_sources(known: Sequence[SourceRecord], names: Sequence[str]) -> list[SourceRecord]:
-    """Return the sources with some names; without names, all that a run can refresh.
-
-    Raises:
-        UnknownNameError: There is no source with one of the names.
-        UsageError: There is no source, or a program added its pictures.
-    """
-    if not names:
-        refreshed = [source for source in known if source.kind != RECORDS_KIND]
-        if not refreshed:
-            raise UsageError(
-                "The index has no source to refresh.",
-                Hint(
-                    "Index a folder first: {}", "index.add_folder(FOLDER)", "mmsearch index FOLDER"
-                ),
-            )
-        return refreshed
-    chosen = [_find_by_name(known, name) for name in names]
-    for source in chosen:
-        if source.kind == RECORDS_KIND:
-            raise UsageError(
-                f"{source.name!r} are pictures that a program added.",
-                "Add them again with Index.add.",
-            )
-    return chosen
+        return find_named_source(catalog.sources(), name)
 
 
 def remove_source(layout: IndexLayout, name: str, wait_s: float) -> int:
     """Remove a source. See `mmsearch.api.index.Index.remove_source`."""
     with catalogs.open_write(layout, wait_s, create=False) as catalog:
-        return catalog.remove_source(find_source(catalog, name).id)
+        return catalog.remove_source(find_named_source(catalog.sources(), name).id)
 
 
 def read_original(
@@ -219,7 +191,8 @@ def read_original(
             "Add it with keep_originals=True, or read it where it is.",
         )
     kind, uri, key = place
-    choices = next(s.choices for s in catalog.sources() if (s.kind, s.uri) == (kind, uri))
+    source = find_source(catalog.sources(), kind=kind, uri=uri)
+    choices = source.choices if source else {}
     if public_only and any(choices.get(name) for name in _PRIVATE_CHOICES):
         raise ForbiddenError(
             f"The original of picture {record.id} is on a server that may be private.",
@@ -254,23 +227,6 @@ def _read_item(
     return content
 
 
-def find_source(catalog: CatalogReader, name: str) -> SourceRecord:
-    """Return the source with a name.
-
-    Raises:
-        UnknownNameError: There is no such source.
-    """
-    return _find_by_name(catalog.sources(), name)
-
-
-def _find_by_name(sources: Sequence[SourceRecord], name: str) -> SourceRecord:
-    for source in sources:
-        if source.name == name:
-            return source
-    known = ", ".join(source.name for source in sources) or "none"
-    raise UnknownNameError(f"There is no source named {name!r}.", f"Known: {known}.")
-
-
 def normalize_uri(uri: bytes) -> bytes:
     """Return a URI unchanged, and a path as an absolute path."""
     if _SCHEME.match(uri):
@@ -293,8 +249,8 @@ def _reject_password(uri: bytes) -> None:
         )
 
 
-def _find_by_uri(layout: IndexLayout, uri: bytes) -> SourceRecord | None:
+def _find_known(layout: IndexLayout, uri: bytes) -> SourceRecord | None:
     if not layout.exists():
         return None
     with catalogs.open_read(layout) as catalog:
-        return next((source for source in catalog.sources() if source.uri == uri), None)
+        return find_source(catalog.sources(), uri=uri)

@@ -37,7 +37,7 @@ TAG_DESCRIPTIONS = {
     "search": "Search by text or by pictures, and embeddings of both.",
     "pictures": "Metadata, original and thumbnail of a picture.",
     "items": "Pictures by ids of your own: add, replace, change, delete.",
-    "indexes": "Contents of an index, and jobs that update it.",
+    "indexes": "Contents and sources of an index, and jobs that update it.",
     "operation": "Health checks and metrics.",
 }
 

@@ -39,7 +39,7 @@ class ServerConfig:
         max_concurrent: Maximum number of concurrent requests; further ones are refused.
         deadline_s: Seconds after which a request without an answer gets a 503.
         allow_indexing: True if clients may add, change and delete pictures by ids of their own, and
-            start jobs that index known folders again.
+            start jobs that update known sources.
         allow_url_queries: True if queries and additions may name pictures by URL, which the server
             fetches.
         root_path: Path below which a proxy serves this server, such as ``/photos``; "" for none;

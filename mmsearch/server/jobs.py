@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from mmsearch import api
@@ -16,9 +16,9 @@ from mmsearch.core.errors import (
     UnknownNameError,
     to_storage_error,
 )
-from mmsearch.core.records import Root
 from mmsearch.core.reports import IndexReport
-from mmsearch.core.results import JobStatus, Progress
+from mmsearch.core.results import Progress
+from mmsearch.core.server_results import JobStatus
 
 JobState = Literal["running", "finished", "interrupted", "failed"]
 
@@ -30,26 +30,29 @@ MAX_JOBS = 100
 
 
 class Job:
-    """One indexing run over one folder.
+    """One run over a source of an index, or over all of them.
 
     Args:
         index: An index opened for this job only; the job closes it at its end.
-        root: The folder to index.
-        retry_failed: See `mmsearch.Index.add_folder`.
-        verify: See `mmsearch.Index.add_folder`.
+        source: Name of the source; None for all.
+        retry_failed: See `mmsearch.Index.refresh`.
+        verify: See `mmsearch.Index.refresh`.
     """
 
-    def __init__(self, index: api.Index, root: Root, *, retry_failed: bool, verify: bool) -> None:
+    def __init__(
+        self, index: api.Index, source: str | None, *, retry_failed: bool, verify: bool
+    ) -> None:
         self.id = secrets.token_hex(8)
         self.index = index.name
         self.state: JobState = "running"
         self._index = index
-        self._root = root
+        self._source = source
         self._retry_failed = retry_failed
         self._verify = verify
         self._progress = Progress("scan", 0, None)
-        self._report: IndexReport | None = None
+        self._counts: dict[str, int] | None = None
         self._error: str | None = None
+        self._source_errors: dict[str, str] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"mmsearch-job-{self.id}")
         self._thread.start()
@@ -64,43 +67,57 @@ class Job:
 
     def status(self) -> JobStatus:
         """Return the state of the job."""
-        progress, report = self._progress, self._report
-        counts = None
-        if report is not None:
-            skipped = sum(count.files for count in report.skipped)
-            counts = report.counts() | {"skipped": skipped, "unnoticed": report.unnoticed}
+        progress = self._progress
         return JobStatus(
             id=self.id,
             index=self.index,
-            root=self._root.name,
+            source=self._source,
             state=self.state,
             phase=progress.phase if self.state == "running" else None,
             done=progress.done,
             total=progress.total,
-            report=counts,
+            report=self._counts,
             error=self._error,
+            source_errors=self._source_errors,
         )
 
     def _run(self) -> None:
         state: JobState = "failed"
         try:
             with self._index as index:
-                self._report = index.add_folder(
-                    self._root.path,
+                outcomes = index.refresh(
+                    () if self._source is None else self._source,
                     retry_failed=self._retry_failed,
                     verify=self._verify,
                     wait_s=WRITER_WAIT_S,
                     progress=self._on_progress,
                 )
-            state = "finished"
+            state = self._record_outcomes(outcomes)
         except KeyboardInterrupt:
             state = "interrupted"
         # A failed job reports its error; the server keeps running.
         except Exception as error:  # noqa: BLE001
-            known_error = error if isinstance(error, MMSearchError) else to_storage_error(error)
-            text = known_error.served_text if known_error else str(error)
-            self._error = text or type(error).__name__
+            self._error = _describe(error)
         self.state = state
+
+    def _record_outcomes(self, outcomes: Mapping[str, IndexReport | MMSearchError]) -> JobState:
+        """Record the counts and errors of the sources, and return the state of the job."""
+        counts: Counter[str] = Counter()
+        reports = [report for report in outcomes.values() if isinstance(report, IndexReport)]
+        for report in reports:
+            counts.update(report.counts())
+            counts["skipped"] += sum(count.files for count in report.skipped)
+            counts["unnoticed"] += report.unnoticed
+        errors = {
+            name: _describe(error)
+            for name, error in outcomes.items()
+            if isinstance(error, MMSearchError)
+        }
+        if not reports:
+            self._error = next(iter(errors.values()))
+            return "failed"
+        self._counts, self._source_errors = dict(counts), errors
+        return "finished"
 
     def _on_progress(self, progress: Progress) -> None:
         self._progress = progress
@@ -123,9 +140,14 @@ class Jobs:
         self._is_closed = False
 
     def start(
-        self, index: str, root: Root, *, retry_failed: bool = False, verify: bool = False
+        self,
+        index: str,
+        source: str | None = None,
+        *,
+        retry_failed: bool = False,
+        verify: bool = False,
     ) -> Job:
-        """Start a job that updates an index from a folder.
+        """Start a job that updates an index from one of its sources, or from all.
 
         Raises:
             StateError: Another job is running on the index.
@@ -139,7 +161,7 @@ class Jobs:
                     f"A job is already running on index {index!r}.",
                     "Wait for that job, or stop it.",
                 )
-            job = Job(self._open_index(index), root, retry_failed=retry_failed, verify=verify)
+            job = Job(self._open_index(index), source, retry_failed=retry_failed, verify=verify)
             self._jobs[job.id] = job
             while len(self._jobs) > MAX_JOBS:
                 finished_id = next(
@@ -178,3 +200,10 @@ class Jobs:
         self.stop()
         for job in list(self._jobs.values()):
             job.wait()
+
+
+def _describe(error: Exception) -> str:
+    """Return the message of an error for clients."""
+    known_error = error if isinstance(error, MMSearchError) else to_storage_error(error)
+    text = known_error.served_text if known_error else str(error)
+    return text or type(error).__name__

@@ -200,12 +200,16 @@ class TextsBody(StrictModel):
 
 
 class JobBody(StrictModel):
-    """An indexing job for one folder of the index."""
+    """An indexing job for sources of the index."""
 
-    root: BoundedText = Field(description="Name of a folder that is already indexed.")
+    source: BoundedText | None = Field(
+        default=None,
+        description="Name of a source of the index, such as a folder or a table; null for all.",
+    )
     retry_failed: bool = False
     verify: bool = Field(
-        default=False, description="Read every file, to find changes that kept its size and times."
+        default=False,
+        description="Read every file of folders, to find changes that kept its size and times.",
     )
 
 

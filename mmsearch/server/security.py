@@ -32,7 +32,7 @@ STATIC_PREFIX = "/static/"
 """Prefix of the page's style sheet and scripts, which are the same for everyone."""
 
 READ_ONLY_PATHS = re.compile(
-    rf"{STATIC_PREFIX}.*|/v1/indexes(/[^/]+(/(pictures|jobs|items)(/.*)?)?)?"
+    rf"{STATIC_PREFIX}.*|/v1/indexes(/[^/]+(/(pictures|sources|jobs|items)(/.*)?)?)?"
 )
 """Paths that GET may read without rate limit: a page of hits requests a picture for each hit."""
 

@@ -69,7 +69,7 @@ def test_page_hides_update_button_if_indexing_is_not_allowed(opened, serving):
     with serving(allow_indexing=False) as url:
         page.goto(url)
         page.locator("#upkeep summary").click()
-        page.get_by_text("Folders").wait_for()
+        page.get_by_text("Sources").wait_for()
         assert page.locator(".update").is_hidden()
         page.close()
 
@@ -85,7 +85,7 @@ def test_page_is_accessible_in_both_color_schemes(opened, url, scheme):
         save_screenshot(page, "nothing-dark")
     assert_accessible(page)
     page.locator("#upkeep summary").click()
-    page.get_by_role("heading", name="Folders").wait_for()
+    page.get_by_role("heading", name="Sources").wait_for()
     assert_accessible(page)
     page.keyboard.press("Escape")
     page.locator("#hits a").first.click()

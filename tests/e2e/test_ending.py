@@ -154,7 +154,7 @@ def test_server_after_cancelled_search_answers_next_search(environment, photo_in
 
 def test_server_endless_job_and_slow_clients_do_not_block_shutdown(environment, photo_index):
     with blocked_server("job", environment, photo_index, "8") as (process, client):
-        started = client.post("/v1/indexes/default/jobs", json={"root": "photos"})
+        started = client.post("/v1/indexes/default/jobs", json={"source": "photos"})
         assert started.status_code == 202, started.text
         address = (client.base_url.host, client.base_url.port)
         slow = [socket.create_connection(address) for _ in range(64)]

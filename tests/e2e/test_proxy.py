@@ -165,7 +165,7 @@ def test_nginx_proxy_picture_upload_over_limit_gets_413(proxied, photos):
 
 
 def test_nginx_proxy_streams_job_events_until_finished(proxied):
-    job = proxied.post(f"{AT}/jobs", json={"root": "photos"}, headers=KNOWN).json()
+    job = proxied.post(f"{AT}/jobs", json={"source": "photos"}, headers=KNOWN).json()
     with proxied.stream("GET", f"{AT}/jobs/{job['id']}/events", headers=KNOWN) as events:
         assert events.headers["content-type"].startswith("text/event-stream")
         events_text = "".join(events.iter_text())

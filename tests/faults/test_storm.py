@@ -147,13 +147,13 @@ def test_server_indexing_under_request_storm_finishes_without_leaks(
             assert len(ids) == 16
             # Threads and files that first requests open exist before they are counted.
             asyncio.run(storm(address, ids))
-            client.post("/v1/indexes/default/jobs", json={"root": folder.name})
+            client.post("/v1/indexes/default/jobs", json={"source": folder.name})
         wait_until(lambda: _counted(url))
         before = held(server.process.pid)
         for path in chosen[16:40]:
             shutil.copy2(path, folder / path.name)
         with httpx.Client(base_url=url, timeout=WITHIN_S) as client:
-            job = client.post("/v1/indexes/default/jobs", json={"root": folder.name}).json()
+            job = client.post("/v1/indexes/default/jobs", json={"source": folder.name}).json()
             seen = asyncio.run(storm(address, ids))
             assert len(seen) > CLIENTS * REQUESTS / 3
             assert {status for status in seen if status >= 500} <= {503}

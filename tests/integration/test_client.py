@@ -27,7 +27,7 @@ from mmsearch.core.errors import (
     UsageError,
 )
 from mmsearch.core.query import Term
-from mmsearch.core.results import JobStatus
+from mmsearch.core.server_results import JobStatus
 from mmsearch.server.app import make_app, serve_in_thread, wrap_with_middleware
 from mmsearch.server.config import ServerConfig
 from tests.http_client import open_server_state
@@ -248,14 +248,14 @@ def test_client_status_matches_local_index(client, local):
         expected.generation,
     )
     assert status.encoder == expected.identity.encoder.name
-    assert status.roots == ("photos",)
+    assert status.sources == ("photos",)
     assert status.bytes_by_part == dict(expected.bytes_by_part)
 
 
 def test_client_job_started_and_followed_ends_finished(client, asked):
     job = client.start_job("photos", verify=True)
     assert isinstance(job, JobStatus)
-    assert job.root == "photos"
+    assert job.source == "photos"
     job_events = list(client.follow(job))
     assert job_events[-1].state == "finished"
     assert job_events[-1].report["unchanged"] >= client.status().pictures > 200
@@ -267,7 +267,14 @@ def test_client_job_started_and_followed_ends_finished(client, asked):
         return [state async for state in client.follow(job)]
 
     assert asked(follow) == [job_events[-1]]
-    with pytest.raises(UnknownNameError, match=r"has no folder 'elsewhere'\. It has: photos"):
+    (source,) = client.sources()
+    assert (source.name, source.kind, source.outcome) == ("photos", "folder", "finished")
+    assert source.pictures > 200
+    assert asked(lambda client: client.sources()) == [source]
+    everything = client.start_job()
+    assert everything.source is None
+    assert list(client.follow(everything))[-1].report["unchanged"] == source.pictures
+    with pytest.raises(UnknownNameError, match=r"no source named 'elsewhere'\. Known: photos"):
         client.start_job("elsewhere")
     with pytest.raises(UnknownNameError, match="has no job 'none'"):
         list(client.follow("none"))

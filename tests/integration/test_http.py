@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -246,7 +247,7 @@ def test_http_concurrent_searches_each_get_their_own_answer(server, index):
 def test_http_index_info_returns_counts_and_unknown_index_404(server):
     assert server.get("/v1/indexes").json() == {"indexes": ["default"]}
     json_hit = server.get(AT).json()
-    assert (json_hit["pictures"], json_hit["roots"], json_hit["encoder"]) == (
+    assert (json_hit["pictures"], json_hit["sources"], json_hit["encoder"]) == (
         212,
         ["photos"],
         "starter",
@@ -331,7 +332,7 @@ def test_http_job_adds_new_picture_and_search_counts_it(home, folder, photos):
     with http_client(home) as server:
         assert search(server, query="a photograph")["pictures"] == 5
         shutil.copy(sorted((photos / "photos").iterdir())[5], folder)
-        started = server.post(f"{AT}/jobs", json={"root": "few"})
+        started = server.post(f"{AT}/jobs", json={"source": "few"})
         assert started.status_code == 202
         with server.stream("GET", f"{AT}/jobs/{started.json()['id']}/events") as stream:
             assert stream.headers["content-type"].startswith("text/event-stream")
@@ -346,12 +347,12 @@ def test_http_job_stopped_is_interrupted_and_next_job_completes_index(home, fold
     for path in sorted((photos / "photos").iterdir())[5:]:
         shutil.copy(path, folder)
     with http_client(home) as server:
-        job = server.post(f"{AT}/jobs", json={"root": "few"}).json()
-        second = server.post(f"{AT}/jobs", json={"root": "few"})
+        job = server.post(f"{AT}/jobs", json={"source": "few"}).json()
+        second = server.post(f"{AT}/jobs", json={"source": "few"})
         assert second.status_code == 409
         assert server.delete(f"{AT}/jobs/{job['id']}").status_code == 202
         assert ended(server, job)["state"] == "interrupted"
-        left = server.post(f"{AT}/jobs", json={"root": "few"}).json()
+        left = server.post(f"{AT}/jobs", json={"source": "few"}).json()
         assert ended(server, left)["state"] == "finished"
         assert search(server, query="a photograph")["pictures"] == len(list(folder.iterdir()))
     with library.open_index(home=home) as index:
@@ -360,13 +361,52 @@ def test_http_job_stopped_is_interrupted_and_next_job_completes_index(home, fold
 
 def test_http_job_for_unknown_folder_or_disabled_indexing_is_refused(home, tmp_path):
     with http_client(home) as server:
-        answer = server.post(f"{AT}/jobs", json={"root": str(tmp_path)})
+        answer = server.post(f"{AT}/jobs", json={"source": str(tmp_path)})
         assert (answer.status_code, answer.json()["kind"]) == (404, "UnknownNameError")
         assert server.get(f"{AT}/jobs/none").status_code == 404
     with http_client(home, ServerConfig(allow_indexing=False)) as server:
-        refused = server.post(f"{AT}/jobs", json={"root": "few"})
+        refused = server.post(f"{AT}/jobs", json={"source": "few"})
         assert refused.status_code == 403
         assert refused.json()["detail"].startswith("Indexing is turned off on this server.")
+
+
+def test_http_job_updates_an_archive_and_a_table_but_no_other_place(home, folder, tmp_path):
+    archive, table = tmp_path / "holidays.zip", tmp_path / "urls.csv"
+    paths = sorted(folder.iterdir())
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(paths[0], "a.jpg")
+    table.write_text("url\nhttp://127.0.0.1:9/a.jpg\n")
+    with library.open_index(home=home) as index:
+        index.add_source(archive)
+        index.add_source(table)
+        index.add([paths[0]], ["mine"])
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(paths[0], "a.jpg")
+        file.write(paths[1], "b.jpg")
+    with http_client(home) as server:
+        listed = {source["name"]: source for source in server.get(f"{AT}/sources").json()}
+        kinds = {name: source["kind"] for name, source in listed.items()}
+        assert kinds == {
+            "few": "folder",
+            "holidays.zip": "archive",
+            "urls.csv": "table",
+            "records": "records",
+        }
+        assert listed["holidays.zip"]["place"] == str(archive)
+        job = ended(server, server.post(f"{AT}/jobs", json={"source": "holidays.zip"}).json())
+        assert (job["state"], job["report"]["copied"]) == ("finished", 1)
+        job = server.post(f"{AT}/jobs", json={"source": "urls.csv", "retry_failed": True}).json()
+        # No client makes the server fetch from an address that is not public.
+        assert ended(server, job)["report"]["failed"] == 1
+        archive.unlink()
+        job = ended(server, server.post(f"{AT}/jobs", json={}).json())
+        assert (job["state"], job["source"]) == ("finished", None)
+        assert job["report"]["unchanged"] == len(paths)
+        assert list(job["source_errors"]) == ["holidays.zip"]
+        for source in (str(archive), str(folder), "http://127.0.0.1/a.zip", "records", ""):
+            answer = server.post(f"{AT}/jobs", json={"source": source})
+            assert answer.status_code in (400, 404, 422), source
+            assert answer.json()["kind"] in ("UnknownNameError", "UsageError")
 
 
 def test_http_search_like_picture_with_missing_file_gives_same_hits(home, folder):

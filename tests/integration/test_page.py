@@ -339,7 +339,9 @@ def test_login_with_correct_token_sets_session_cookie_without_token(closed):
     assert len(shown(ask(closed, "/?q=a+windmill", headers=kept))) == 40
     assert ask(closed, "/v1/indexes", headers=kept).status_code == 200
     foreign = kept | {"Origin": "http://elsewhere.example"}
-    job = ask(closed, "/v1/indexes/default/jobs", "POST", headers=foreign, json={"root": "photos"})
+    job = ask(
+        closed, "/v1/indexes/default/jobs", "POST", headers=foreign, json={"source": "photos"}
+    )
     assert job.status_code == 403
 
 

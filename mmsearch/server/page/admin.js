@@ -1,4 +1,4 @@
-// The index panel: status of the index, and updating its folders.
+// The index panel: status of the index, and updating its sources.
 
 import { ROOT, fetchJson } from "./search_form.js";
 
@@ -71,7 +71,7 @@ export function bindIndexPanel(index, indexing, changed) {
     button.hidden = !indexing;
     button.addEventListener("click", () => {
       if (job !== null) return;
-      const body = JSON.stringify({ root: button.dataset.root });
+      const body = JSON.stringify({ source: button.dataset.source ?? null });
       const headers = { "Content-Type": "application/json" };
       fetchJson(`${at}/jobs`, { method: "POST", body, headers }).then(followJob, told);
     });
@@ -102,10 +102,11 @@ function say(text) {
   if (element("job-said").textContent !== text) element("job-said").textContent = text;
 }
 
-function outcome({ state, report, error }) {
+function outcome({ state, report, error, source_errors: errors }) {
   if (state === "failed") return error;
   if (state === "interrupted") return "Stopped. Finished work is kept.";
   const counts = ["added", "changed", "moved", "copied", "gone", "left_out", "failed"];
   const said = counts.filter((name) => report[name]).map((name) => `${report[name]} ${name.replace("_", " ")}`);
-  return `Up to date: ${said.join(", ") || "no changes"}.`;
+  const unreadable = Object.entries(errors).map(([name, reason]) => ` ${name}: ${reason}`);
+  return `Up to date: ${said.join(", ") || "no changes"}.${unreadable.join("")}`;
 }

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, StreamingResponse
 
-from mmsearch.core.errors import UnknownNameError
-from mmsearch.core.results import IndexSummary, JobStatus
+from mmsearch.core.server_results import IndexSummary, JobStatus, SourceStatus
+from mmsearch.core.source_lookup import choose_sources
 from mmsearch.server.jobs import Job
 from mmsearch.server.schemas import IndexesAnswer, JobBody
 from mmsearch.server.state import StateDep, WorkerDep
@@ -38,6 +38,13 @@ async def get_index(worker: WorkerDep) -> JSONResponse:
     return JSONResponse(IndexSummary.from_status(status).to_dict())
 
 
+@router.get("/v1/indexes/{name}/sources", response_model=list[SourceStatus])
+async def list_sources(worker: WorkerDep) -> JSONResponse:
+    """List where the pictures of an index come from, oldest first."""
+    sources = await worker.run(lambda index: index.sources())
+    return JSONResponse([SourceStatus.from_summary(source).to_dict() for source in sources])
+
+
 @router.get("/v1/indexes/{name}/jobs", response_model=list[JobStatus])
 async def list_jobs(server_state: StateDep, worker: WorkerDep) -> JSONResponse:
     """List the jobs of an index, oldest first."""
@@ -47,17 +54,13 @@ async def list_jobs(server_state: StateDep, worker: WorkerDep) -> JSONResponse:
 
 @router.post("/v1/indexes/{name}/jobs", response_model=JobStatus, status_code=202)
 async def start_job(server_state: StateDep, worker: WorkerDep, body: JobBody) -> JSONResponse:
-    """Start a job that updates an index from a folder that is already indexed."""
+    """Start a job that updates an index from one of its sources, or from all."""
     server_state.config.check_indexing()
-    roots = await worker.run(lambda index: index.roots())
-    root = next((candidate for candidate in roots if candidate.name == body.root), None)
-    if root is None:
-        raise UnknownNameError(
-            f"Index {worker.name!r} has no folder {body.root!r}.",
-            f"It has: {', '.join(candidate.name for candidate in roots)}.",
-        )
+    # A client names a source and no place, so that it cannot make the server read others.
+    sources = await worker.run(lambda index: index.sources())
+    choose_sources(sources, () if body.source is None else (body.source,))
     job = server_state.jobs.start(
-        worker.name, root, retry_failed=body.retry_failed, verify=body.verify
+        worker.name, body.source, retry_failed=body.retry_failed, verify=body.verify
     )
     return JSONResponse(job.status().to_dict(), 202)
 

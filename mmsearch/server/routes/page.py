@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from mmsearch.core.display import WEAKER_MATCHES, divider_position, format_match
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.filters import FILTERS
-from mmsearch.core.results import IndexSummary
+from mmsearch.core.server_results import IndexSummary
 from mmsearch.core.sorting import SORTS
 from mmsearch.core.validation import format_validation_errors
 from mmsearch.server.assets import Asset

@@ -111,7 +111,6 @@ def required_arguments(home, index):
         "backup": home / "copy",
         "name": "other",
         "texts": "a",
-        "root": "photos",
         "job": "1",
         "index": index,
         "captions": evaluate.CaptionedSet(home / "none.csv"),
@@ -191,7 +190,7 @@ def test_functions_refuse_values_of_wrong_type_by_the_name_of_the_argument(
         *(("similar", name) for name in inspect.signature(library.Client.similar).parameters),
         *(("embed_texts", "texts"), ("embed_picture", "image"), ("picture", "image_id")),
         *(("thumbnail", "picture"), ("thumbnail", "size"), ("original", "picture")),
-        *(("start_job", "root"), ("start_job", "retry_failed"), ("job", "job")),
+        *(("start_job", "source"), ("start_job", "retry_failed"), ("job", "job")),
         ("stop_job", "job"),
     ],
 )

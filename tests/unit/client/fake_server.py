@@ -38,7 +38,7 @@ HIT = {
 JOB = {
     "id": "ab12",
     "index": "default",
-    "root": "photos",
+    "source": "photos",
     "state": "running",
     "phase": "encode",
     "done": 3,

@@ -16,7 +16,8 @@ from mmsearch.client._requests import build_filters_body, build_search_body
 from mmsearch.core.errors import InvalidQueryError, ServerError, SourceError, StateError, UsageError
 from mmsearch.core.filters import Filters
 from mmsearch.core.query import Band, MatchedText
-from mmsearch.core.results import Hit, Item, JobStatus
+from mmsearch.core.results import Hit, Item
+from mmsearch.core.server_results import JobStatus
 from mmsearch.core.types import Text
 from tests.unit.client.fake_server import (
     HIT,

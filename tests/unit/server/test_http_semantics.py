@@ -215,6 +215,7 @@ PATHS = {
     "/v1/indexes/a/pictures/1": "GET, HEAD",
     "/v1/indexes/a/pictures/1/original": "GET, HEAD",
     "/v1/indexes/a/pictures/1/thumbnail": "GET, HEAD",
+    "/v1/indexes/a/sources": "GET, HEAD",
     "/v1/indexes/a/jobs": "GET, HEAD, POST",
     "/v1/indexes/a/jobs/1": "GET, HEAD, DELETE",
     "/v1/indexes/a/jobs/1/events": "GET, HEAD",

@@ -221,6 +221,7 @@ def test_security_middleware_over_rate_returns_429_until_time_passes():
         ("GET", "/v1/indexes/default/pictures/7"),
         ("GET", "/v1/indexes"),
         ("GET", "/v1/indexes/default"),
+        ("GET", "/v1/indexes/default/sources"),
         ("GET", "/v1/indexes/default/jobs/1/events"),
         ("OPTIONS", "/v1/indexes/default/search"),
     ],
