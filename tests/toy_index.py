@@ -290,8 +290,14 @@ class ToyImageLoader:
 
 
 @contextmanager
-def toy_engine(layout: IndexLayout, encoder=None):
-    """Yield a search engine over an index of toy pictures."""
+def toy_engine(layout: IndexLayout, encoder=None, open_store=None):
+    """Yield a search engine over an index of toy pictures.
+
+    Args:
+        layout: The index.
+        encoder: Encoder of the index.
+        open_store: Opens the vector store of a snapshot; None: that of the files.
+    """
     encoder = encoder or ToyEncoder()
     toys = {
         (search, "load_index_encoder"): lambda identity, settings, on_message: encoder,
@@ -307,6 +313,8 @@ def toy_engine(layout: IndexLayout, encoder=None):
                 Settings(device="cpu"),
                 print,
             )
+        if open_store is not None:
+            engine._open_store = open_store
         yield engine
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.speed.compare import compare, machine, row, table
+from mmsearch.core.filter_tree import make_filter_tree
 from mmsearch.core.filters import Filters
 from mmsearch.core.query import Compare, FieldName
 from mmsearch.core.records import PictureRecord
@@ -49,7 +50,7 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
             for share, width in SHARES.items():
                 width_filter = Filters(where=Compare(FieldName("width"), "<=", width))
                 started_s = time.process_time()
-                found = snapshot.filter_ids(width_filter)
+                found = snapshot.filter_ids(make_filter_tree(width_filter))
                 elapsed_s = time.process_time() - started_s
                 expected_ids = np.flatnonzero(widths <= width) + 1
                 recall = len(np.intersect1d(found, expected_ids)) / len(expected_ids)

@@ -207,7 +207,9 @@ class IndexItems(MaintainedIndex):
             if filters is None:
                 ids = snapshot.list_ids(after_id, limit)
             else:
-                passed = snapshot.filter_ids(to_filters(filters))
+                from mmsearch.core.filter_tree import make_filter_tree  # noqa: PLC0415 - rare
+
+                passed = snapshot.filter_ids(make_filter_tree(to_filters(filters)))
                 ids = passed[passed > after_id][:limit].tolist()
             records = snapshot.records(ids)
         return list(map(Item.from_record, records))

@@ -20,7 +20,8 @@ from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.rows import fold_text, join_path, relative_to
 from mmsearch.core import deadlines
 from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.filters import Filters, GeoCircle
+from mmsearch.core.filter_tree import FilterTree, MatchesPath, TakenBetween, TakenNear
+from mmsearch.core.filters import GeoCircle
 from mmsearch.core.globs import GlobError, Globs, escape_glob, fold_path, unescape_glob
 from mmsearch.core.query import (
     FILTER_FIELDS,
@@ -44,9 +45,6 @@ EARTH_RADIUS_KM = 6371.0088
 
 FOLD_FUNCTION = "mmsearch_fold"
 """Name of the SQL function that is `fold_text`."""
-
-MAX_FILTER_VALUES = 100
-"""Maximum number of values in one filter."""
 
 _DEADLINE_CHECK_PATHS = 16
 """Paths per deadline check: matching the longest path with the most patterns takes 30 ms."""
@@ -86,9 +84,8 @@ _LIST_FIELD_KINDS = {
     "tags": "keywords",
     "people": "people",
     "place": "place",
-    "places": "place",
 }
-"""Kind of the texts that hold the values of a field of a condition, or of a filter."""
+"""Kind of the texts that hold the values of a field."""
 
 _ASSETS = "SELECT 1 FROM assets WHERE assets.content_id = items.content_id"
 
@@ -109,13 +106,12 @@ _MODIFIED_AT = (
 )
 
 
-def filter_ids(db: ReadConnection, filters: Filters) -> Ids:
+def filter_ids(db: ReadConnection, filters: FilterTree) -> Ids:
     """Return the ids of the live pictures that pass the filters; int64, ascending.
 
     Raises:
         InvalidQueryError: A pattern or value is invalid.
     """
-    _check_lengths(filters)
     db.connection.create_function(FOLD_FUNCTION, 1, fold_text, deterministic=True)
     where = _WhereClause()
     condition = " AND ".join(["items.is_live = 1", *where.conditions(filters)])
@@ -125,17 +121,15 @@ def filter_ids(db: ReadConnection, filters: Filters) -> Ids:
             f" WHERE {condition} ORDER BY items.id",
             where.values,
         )
-        ids = np.array([row[0] for row in matches], dtype=np.int64)
-        if filters.near is not None:
-            ids = ids[
-                _within_radius(
-                    filters.near, [row[1] for row in matches], [row[2] for row in matches]
+        matched_ids = ids = np.array([row[0] for row in matches], dtype=np.int64)
+        for part in filters.parts:
+            if isinstance(part, TakenNear):
+                places = [row[1] for row in matches], [row[2] for row in matches]
+                ids = np.intersect1d(ids, matched_ids[_within_radius(part.circle, *places)])
+            elif isinstance(part, MatchesPath):
+                ids = np.intersect1d(
+                    ids, _ids_matching_paths(db, part.patterns, condition, where.values)
                 )
-            ]
-        if filters.paths:
-            ids = np.intersect1d(
-                ids, _ids_matching_paths(db, filters.paths, condition, where.values)
-            )
     except (OverflowError, UnicodeEncodeError) as error:
         raise InvalidQueryError(
             "A filter contains a number that is too large, or a lone surrogate.",
@@ -150,16 +144,6 @@ def filter_ids(db: ReadConnection, filters: Filters) -> Ids:
     return ids
 
 
-def _check_lengths(filters: Filters) -> None:
-    """Raise an error for lists too long for one SQLite statement."""
-    for name in ("formats", "cameras", "tags", "people", "places"):
-        values = getattr(filters, name)
-        if len(values) > MAX_FILTER_VALUES:
-            raise InvalidQueryError(
-                f"The query has {len(values):,} {name}; at most {MAX_FILTER_VALUES} are allowed."
-            )
-
-
 class _WhereClause:
     """Conditions on rows of ``items`` as SQL text.
 
@@ -170,30 +154,18 @@ class _WhereClause:
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
 
-    def conditions(self, filters: Filters) -> Iterator[str]:  # noqa: C901 - one case per filter
-        """Yield one condition for each filter that is set."""
-        if filters.min_width is not None:
-            yield f"items.width >= {self._bind(filters.min_width)}"
-        if filters.min_height is not None:
-            yield f"items.height >= {self._bind(filters.min_height)}"
-        if filters.orientation is not None:
-            yield f"{_ORIENTATION} = {self._bind(filters.orientation)}"
-        if filters.after is not None or filters.before is not None:
-            yield self._date(filters.after, filters.before, file_dates=filters.file_dates)
-        if filters.formats:
-            names = ", ".join(self._bind(fold_text(name)) for name in filters.formats)
-            yield f"{_folded('items.format')} IN ({names})"
-        if filters.cameras:
-            yield _any(self._contains("items.camera", part) for part in filters.cameras)
-        for field in ("tags", "people", "places"):
-            for value in getattr(filters, field):
-                yield self._has_value(_LIST_FIELD_KINDS[field], value)
-        if filters.min_rating is not None:
-            yield f"coalesce(items.rating >= {self._bind(filters.min_rating)}, 0)"
-        if filters.near is not None:
-            yield self._near_latitude(filters.near)
-        if filters.where is not None:
-            yield self._condition(filters.where)
+    def conditions(self, filters: FilterTree) -> Iterator[str]:
+        """Yield a condition for each part; places and paths need another check in Python."""
+        for part in filters.parts:
+            match part:
+                case TakenBetween():
+                    yield self._date(part)
+                case TakenNear(circle):
+                    yield self._near_latitude(circle)
+                case MatchesPath():
+                    pass
+                case _:
+                    yield self._condition(part)
 
     def _bind(self, value: Any) -> str:
         """Add a value and return its parameter."""
@@ -210,7 +182,7 @@ class _WhereClause:
         matches = f"tags.tag = {bound}" if kind == "keywords" else f"instr(tags.tag, {bound}) > 0"
         return f"EXISTS ({_TAGS} AND tags.kind = '{kind}' AND {matches})"
 
-    def _date(self, after: str | None, before: str | None, *, file_dates: bool) -> str:
+    def _date(self, between: TakenBetween) -> str:
         """Return the condition on the date of a picture.
 
         The date is when the picture was taken. If that is unknown, no bound is met, or, with
@@ -218,14 +190,14 @@ class _WhereClause:
         meet both bounds.
         """
         bounds = []
-        if after is not None:
-            bounds.append(f">= {self._bind(after)}")
-        if before is not None:
-            bounds.append(f"< {self._bind(before)}")
+        if between.after is not None:
+            bounds.append(f">= {self._bind(between.after)}")
+        if between.before is not None:
+            bounds.append(f"< {self._bind(between.before)}")
         taken, modified = (
             _all(f"{date} {bound}" for bound in bounds) for date in ("items.taken_at", _MODIFIED_AT)
         )
-        by_file = f"EXISTS ({_ASSETS} AND {modified})" if file_dates else "0"
+        by_file = f"EXISTS ({_ASSETS} AND {modified})" if between.file_dates else "0"
         return f"CASE WHEN items.taken_at IS NULL THEN {by_file} ELSE {taken} END"
 
     def _near_latitude(self, near: GeoCircle) -> str:
@@ -332,7 +304,8 @@ class _WhereClause:
             return _folded(self._member(operand.member))
         if isinstance(operand, FieldName):
             column = _FIELDS[operand.name]
-            return _folded(column) if FILTER_FIELDS[operand.name] is str else column
+            is_folded = FILTER_FIELDS[operand.name] is not str or operand.name == "orientation"
+            return column if is_folded else _folded(column)
         return self._bind(fold_text(operand))
 
     def _float(self, operand: Operand) -> str:

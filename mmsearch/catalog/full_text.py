@@ -162,6 +162,7 @@ class FullText:
         deleted_ids: Ids of the pictures without files, ascending.
         find_contents: Returns a number for each item that is equal for items of one content; None
             if every content is one item.
+        count_contents: Returns the number of contents of different items.
     """
 
     def __init__(
@@ -170,13 +171,15 @@ class FullText:
         sources: frozenset[TextSource],
         num_pictures: int,
         deleted_ids: Ids,
-        find_contents: Callable[[Ids], Ids] | None = None,
+        find_contents: Callable[[Ids], Ids] | None,
+        count_contents: Callable[[Ids], int],
     ) -> None:
         self._db = db
         self._sources = json.dumps(sorted(sources))
         self._num_pictures = num_pictures
         self._deleted_ids = deleted_ids
         self._find_contents = find_contents
+        self._count_contents = count_contents
         # By phrase: its words that some text has as they are, so that no other forms count.
         self._exact_words: dict[str, set[str]] = {}
 
@@ -271,7 +274,7 @@ class FullText:
         exact_words: set[str],
     ) -> _PhraseMatches:
         """Return the scores of the ``depth`` pictures that may match best."""
-        frequencies = [self._count_contents(found.best_items) for found in postings]
+        frequencies = [self._count_contents(np.unique(found.best_items)) for found in postings]
         weights = [_idf(count, num_pictures) for count in frequencies]
         ids, lengths, next_bound = self._best_pictures(postings, weights, depth)
         matches = self._classify(tokens, postings, ids, exact_words)
@@ -450,12 +453,6 @@ class FullText:
         order = order[self._is_first(ids[order], MAX_CONTENT_ITEMS)]
         top = np.sort(order[:limit])
         return ids[top], lengths[top], float(bounds[order[limit]]) if len(order) > limit else 0.0
-
-    def _count_contents(self, ids: Ids) -> int:
-        unique_ids = np.unique(ids)
-        if self._find_contents is None:
-            return len(unique_ids)
-        return len(np.unique(self._find_contents(unique_ids)))
 
     def _is_first(self, ids: Ids, count: int) -> NDArray[np.bool_]:
         """Return a mask of the items, best first, that are among the first of their content."""

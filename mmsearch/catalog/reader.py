@@ -60,7 +60,6 @@ from mmsearch.catalog.rows import (
 from mmsearch.catalog.schema import check_readable
 from mmsearch.catalog.vocabulary import Vocabulary
 from mmsearch.core.files import create_file
-from mmsearch.core.filters import Filters
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.records import (
     AssetRecord,
@@ -84,6 +83,7 @@ from mmsearch.core.types import Ids, full_text_sources
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import Snapshot
+    from mmsearch.core.filter_tree import FilterTree
 
 UNFINISHED_REPAIR_KEY = "unfinished_repair"
 """Key of the setting with the ids of the roots that a repair has yet to scan."""
@@ -160,6 +160,8 @@ class SqliteSnapshot:
         self.generation: int
         self.generation, num_rows, built_id, *built = rows[0] if rows else (0, 0, None)
         self._num_rows = int(num_rows)
+        # By the identity of the tree, which is kept so that no other one gets it.
+        self._filtered: dict[int, tuple[FilterTree, Ids]] = {}
         self._built_row = None if built_id is None else built
 
     @cached_property
@@ -241,6 +243,10 @@ class SqliteSnapshot:
             return ids
         return find_content_ids(self._db, ids)
 
+    def count_contents(self, ids: Ids) -> int:
+        """Return the number of contents of different items."""
+        return len(np.unique(self.content_ids(ids))) if self.has_moments else len(ids)
+
     def sibling_ids(self, ids: Ids) -> Ids:
         """Return the ids of all items of the contents of some items, int64 (n,), ascending."""
         statement = (
@@ -275,6 +281,7 @@ class SqliteSnapshot:
             self.pictures,
             self.deleted_ids,
             self.content_ids if self.has_moments else None,
+            self.count_contents,
         )
 
     @cached_property
@@ -348,11 +355,15 @@ class SqliteSnapshot:
         )
         return column_values(self._db, statement, [after_id, limit])
 
-    def filter_ids(self, filters: Filters) -> Ids:
+    def filter_ids(self, filters: FilterTree) -> Ids:
         """Return the ids of the live pictures that pass the filters; int64, ascending."""
         from mmsearch.catalog.filters import filter_ids  # noqa: PLC0415 - most queries have none
 
-        return filter_ids(self._db, filters)
+        # A search passes one tree to count pictures, to search vectors and to search texts.
+        known = self._filtered.get(id(filters))
+        if known is None:
+            known = self._filtered[id(filters)] = filters, filter_ids(self._db, filters)
+        return known[1]
 
     def records(self, ids: Sequence[int]) -> list[PictureRecord]:
         """Load the records of pictures, with three statements for all of them.

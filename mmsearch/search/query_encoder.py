@@ -18,7 +18,7 @@ from mmsearch.core.query import EncodedQuery, Mode, Query, SearchRequest, Term
 from mmsearch.core.records import ScannedFile, check_encoder, is_unchanged
 from mmsearch.core.types import InputKind, ModelInput, Vectors
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.search.index_reader import open_latest_snapshot
+from mmsearch.search.snapshots import open_latest_snapshot
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import read_image_vectors
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,15 +15,18 @@ from mmsearch.core.errors import Hint, InvalidQueryError
 from mmsearch.core.query import HybridCandidates, Mode, Query, Term, TextMatches, TextTerm
 from mmsearch.core.types import Ids, Vectors
 from mmsearch.core.vectors import as_unit_vectors, ranks_in_groups, row_scores
-from mmsearch.search.index_reader import IndexReader
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import Snapshot
-    from mmsearch.core.protocols import RankFusion
+    from mmsearch.core.filter_tree import FilterTree
+    from mmsearch.core.protocols import Fusion, RankFusion, VectorStore
 
 FUSION_DEPTH = 1000
 """Number of candidates from each list in hybrid mode; more only if k is higher. Fixed, so that the
 top 5 is a prefix of the top 15."""
+
+SAMPLE_SIZE = 1000
+"""Number of pictures in the sample of the library that a query is compared with."""
 
 MIN_CONTENTS = 100
 """Number of contents among the candidates of an index with films or documents; more only if k is
@@ -95,27 +99,52 @@ class SearchScope:
     """The pictures of one generation that a query may find.
 
     Attributes:
-        reader: Reader of their vectors.
+        store: Their vectors.
         snapshot: Snapshot that holds their records.
-        allowed: Ids that pass the filters; None for all.
+        fusion: Fusion of the stored vectors.
+        read_image_vectors: Returns the image vectors of ids, (n, dim), where the stored vectors are
+            not these.
+        filters: Filters that they pass; None for all.
         size: Number of pictures that may be found; a content with several items counts once.
         undated: See `SearchResult.undated`.
     """
 
-    reader: IndexReader
+    store: VectorStore
     snapshot: Snapshot
-    allowed: Ids | None
+    fusion: Fusion
+    read_image_vectors: Callable[[Snapshot, Ids], Vectors]
+    filters: FilterTree | None
     size: int
     undated: int = 0
+
+    @cached_property
+    def allowed(self) -> Ids | None:
+        """Ids that pass the filters; None for all."""
+        return None if self.filters is None else self.snapshot.filter_ids(self.filters)
 
     @property
     def items(self) -> int:
         """Number of items that may be found."""
         return self.snapshot.items if self.allowed is None else len(self.allowed)
 
+    @property
+    def has_image_vectors(self) -> bool:
+        """True if the stored vectors are the image vectors."""
+        return self.fusion.spec.name == "image"
+
+    def image_scores(self, queries: Vectors, ids: Ids) -> NDArray[np.float32]:
+        """Return the similarities of (q, dim) queries and n pictures without texts, (q, n).
+
+        Raises:
+            DamagedFileError: The image vectors of a fused index cannot be read.
+        """
+        if self.has_image_vectors or not len(ids):
+            return self.store.scores(queries, ids)
+        return row_scores(self.read_image_vectors(self.snapshot, ids), queries[:, None, :])
+
     def score_distributions(self, queries: Vectors) -> list[ScoreDistribution]:
         """Return the similarity of each of (q, dim) queries to a sample of the library."""
-        sample = self.reader.background_sample(self.snapshot)
+        sample = self.store.sample(SAMPLE_SIZE)
         if not len(sample):
             return ScoreDistribution.from_score_rows(np.empty((len(queries), 0), np.float32))
         # A matrix product would wait for the threads of the BLAS library.
@@ -246,7 +275,7 @@ def retrieve_batch(plans: Sequence[QueryPlan]) -> list[VectorMatches | None]:
     for (_, k), positions in groups.items():
         scope = plans[positions[0]].scope
         queries = np.concatenate([q for n in positions if (q := plans[n].query_vector) is not None])
-        ranking = scope.reader.search(queries, k, scope.snapshot.deleted_ids, scope.allowed)
+        ranking = scope.store.search(queries, k, scope.filters)
         rows = zip(ranking.ids, ranking.scores, scope.score_distributions(queries), strict=True)
         for position, (ids, scores, background) in zip(positions, rows, strict=True):
             is_hit = ids >= 0  # Short rankings are padded with -1.
@@ -263,11 +292,9 @@ def _add_contents(plan: QueryPlan, found: VectorMatches) -> VectorMatches:
     wanted = min(max(plan.depth, MIN_CONTENTS), scope.size)
     ids, scores = found.ids, found.scores
     while plan.query_vector is not None and len(np.unique(snapshot.content_ids(ids))) < wanted:
-        excluded, allowed = snapshot.sibling_ids(ids), scope.allowed
-        if allowed is not None:
-            allowed = np.setdiff1d(allowed, excluded)
-        excluded = np.union1d(snapshot.deleted_ids, excluded)
-        ranking = scope.reader.search(plan.query_vector, plan.num_candidates, excluded, allowed)
+        ranking = scope.store.search(
+            plan.query_vector, plan.num_candidates, scope.filters, snapshot.sibling_ids(ids)
+        )
         is_hit = ranking.ids[0] >= 0
         if not is_hit.any():
             break
@@ -327,7 +354,7 @@ def _combine_terms(scope: SearchScope, vectors: Vectors, terms: Sequence[Term]) 
     Raises:
         InvalidQueryError: The terms cancel each other.
     """
-    term_vectors = scope.reader.fusion.fuse_query(vectors)
+    term_vectors = scope.fusion.fuse_query(vectors)
     if len(term_vectors) == 1:
         return term_vectors
     stds = np.array([background.std for background in scope.score_distributions(term_vectors)])
@@ -412,7 +439,7 @@ def _merge_candidates(
     vector_ids, similarities = vector_matches.ids, vector_matches.scores
     text_only_ids = np.setdiff1d(matches.ids, vector_ids)
     ids = np.concatenate([vector_ids, text_only_ids])
-    visual = np.concatenate([similarities, scope.reader.scores(query_vector, text_only_ids)])
+    visual = np.concatenate([similarities, scope.store.scores(query_vector, text_only_ids)[0]])
     order = np.argsort(ids)
     ids, visual = ids[order], visual[order]
     visual_ranks = np.empty(len(ids), dtype=np.int64)

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmsearch.core.errors import InvalidQueryError, UsageError
+from mmsearch.core.filter_tree import make_filter_tree
 from mmsearch.core.filters import Filters
 from mmsearch.core.query import Mode
 from mmsearch.core.results import IndexRequest
@@ -192,7 +193,7 @@ def test_filtered_search_returns_full_page_of_passing_pictures(
         everything = engine.search_line("old boat", 40, mode=mode).hits
         chosen = engine.search_line("old boat", k, mode=mode, filters=filters)
         with engine._catalog.snapshot() as snapshot:
-            passing = set(snapshot.filter_ids(filters).tolist())
+            passing = set(snapshot.filter_ids(make_filter_tree(filters)).tolist())
     assert chosen.passed == len(passing)
     assert len(chosen.hits) == min(k, len(passing))
     by_look = [hit.id for hit in everything if hit.id in passing]

@@ -17,8 +17,7 @@ from mmsearch.indexing import encode as encode_module
 from mmsearch.indexing.compaction import compact
 from mmsearch.maintenance.check import check
 from mmsearch.maintenance.repair import repair
-from mmsearch.search.index_reader import SAMPLE_SIZE
-from mmsearch.search.retrieval import MAX_MOMENTS
+from mmsearch.search.retrieval import MAX_MOMENTS, SAMPLE_SIZE
 from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_exchange import run_export, run_import
 from tests.integration.test_indexer_law import write
@@ -244,10 +243,10 @@ def test_best_moments_are_those_of_exhaustive_search(layout, folder, vector_inde
         ids = np.array(sorted(ids_by_moment(layout).values()))
         with catalog.snapshot() as snapshot:
             contents = snapshot.content_ids(ids)
-            reader = engine._reader_cache.get(snapshot)
+            store = engine._open_store(snapshot)
             for text in ("long-77", "clip-2", "picture 9", "anything"):
                 query = engine._encoder.encode("text", [engine._encoder.prepare("text", text)])
-                scores = reader.scores(query, ids)
+                scores = store.scores(query, ids)[0]
                 best = {}
                 for row in np.lexsort((ids, -scores)).tolist():
                     best.setdefault(int(contents[row]), int(ids[row]))
@@ -292,7 +291,7 @@ def test_background_sample_has_one_moment_of_each_film(layout):
         catalogs.open_read(layout) as catalog,
         catalog.snapshot() as snapshot,
     ):
-        sample = engine._reader_cache.get(snapshot).background_sample(snapshot)
+        sample = engine._open_store(snapshot).sample(SAMPLE_SIZE)
         ids = snapshot.sample_ids(SAMPLE_SIZE)
         assert len(sample) == len(ids) == PICTURES + 3
         assert len(np.unique(snapshot.content_ids(ids))) == len(ids)

@@ -94,7 +94,7 @@ def test_batch_search_for_known_words_finds_pictures(layout):
 
 
 def test_batch_search_reads_vectors_once_for_all_queries(layout, monkeypatch):
-    from mmsearch.search.index_reader import IndexReader
+    from mmsearch.vector_stores.files import IndexReader
 
     scans = []
     search = IndexReader.search

@@ -10,8 +10,8 @@ import pytest
 from mmsearch.core.results import IndexRequest
 from mmsearch.factories.catalogs import open_read
 from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
-from mmsearch.search.index_reader import IndexReaderCache
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.vector_stores.files import IndexReaderCache
 from tests.integration.test_indexer_law import write
 from tests.toy_index import ToyEncoder, toy_indexer
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mmsearch.catalog.open import open_writer
 from mmsearch.core.deadlines import deadline
 from mmsearch.core.errors import DeadlineError, InvalidQueryError
+from mmsearch.core.filter_tree import make_filter_tree
 from mmsearch.core.filters import Filters, GeoCircle
 from mmsearch.core.query import (
     FILTER_FIELDS,
@@ -201,7 +202,7 @@ def test_filter_ids_any_filters_returns_same_pictures_as_oracle(pictures, wanted
         catalog = open_writer(Path(folder) / "catalog.sqlite", create=True)
         fill(catalog, pictures)
         with catalog.snapshot() as snapshot:
-            allowed = snapshot.filter_ids(wanted)
+            allowed = snapshot.filter_ids(make_filter_tree(wanted))
         catalog.close()
     expected = [
         n
@@ -217,12 +218,12 @@ def test_filter_ids_without_filters_returns_all_pictures_with_files(catalog):
     live_picture |= {"position": (None, None), "files": [(b"a", 1)]}
     fill(catalog, [live_picture, {**live_picture, "files": []}, live_picture])
     with catalog.snapshot() as snapshot:
-        assert snapshot.filter_ids(Filters()).tolist() == [1, 3]
+        assert snapshot.filter_ids(make_filter_tree(Filters())).tolist() == [1, 3]
 
 
 def test_filter_ids_invalid_path_pattern_raises_error_naming_pattern(catalog):
     with catalog.snapshot() as snapshot, pytest.raises(InvalidQueryError, match="'!'"):
-        snapshot.filter_ids(Filters(paths=("!",)))
+        snapshot.filter_ids(make_filter_tree(Filters(paths=("!",))))
 
 
 @pytest.mark.parametrize(
@@ -244,8 +245,8 @@ def test_filter_ids_path_is_compared_as_people_write_it(catalog, pattern, found)
     names = ("Zu\u0308rich.jpg", "photo [1].jpg", "[a.jpg")
     fill(catalog, [{**PLAIN, "files": [(name.encode(), 1)]} for name in names])
     with catalog.snapshot() as snapshot:
-        assert snapshot.filter_ids(Filters(paths=(pattern,))).tolist() == found
-        rest = snapshot.filter_ids(Filters(paths=("*", f"!{pattern}"))).tolist()
+        assert snapshot.filter_ids(make_filter_tree(Filters(paths=(pattern,)))).tolist() == found
+        rest = snapshot.filter_ids(make_filter_tree(Filters(paths=("*", f"!{pattern}")))).tolist()
     exact = [number for number in found if names[number - 1] in pattern]
     assert not set(exact) & set(rest)
 
@@ -266,7 +267,10 @@ def test_filter_ids_path_of_file_means_this_file_and_other_patterns_ignore_case(
         ("/photos/A/Cat.jpg",): [3],
     }
     with catalog.snapshot() as snapshot:
-        found = {given: snapshot.filter_ids(Filters(paths=given)).tolist() for given in expected}
+        found = {
+            given: snapshot.filter_ids(make_filter_tree(Filters(paths=given))).tolist()
+            for given in expected
+        }
     assert found == expected
 
 
@@ -274,19 +278,19 @@ def test_filter_ids_path_pattern_after_deadline_raises_deadline_error(catalog):
     live_picture = {"width": 1, "height": 1, "format": "PNG", "taken_at": None, "camera": None}
     fill(catalog, [live_picture | {"position": (None, None), "files": [(b"a", 1)]}])
     with catalog.snapshot() as snapshot:
-        assert snapshot.filter_ids(Filters(paths=("a",))).tolist() == [1]
+        assert snapshot.filter_ids(make_filter_tree(Filters(paths=("a",)))).tolist() == [1]
         with pytest.raises(DeadlineError), deadline(time.monotonic() - 1):
-            snapshot.filter_ids(Filters(paths=("a",)))
+            snapshot.filter_ids(make_filter_tree(Filters(paths=("a",))))
 
 
 @pytest.mark.parametrize("name", ["formats", "cameras", "tags", "people", "places"])
 def test_filter_ids_list_over_100_values_raises_invalid_query_error(catalog, name):
     with catalog.snapshot() as snapshot:
-        assert snapshot.filter_ids(Filters(**{name: ("a",) * 100})).tolist() == []
+        assert snapshot.filter_ids(make_filter_tree(Filters(**{name: ("a",) * 100}))).tolist() == []
         with pytest.raises(
             InvalidQueryError, match=f"^The query has 2,000 {name}; at most 100 are allow"
         ):
-            snapshot.filter_ids(Filters(**{name: ("a",) * 2000}))
+            snapshot.filter_ids(make_filter_tree(Filters(**{name: ("a",) * 2000})))
 
 
 PLAIN = {
@@ -311,10 +315,10 @@ def test_date_filter_last_nanosecond_of_year_counts_as_old_year(catalog):
     )
     with catalog.snapshot() as snapshot:
         assert snapshot.filter_ids(
-            Filters(after="2020-01-01T00:00:00", file_dates=True)
+            make_filter_tree(Filters(after="2020-01-01T00:00:00", file_dates=True))
         ).tolist() == [2]
         assert snapshot.filter_ids(
-            Filters(before="2020-01-01T00:00:00", file_dates=True)
+            make_filter_tree(Filters(before="2020-01-01T00:00:00", file_dates=True))
         ).tolist() == [1]
 
 
@@ -325,9 +329,9 @@ def test_date_range_filter_requires_one_file_between_both_dates(catalog):
         between = Filters(
             after="2000-01-01T00:00:00", before="2010-01-01T00:00:00", file_dates=True
         )
-        assert snapshot.filter_ids(between).tolist() == []
+        assert snapshot.filter_ids(make_filter_tree(between)).tolist() == []
         assert snapshot.filter_ids(
-            Filters(after="2000-01-01T00:00:00", file_dates=True)
+            make_filter_tree(Filters(after="2000-01-01T00:00:00", file_dates=True))
         ).tolist() == [1]
 
 
@@ -340,7 +344,7 @@ def test_filter_ids_value_not_storable_in_sqlite_raises_invalid_query_error(cata
         catalog.snapshot() as snapshot,
         pytest.raises(InvalidQueryError, match="too large"),
     ):
-        snapshot.filter_ids(Filters(**senseless))
+        snapshot.filter_ids(make_filter_tree(Filters(**senseless)))
 
 
 def test_filter_ids_50_nested_conditions_returns_pictures(catalog):
@@ -349,7 +353,7 @@ def test_filter_ids_50_nested_conditions_returns_pictures(catalog):
     for level in range(50):
         condition = (AllOf if level % 2 else AnyOf)((Contains("camera", "x"), condition))
     with catalog.snapshot() as snapshot:
-        assert snapshot.filter_ids(Filters(where=condition)).tolist() == []
+        assert snapshot.filter_ids(make_filter_tree(Filters(where=condition))).tolist() == []
 
 
 def test_filter_ids_condition_past_parser_stack_raises_invalid_query_error(catalog):
@@ -357,7 +361,7 @@ def test_filter_ids_condition_past_parser_stack_raises_invalid_query_error(catal
     for _ in range(50):
         operand = Arithmetic(1, "-", operand)
     with catalog.snapshot() as snapshot, pytest.raises(InvalidQueryError, match="nested too deep"):
-        snapshot.filter_ids(Filters(where=Compare(operand, ">", 0)))
+        snapshot.filter_ids(make_filter_tree(Filters(where=Compare(operand, ">", 0))))
 
 
 @pytest.mark.parametrize(
@@ -385,5 +389,7 @@ def test_filter_arithmetic_on_integers_calculates_with_floats(
         [{**PLAIN, "files": [(b"a", 1)]}, {**PLAIN, "width": 3, "files": [(b"a", 1), (b"b", 1)]}],
     )
     with catalog.snapshot() as snapshot:
-        allowed = snapshot.filter_ids(Filters(where=Compare(left, operator, right)))
+        allowed = snapshot.filter_ids(
+            make_filter_tree(Filters(where=Compare(left, operator, right)))
+        )
     assert allowed.tolist() == passing

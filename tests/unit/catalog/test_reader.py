@@ -18,6 +18,7 @@ from mmsearch.core.errors import (
     StateError,
     StorageError,
 )
+from mmsearch.core.filter_tree import make_filter_tree
 from mmsearch.core.filters import Filters
 from mmsearch.core.query import TextTerm
 from tests.unit.catalog.samples import IDENTITY, encoded, indexed
@@ -52,7 +53,7 @@ def test_reader_snapshot_equals_catalog_snapshot(catalog, root, path, reading):
             assert getattr(one, name) == getattr(two, name), name
         assert one.deleted_ids.tolist() == two.deleted_ids.tolist()
         assert one.records([2, 1, 2]) == two.records([2, 1, 2])
-        assert one.filter_ids(Filters(min_width=1)).tolist() == [1, 2]
+        assert one.filter_ids(make_filter_tree(Filters(min_width=1))).tolist() == [1, 2]
         ids = np.array([1, 2])
         assert one.has_text_mask(ids).tolist() == two.has_text_mask(ids).tolist()
         found = [each.match([TextTerm("a", 1.0)], 5, None) for each in (one, two)]

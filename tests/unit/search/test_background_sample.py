@@ -8,8 +8,9 @@ import pytest
 
 from mmsearch.core.types import IndexSpec
 from mmsearch.core.vectors import as_unit_vectors
-from mmsearch.search.index_reader import SAMPLE_SIZE, IndexReader
+from mmsearch.search.retrieval import SAMPLE_SIZE
 from mmsearch.vector_indexes import exact
+from mmsearch.vector_stores.files import IndexReader
 
 DIM = 8
 
@@ -38,7 +39,6 @@ def reader():
         (make_leaf(range(0, 4000, 2), 1), make_leaf(range(1, 3000, 2), 2)),
         (NOTHING, NOTHING),
         "cpu",
-        None,
     )
 
 
@@ -52,14 +52,14 @@ def test_index_reader_returns_vectors_of_all_leaves_in_order_of_ids(reader):
 
 @pytest.mark.parametrize("parts", [(), (make_leaf([], 1), make_leaf([5], 2))])
 def test_index_reader_without_leaves_or_with_empty_leaf_is_readable(parts):
-    reader = IndexReader(("name",), parts, (NOTHING,) * len(parts), "cpu", None)
+    reader = IndexReader(("name",), parts, (NOTHING,) * len(parts), "cpu")
     assert len(reader.vectors(np.empty(0, dtype=np.int64))) == 0
-    assert len(reader.background_sample(snapshot(reader))) == reader.size
+    assert len(reader.background_sample(snapshot(reader), SAMPLE_SIZE)) == reader.size
 
 
 def test_background_sample_skips_deleted_ids_and_covers_whole_id_range(reader):
     deleted = np.arange(0, 4000, 4)
-    sample = reader.background_sample(snapshot(reader, deleted))
+    sample = reader.background_sample(snapshot(reader, deleted), SAMPLE_SIZE)
     assert 0.9 * SAMPLE_SIZE <= len(sample) <= 1.1 * SAMPLE_SIZE
     image_ids = [image_id for leaf in reader.leaves for image_id in leaf.ids.tolist()]
     by_vector = {reader.vectors(np.array([n]))[0].tobytes(): n for n in image_ids}
@@ -70,14 +70,14 @@ def test_background_sample_skips_deleted_ids_and_covers_whole_id_range(reader):
 
 
 def test_background_sample_of_small_library_holds_every_living_picture():
-    reader = IndexReader(("name",), (make_leaf(range(50), 1),), (NOTHING,), "cpu", None)
-    assert len(reader.background_sample(snapshot(reader, deleted=[3, 4]))) == 48
+    reader = IndexReader(("name",), (make_leaf(range(50), 1),), (NOTHING,), "cpu")
+    assert len(reader.background_sample(snapshot(reader, deleted=[3, 4]), SAMPLE_SIZE)) == 48
 
 
 def test_background_sample_is_redrawn_only_for_new_generation(reader):
-    before = reader.background_sample(snapshot(reader))
-    assert reader.background_sample(snapshot(reader)) is before
+    before = reader.background_sample(snapshot(reader), SAMPLE_SIZE)
+    assert reader.background_sample(snapshot(reader), SAMPLE_SIZE) is before
     deleted = snapshot(reader, deleted=range(0, 4000, 2), generation=2)
-    after = reader.background_sample(deleted)
+    after = reader.background_sample(deleted, SAMPLE_SIZE)
     assert not np.array_equal(after, before)
-    np.testing.assert_array_equal(after, replace(reader).background_sample(deleted))
+    np.testing.assert_array_equal(after, replace(reader).background_sample(deleted, SAMPLE_SIZE))

@@ -43,9 +43,6 @@ CALIBRATION = Calibration(MAPS[1], ScoreMap(-6.0, 0.2, 8.0), BACKGROUND, measure
 
 def confidences(terms, query_vectors, pictures, calibration=CALIBRATION, *, fused=False):
     """Return the confidences of pictures; in a fused index their fused vectors are others."""
-    reader = SimpleNamespace(
-        has_image_vectors=not fused, image_vectors=lambda snapshot, ids: pictures[ids]
-    )
     visual = row_scores(-pictures if fused else pictures, query_vectors[0])
     candidates = Candidates(
         np.arange(len(pictures)),
@@ -56,7 +53,10 @@ def confidences(terms, query_vectors, pictures, calibration=CALIBRATION, *, fuse
         query_vectors[:1],
         ScoreDistribution.from_scores(visual),
     )
-    scope = SimpleNamespace(reader=reader, snapshot=None)
+    scope = SimpleNamespace(
+        has_image_vectors=not fused,
+        image_scores=lambda queries, ids: row_scores(pictures[ids], queries[:, None, :]),
+    )
     return look_confidences(scope, candidates, terms, query_vectors, calibration)
 
 

@@ -1,12 +1,15 @@
-"""Reader of the vectors of one generation: the built index and the unindexed segments."""
+"""Vectors in the files of an index: the built vector index and the newer segments.
+
+Deleted pictures stay in the files, and are excluded by their ids. Filters become ids that may be
+found, in the catalog.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +22,13 @@ from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import fused_dim, iter_fused_blocks, read_image_vectors
 
 if TYPE_CHECKING:
-    from mmsearch.core.catalog import CatalogReader, Snapshot
+    from mmsearch.core.catalog import Snapshot
+    from mmsearch.core.filter_tree import FilterTree
     from mmsearch.core.protocols import Encoder, Fusion, VectorIndex, VectorIndexPlugin
     from mmsearch.core.records import Segment
 
 MAX_OVERFETCH = 1000
 """Maximum number of deleted ids to over-fetch; beyond it, a filter is cheaper."""
-
-SAMPLE_SIZE = 1000
-"""Maximum number of pictures in the background sample."""
 
 
 @dataclass
@@ -41,17 +42,14 @@ class IndexReader:
         leaves: Vector indexes, the built one first.
         hidden: Ids of the rows of each leaf that a later leaf replaces, ascending.
         device: Device that searches the built index.
-        fusion: Fusion of the vectors.
-        layout: The index, from whose segments image vectors are read.
     """
 
     key: tuple[object, ...]
     leaves: tuple[VectorIndex, ...]
     hidden: tuple[Ids, ...]
     device: str
-    fusion: Fusion
-    layout: IndexLayout | None = None
-    _sample: tuple[int, Vectors] | None = field(default=None, init=False, repr=False)
+    _sample: tuple[tuple[int, int], Vectors] | None = field(default=None, init=False, repr=False)
+    _searchable: tuple[int, int] | None = field(default=None, init=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -112,43 +110,90 @@ class IndexReader:
             rows[mask] = leaf.vectors(ids[mask])
         return rows
 
-    def scores(self, query_vector: Vectors, ids: Ids) -> NDArray[np.float32]:
-        """Return the cosine similarities of ids with (1, dim), in their order, float32 (n,)."""
-        if not len(ids):
-            return np.empty(0, dtype=np.float32)
-        return row_scores(self.vectors(ids), query_vector[0])
+    def count_searchable(self, snapshot: Snapshot) -> int:
+        """Return the number of vectors without deleted ones. It is kept for later queries."""
+        if self._searchable is None or self._searchable[0] != snapshot.generation:
+            count = 0
+            for leaf, hidden in zip(self.leaves, self.hidden, strict=True):
+                excluded = np.union1d(snapshot.deleted_ids, hidden)
+                count += len(leaf.ids) - len(find_positions(leaf.ids, excluded))
+            self._searchable = snapshot.generation, count
+        return self._searchable[1]
 
-    @property
-    def has_image_vectors(self) -> bool:
-        """True if the fused vectors are the image vectors."""
-        return self.fusion.spec.name == "image"
-
-    def image_vectors(self, snapshot: Snapshot, ids: Ids) -> Vectors:
-        """Return the image vectors of ids in their order, float32 (n, dim).
-
-        Raises:
-            DamagedFileError: A segment is missing or does not match the catalog.
-        """
-        if self.layout is None or self.has_image_vectors or not len(ids):
-            return self.vectors(ids)
-        return read_stored_image_vectors(self.layout, snapshot, ids)
-
-    def background_sample(self, snapshot: Snapshot) -> Vectors:
+    def background_sample(self, snapshot: Snapshot, count: int) -> Vectors:
         """Return vectors of pictures spread evenly over the index, float32 (n, dim).
 
         Deleted pictures are left out. The sample of a generation is kept for later queries.
+
+        Args:
+            snapshot: Snapshot of the generation.
+            count: Approximate maximum number of pictures.
         """
-        if self._sample is None or self._sample[0] != snapshot.generation:
-            self._sample = snapshot.generation, self.vectors(self._background_ids(snapshot))
+        key = snapshot.generation, count
+        if self._sample is None or self._sample[0] != key:
+            self._sample = key, self.vectors(self._background_ids(snapshot, count))
         return self._sample[1]
 
-    def _background_ids(self, snapshot: Snapshot) -> Ids:
+    def _background_ids(self, snapshot: Snapshot, count: int) -> Ids:
         if snapshot.has_moments:
             # Thousands of moments of one film would be most of the background.
-            return snapshot.sample_ids(SAMPLE_SIZE)
-        count = SAMPLE_SIZE * self.size // max(snapshot.pictures, 1)
-        live_ids = np.setdiff1d(self.sample_ids(count), snapshot.deleted_ids, assume_unique=True)
-        return live_ids[:: max(1, len(live_ids) // SAMPLE_SIZE)]
+            return snapshot.sample_ids(count)
+        drawn_ids = self.sample_ids(count * self.size // max(snapshot.pictures, 1))
+        live_ids = np.setdiff1d(drawn_ids, snapshot.deleted_ids, assume_unique=True)
+        return live_ids[:: max(1, len(live_ids) // count)]
+
+
+@dataclass(frozen=True)
+class FileVectorStore:
+    """The vectors of one generation, as a `VectorStore`.
+
+    Attributes:
+        reader: Reader of the files.
+        snapshot: Snapshot of the generation.
+    """
+
+    reader: IndexReader
+    snapshot: Snapshot
+
+    @property
+    def size(self) -> int:
+        """Number of searchable items."""
+        return self.reader.count_searchable(self.snapshot)
+
+    @property
+    def complete(self) -> bool:
+        """True if every searchable item has a vector."""
+        return self.size == self.snapshot.items
+
+    @property
+    def device(self) -> str:
+        """Device that searches the built index."""
+        return self.reader.device
+
+    def search(
+        self,
+        queries: Vectors,
+        k: int,
+        filters: FilterTree | None = None,
+        excluded: Ids | None = None,
+    ) -> Ranking:
+        """Return the k nearest items; see `VectorStore.search`."""
+        deleted_ids = self.snapshot.deleted_ids
+        allowed = None if filters is None else self.snapshot.filter_ids(filters)
+        if excluded is not None:
+            deleted_ids = np.union1d(deleted_ids, excluded)
+            allowed = None if allowed is None else np.setdiff1d(allowed, excluded)
+        return self.reader.search(queries, k, deleted_ids, allowed)
+
+    def scores(self, queries: Vectors, ids: Ids) -> NDArray[np.float32]:
+        """Return the cosine similarities of queries and items, float32 (q, n)."""
+        if not len(ids):
+            return np.empty((len(queries), 0), dtype=np.float32)
+        return row_scores(self.reader.vectors(ids), queries[:, None, :])
+
+    def sample(self, count: int) -> Vectors:
+        """Return vectors of different contents, float32 (n, dim)."""
+        return self.reader.background_sample(self.snapshot, count)
 
 
 def read_stored_image_vectors(layout: IndexLayout, snapshot: Snapshot, ids: Ids) -> Vectors:
@@ -186,7 +231,7 @@ def _search_live(leaf: VectorIndex, queries: Vectors, k: int, deleted_ids: Ids) 
 
 
 class IndexReaderCache:
-    """Opens index readers, and keeps the last one until the fusion or the files change.
+    """Opens index readers and stores of them, and keeps the last reader until the files change.
 
     Args:
         layout: Files of the index.
@@ -213,6 +258,10 @@ class IndexReaderCache:
         self._tail_plugin_name = tail_plugin_name
         self._device = device
         self._reader: IndexReader | None = None
+
+    def open_store(self, snapshot: Snapshot) -> FileVectorStore:
+        """Return the vectors of a generation; raises the errors of `get`."""
+        return FileVectorStore(self.get(snapshot), snapshot)
 
     def get(self, snapshot: Snapshot) -> IndexReader:
         """Return the reader of a generation.
@@ -263,36 +312,4 @@ class IndexReaderCache:
             blocks = iter_fused_blocks(self._layout, segments, fusion, stale_rows)
             leaves.append(plugin.build(spec, blocks))
             hidden.append(np.empty(0, np.int64))
-        return IndexReader(key, tuple(leaves), tuple(hidden), device, fusion, self._layout)
-
-
-Resource = TypeVar("Resource")
-
-MAX_ATTEMPTS = 5
-"""Maximum number of attempts: a writer may replace the generation while it is being opened."""
-
-
-@contextmanager
-def open_latest_snapshot(
-    catalog: CatalogReader, open_resource: Callable[[Snapshot], Resource]
-) -> Iterator[tuple[Snapshot, Resource]]:
-    """Yield a snapshot of the latest generation and the resource opened from its files.
-
-    Args:
-        catalog: Catalog, open for reading.
-        open_resource: Opens files of the given snapshot.
-
-    Raises:
-        DamagedFileError: A file does not match the catalog.
-    """
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        with catalog.snapshot() as snapshot:
-            try:
-                resource = open_resource(snapshot)
-            except DamagedFileError as error:
-                # A writer may have replaced the file after the snapshot was taken.
-                if attempt == MAX_ATTEMPTS or not error.details.get("missing"):
-                    raise
-                continue
-            yield snapshot, resource
-            return
+        return IndexReader(key, tuple(leaves), tuple(hidden), device)

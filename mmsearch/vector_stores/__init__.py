@@ -1,0 +1,1 @@
+"""Stores of the vectors that a search compares with a query."""
