@@ -147,6 +147,8 @@ class Indexer:
         *,
         retry_failed: bool = False,
         is_partial: bool = False,
+        on_content: Callable[[bytes, bytes], None] = lambda digest, content: None,
+        on_replaced: Callable[[bytes], None] = lambda digest: None,
         progress: Callable[[Progress], None] = lambda state: None,
     ) -> IndexReport:
         """Index the new and changed items of a source, and remove those that are gone.
@@ -156,6 +158,8 @@ class Indexer:
             record: What the catalog knows of it.
             retry_failed: Try unchanged items again that failed before.
             is_partial: True if the source yields only some of its items: others are not gone.
+            on_content: See `SourceRun`.
+            on_replaced: See `SourceRun`.
             progress: Called often, from several threads.
 
         Returns:
@@ -178,6 +182,8 @@ class Indexer:
             text_sources=full_text_sources(self.sources),
             retry_failed=retry_failed,
             is_partial=is_partial,
+            on_content=on_content,
+            on_replaced=on_replaced,
             progress=progress,
             before_encoding=background_build.start,
             max_items=self.make_decoder.max_items,

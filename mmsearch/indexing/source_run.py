@@ -72,6 +72,9 @@ class SourceRun:
         text_sources: Sources of the texts that are kept.
         retry_failed: Try unchanged items again that failed before.
         is_partial: True if the source yields only some of its items: others are not gone.
+        on_content: Called with the digest and the bytes of each content that was read, before its
+            item is committed.
+        on_replaced: Called with the digest of the content that an item had before.
         progress: Receives the state of the run, from several threads.
         before_encoding: Called before each shard is encoded.
         max_items: Maximum number of items of a file by its name, for which ids are reserved.
@@ -92,6 +95,8 @@ class SourceRun:
         text_sources: frozenset[TextSource],
         retry_failed: bool,
         is_partial: bool = False,
+        on_content: Callable[[bytes, bytes], None] = lambda digest, content: None,
+        on_replaced: Callable[[bytes], None] = lambda digest: None,
         progress: Callable[[Progress], None],
         before_encoding: Callable[[], None] = lambda: None,
         max_items: Callable[[bytes], int] = lambda name: 1,
@@ -105,6 +110,8 @@ class SourceRun:
         self._text_sources = text_sources
         self._retry_failed = retry_failed
         self._is_partial = is_partial
+        self._on_content = on_content
+        self._on_replaced = on_replaced
         self._progress = progress
         self.stats = RunStats()
         # Items whose content is being encoded, by digest.
@@ -187,13 +194,17 @@ class SourceRun:
                 stored = self._catalog.load_assets(self._record.id, [item.key])
                 known = {key: asset.asset for key, asset in stored.items()}
             digest = hashlib.sha256(content).digest()
-            outcome = _outcome(known.get(item.key), digest)
+            before = known.get(item.key)
+            outcome = _outcome(before, digest)
+            if outcome is FileOutcome.CHANGED and before is not None:
+                self._on_replaced(before.digest)
             indexed = self._make_indexed(part, item, digest, len(content))
             if digest in self._pending:
                 part.pending += 1
                 self._pending[digest].append((part, indexed, outcome))
             elif self._catalog.find_item_ids([digest]):
                 is_copy = outcome is FileOutcome.ADDED
+                self._on_content(digest, content)
                 self._resolve(part, indexed, FileOutcome.COPIED if is_copy else outcome)
             else:
                 part.pending += 1
@@ -262,6 +273,8 @@ class SourceRun:
     def _resolve_shard(self, shard: Shard, encoded: EncodedShard) -> None:
         for content in shard.contents:
             failure = encoded.failed.get(content.digest)
+            if failure is None and content.source.content is not None:
+                self._on_content(content.digest, content.source.content)
             for part, indexed, outcome in self._pending.pop(content.digest):
                 part.pending -= 1
                 if failure is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +29,7 @@ from mmsearch.core.types import Text
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_indexer
 from mmsearch.factories.warm_parts import WarmParts
+from mmsearch.storage.atomic import atomic_write
 from mmsearch.storage.layout import IndexLayout, original_path
 
 
@@ -55,20 +55,14 @@ class RecordSource:
 
     Args:
         records: The records.
-        layout: File layout of the index.
-        keep_originals: True to keep the content of each record in the index.
     """
 
     kind = RECORDS_KIND
     uri = b""
     parallel_loads = 1
 
-    def __init__(
-        self, records: Iterable[Record], layout: IndexLayout, *, keep_originals: bool
-    ) -> None:
+    def __init__(self, records: Iterable[Record]) -> None:
         self._records = records
-        self._layout = layout
-        self._keep_originals = keep_originals
 
     def parts(self) -> Iterator[SourcePart]:
         """Yield one part, which never passes."""
@@ -87,8 +81,6 @@ class RecordSource:
                 if key in seen:
                     continue
                 seen.add(key)
-            if self._keep_originals:
-                load = _Kept(load, self._layout)
             yield SourceItem(
                 key.encode(), b"", load, texts=record.texts, metadata=record.metadata or {}
             )
@@ -115,22 +107,41 @@ class _Loaded:
         return self.content
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """Loads a content and keeps it in the index."""
+class KeptOriginals:
+    """The contents of records that the index keeps on request.
 
-    load: Callable[[], bytes]
-    layout: IndexLayout
+    Args:
+        layout: File layout of the index.
+    """
 
-    def __call__(self) -> bytes:
-        content = self.load()
-        path = original_path(self.layout.originals, hashlib.sha256(content).digest())
+    def __init__(self, layout: IndexLayout) -> None:
+        self._folder = layout.originals
+        self._unused: set[bytes] = set()
+
+    def save(self, digest: bytes, content: bytes) -> None:
+        """Keep a content; it is on the disk when this returns."""
+        path = original_path(self._folder, digest)
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        return content
+            atomic_write(path, content)
+
+    def mark_unused(self, digest: bytes) -> None:
+        """Note that a record does not have a content any more."""
+        if digest and original_path(self._folder, digest).exists():
+            self._unused.add(digest)
+
+    def remove_unused(self, catalog: CatalogReader) -> None:
+        """Remove the noted contents that no other record or file has."""
+        if not self._unused:
+            return
+        digests = {item_id: key for key, item_id in catalog.find_item_ids([*self._unused]).items()}
+        with catalog.snapshot() as snapshot:
+            records = snapshot.records(list(digests))
+        for record in records:
+            if not record.paths:
+                # Compaction removes what cannot be removed now.
+                with suppress(OSError):
+                    original_path(self._folder, digests[record.id]).unlink()
 
 
 def _load_or_none(load: Callable[[], bytes]) -> bytes | None:
@@ -156,9 +167,17 @@ def add_records(
         catalogs.open_write(layout, wait_s, create=True) as catalog,
         make_indexer(layout, catalog, settings, on_message, warm_parts=warm_parts) as indexer,
     ):
-        source = RecordSource(records, layout, keep_originals=keep_originals)
-        record = catalog.ensure_source(RECORDS_KIND, b"", {}, RECORDS_KIND)
-        return indexer.run_source(source, record, is_partial=True, progress=progress)
+        originals = KeptOriginals(layout)
+        report = indexer.run_source(
+            RecordSource(records),
+            catalog.ensure_source(RECORDS_KIND, b"", {}, RECORDS_KIND),
+            is_partial=True,
+            on_content=originals.save if keep_originals else lambda digest, content: None,
+            on_replaced=originals.mark_unused,
+            progress=progress,
+        )
+        originals.remove_unused(catalog)
+        return report
 
 
 def update_records(
@@ -222,24 +241,11 @@ def delete_records(
             return 0
         removed = [key.encode() for key in stored]
         catalog.commit_shard(ShardCommit(source.id, time.time_ns(), removed=removed))
-        _remove_originals(layout, catalog, list(stored.values()))
+        originals = KeptOriginals(layout)
+        for asset in stored.values():
+            originals.mark_unused(asset.asset.digest)
+        originals.remove_unused(catalog)
         return len(removed)
-
-
-def _remove_originals(
-    layout: IndexLayout, catalog: CatalogReader, deleted: Sequence[StoredAsset]
-) -> None:
-    """Remove the kept contents of deleted records that no other record or file has."""
-    if not layout.originals.is_dir():
-        return
-    digests = {item.item_id: item.asset.digest for item in deleted if item.item_id is not None}
-    with catalog.snapshot() as snapshot:
-        records = snapshot.records(list(digests))
-    for record in records:
-        if not record.paths:
-            # Compaction removes what cannot be removed now.
-            with suppress(OSError):
-                original_path(layout.originals, digests[record.id]).unlink()
 
 
 def find_records_source(catalog: CatalogReader) -> SourceRecord | None:

@@ -182,7 +182,9 @@ def read_original(
     See `mmsearch.api.index.Index.read_original`.
     """
     with suppress(OSError):
-        return original_path(layout.originals, record.digest).read_bytes()
+        content = original_path(layout.originals, record.digest).read_bytes()
+        if hashlib.sha256(content).digest() == record.digest:
+            return content
     pictures = catalog.list_live_pictures(record.id - 1, 1)
     place = pictures[0].source if pictures and pictures[0].id == record.id else None
     if place is None or place[0] == RECORDS_KIND:

@@ -342,8 +342,38 @@ def test_deletion_removes_the_original_of_the_last_record_with_a_content(index):
     assert index.read_original("two") == png((1, 2, 3))
     item = index.get("two")
     index.delete("two")
-    assert not [path for path in (index.folder / "originals").rglob("*") if path.is_file()]
+    assert originals(index) == []
     with pytest.raises(GoneError):
         index.read_original(item.id)
     index.add([png((1, 2, 3))], ids=["one"], keep_originals=True)
     assert index.read_original("one") == png((1, 2, 3))
+
+
+def originals(index):
+    return [path for path in (index.folder / "originals").rglob("*") if path.is_file()]
+
+
+def test_replacement_removes_the_original_that_no_other_record_has(index):
+    index.add([png((1, 2, 3))] * 2, ids=["one", "two"], keep_originals=True)
+    index.add([png((1, 2, 4))], ids=["one"], keep_originals=True)
+    assert index.read_original("two") == png((1, 2, 3))
+    assert len(originals(index)) == 2
+    report = index.add([b"nothing"], ids=["one"], keep_originals=True)
+    assert len(report.failed) == 1
+    assert index.read_original("one") == png((1, 2, 4))
+    index.add([png((1, 2, 5))], ids=["two"])
+    assert [path.read_bytes() for path in originals(index)] == [png((1, 2, 4))]
+    index.add([png((1, 2, 6))], ids=["one"])
+    assert originals(index) == []
+
+
+def test_unreadable_content_leaves_no_original(index):
+    assert len(index.add([b"nothing"], ids=["one"], keep_originals=True).failed) == 1
+    assert originals(index) == []
+
+
+def test_damaged_original_is_not_returned(index):
+    index.add([png((1, 2, 3))], ids=["one"], keep_originals=True)
+    originals(index)[0].write_bytes(b"")
+    with pytest.raises(GoneError):
+        index.read_original("one")
