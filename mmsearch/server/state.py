@@ -25,6 +25,7 @@ from mmsearch.server.config import ServerConfig
 from mmsearch.server.forwarded import get_root_path
 from mmsearch.server.jobs import Jobs
 from mmsearch.server.metrics import Metrics
+from mmsearch.server.originals import OriginalCopies
 from mmsearch.server.thumbnails import ThumbnailCache
 from mmsearch.server.writes import IndexWriter, Writers
 from mmsearch.sources._web.addresses import AddressPolicy, display_url
@@ -53,6 +54,7 @@ class ServerState:
         writers: Writers of the indexes.
         image_loader: Decodes uploaded and fetched pictures, and the originals of thumbnails.
         thumbnails: Cache of thumbnails.
+        original_copies: Copies of originals that are in no folder.
         metrics: Metrics of the server.
         fetcher: Fetches pictures from URLs; None if that is not allowed.
         thread_pool: Threads that wait for disks and decoders.
@@ -64,6 +66,7 @@ class ServerState:
     writers: Writers
     image_loader: SandboxedImageLoader
     thumbnails: ThumbnailCache
+    original_copies: OriginalCopies
     metrics: Metrics
     fetcher: Fetcher | None = None
     thread_pool: ThreadPoolExecutor = field(
@@ -113,6 +116,7 @@ class ServerState:
             writers,
             image_loader,
             thumbnails,
+            OriginalCopies(image_loader),
             metrics,
             fetcher,
         )
@@ -128,6 +132,7 @@ class ServerState:
         self.writers.close()
         self.index_pool.close()
         self.image_loader.close()
+        self.original_copies.close()
         self.thread_pool.shutdown(wait=False, cancel_futures=True)
 
     async def run_in_thread(

@@ -46,7 +46,50 @@ def test_original_in_a_zip_is_served(server, first):
     assert (answer.status_code, answer.content) == (200, content)
     assert answer.headers["Content-Type"] == "image/jpeg"
     assert f'filename="{name}"' in answer.headers["Content-Disposition"]
-    assert server.head(f"{AT}/{number}/original").status_code in (200, 405)
+    head = server.head(f"{AT}/{number}/original")
+    assert (head.status_code, head.content) == (200, b"")
+    for header in ("Content-Length", "Content-Type", "ETag", "Accept-Ranges"):
+        assert head.headers[header] == answer.headers[header], header
+    assert answer.headers["Content-Length"] == str(len(content))
+
+
+def test_original_in_a_zip_is_served_in_parts_and_read_once(server, first, monkeypatch):
+    number, _, content = first
+    at = f"{AT}/{number}/original"
+    reads = []
+    read_item = sources._read_item
+    monkeypatch.setattr(sources, "_read_item", lambda *args: reads.append(args) or read_item(*args))
+    size = len(content)
+    for text, start, stop in (
+        ("bytes=0-0", 0, 1),
+        ("bytes=10-19", 10, 20),
+        (f"bytes={size - 5}-", size - 5, size),
+        ("bytes=-7", size - 7, size),
+        (f"bytes=5-{size * 2}", 5, size),
+    ):
+        part = server.get(at, headers={"Range": text})
+        assert (part.status_code, part.content) == (206, content[start:stop]), text
+        assert part.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{size}"
+    etag = part.headers["ETag"]
+    part = server.get(at, headers={"Range": "bytes=1-2", "If-Range": etag})
+    assert (part.status_code, part.content) == (206, content[1:3])
+    whole = server.get(at, headers={"Range": "bytes=1-2", "If-Range": '"another"'})
+    assert (whole.status_code, whole.content) == (200, content)
+    beyond = server.get(at, headers={"Range": f"bytes={size}-"})
+    assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, f"bytes */{size}")
+    assert server.get(at, headers={"If-None-Match": etag}).status_code == 304
+    assert len(reads) == 1
+
+
+def test_original_of_a_record_is_served_in_parts(home, tmp_path):
+    content = (tmp_path / "first.jpg").read_bytes()
+    with mmsearch.open_index(home=home) as index:
+        index.add([content], ["mine"], keep_originals=True)
+        index.remove_source("a.zip")
+        number = index.get("mine").id
+    with http_client(home) as server:
+        part = server.get(f"{AT}/{number}/original", headers={"Range": "bytes=3-8"})
+        assert (part.status_code, part.content) == (206, content[3:9])
 
 
 def test_original_of_a_missing_zip_is_unavailable_and_its_thumbnail_stays(server, first, tmp_path):

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
-import threading
-from pathlib import Path as FilePath
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from mmsearch.api import Index
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import Item
 from mmsearch.server.file_names import inline_disposition, original_name, thumbnail_name
+from mmsearch.server.originals import OriginalCopy
 from mmsearch.server.rendering import render_item
-from mmsearch.server.state import RootPathDep, ServerState, StateDep, WorkerDep
+from mmsearch.server.state import RootPathDep, StateDep, WorkerDep
 from mmsearch.server.thumbnails import Size
 
 router = APIRouter(tags=["pictures"])
@@ -34,9 +31,6 @@ SVG_POLICY = (
 )
 """Policy of SVG originals: like that of other answers, but with the styles that a picture contains;
 their scripts do not run, and they load nothing."""
-
-_READS = threading.BoundedSemaphore(4)
-"""Number of originals of sources that are in memory at a time."""
 
 PICTURE_RESPONSE = {"content": {"image/*": {}}, "description": "The picture."}
 
@@ -56,26 +50,20 @@ async def get_picture(
     responses={200: PICTURE_RESPONSE},
 )
 async def get_original(server_state: StateDep, worker: WorkerDep, image_id: ImageId) -> Response:
-    """Return the original, of a file whole or in part (Range)."""
+    """Return the original, whole or in part (Range)."""
     record = await server_state.load_record(worker, image_id)
     if record.uri:
         index = await worker.run(lambda index: index)
-        return await server_state.run_in_thread(_load_stored, server_state, index, record)
+        copy = await server_state.run_in_thread(server_state.original_copies.get, index, record)
+        return _CopyResponse(copy, record.digest)
     # An untrusted catalog can name any file; only files whose content is a picture are sent.
     path, image_format = await server_state.run_in_thread(
         server_state.thumbnails.originals.path_and_format, record
     )
-    media_type = MEDIA_TYPES.get(image_format, "application/octet-stream")
-    headers = {
-        "Cache-Control": "private, no-cache",
-        "Content-Disposition": inline_disposition(original_name(path)),
-    }
-    if image_format == "SVG":
-        headers["Content-Security-Policy"] = SVG_POLICY
     return FileResponse(
         os.fsdecode(path),
-        media_type=media_type,
-        headers=headers,
+        media_type=MEDIA_TYPES.get(image_format, "application/octet-stream"),
+        headers=_headers(os.fsdecode(path), image_format),
         stat_result=_http_stat(record),
     )
 
@@ -102,24 +90,32 @@ async def get_thumbnail(
     return Response(content, media_type="image/webp", headers=headers)
 
 
-def _load_stored(server_state: ServerState, index: Index, record: PictureRecord) -> Response:
-    """Return a picture that is not in a folder: from its source, or as the index keeps it."""
-    with _READS:
-        content = index.read_original(record.id, public_only=True)
-        name = os.path.basename(os.fsdecode(record.key))  # noqa: PTH119 - keys may be URLs
-        with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
-            suffix = os.path.splitext(name)[1]  # noqa: PTH122
-            path = FilePath(folder) / f"original{suffix if suffix[1:].isalnum() else ''}"
-            path.write_bytes(content)
-            image_format = server_state.image_loader.format(os.fsencode(path))
+class _CopyResponse(FileResponse):
+    """A response with a copy of an original, whose file exists until the response is gone.
+
+    Args:
+        copy: The copy.
+        digest: sha256 of the content.
+    """
+
+    def __init__(self, copy: OriginalCopy, digest: bytes) -> None:
+        self._copy = copy
+        super().__init__(
+            copy.path,
+            media_type=MEDIA_TYPES.get(copy.image_format, "application/octet-stream"),
+            headers=_headers(copy.name, copy.image_format) | {"ETag": f'"{digest.hex()[:40]}"'},
+        )
+
+
+def _headers(name: str, image_format: str) -> dict[str, str]:
+    """Return the headers of an original."""
     headers = {
         "Cache-Control": "private, no-cache",
         "Content-Disposition": inline_disposition(original_name(os.fsencode(name))),
     }
     if image_format == "SVG":
         headers["Content-Security-Policy"] = SVG_POLICY
-    media_type = MEDIA_TYPES.get(image_format, "application/octet-stream")
-    return Response(content, media_type=media_type, headers=headers)
+    return headers
 
 
 def _http_stat(record: PictureRecord) -> os.stat_result:
