@@ -248,6 +248,31 @@ class VectorStore(Protocol):
         """
 
 
+class Lock(Protocol):
+    """Exclusive right of one process to write an index; not thread-safe.
+
+    It ends with the process that holds it, even if that is killed.
+    """
+
+    @property
+    def holder(self) -> str | None:
+        """Description of who holds the lock, for messages; None if that is not known."""
+
+    def acquire(self, timeout_s: float = 0.0) -> None:
+        """Take the lock.
+
+        Args:
+            timeout_s: Maximum seconds to wait for another holder.
+
+        Raises:
+            IndexLockedError: Another process or another `Lock` holds it; the message says who.
+            UsageError: ``timeout_s`` is not a number.
+        """
+
+    def release(self) -> None:
+        """Release the lock; do nothing if it is not held."""
+
+
 class RankFusion(Protocol):
     """Fusion of a visual and a text ranking into one; a pure function."""
 
