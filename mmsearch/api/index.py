@@ -296,8 +296,9 @@ class Index(IndexItems):
                 changed, and look for captions of new pictures in it.
             reset: Names of choices to set back to the default, such as ``"exclude"``; with
                 ``"captions"``, the tables and their captions are forgotten.
-            texts: Sources of the texts that are encoded: ``sidecar``, ``metadata``, ``table`` and
-                ``filename``, joined by commas, or ``none``; default: those of the index.
+            texts: Sources of the texts that are encoded: ``sidecar``, ``metadata``, ``table``,
+                ``filename`` and ``document`` (the words of pages), joined by commas, or ``none``;
+                default: those of the index.
             unstable_paths: Absolute paths of files that are being written; they are skipped until
                 a later run.
             wait_s: Seconds to wait for another writer.

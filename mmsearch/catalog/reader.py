@@ -299,7 +299,8 @@ class SqliteSnapshot:
             " WHERE texts.source <> 'filename'"
             " AND texts.source IN (SELECT value FROM json_each(?)) AND +is_live = 1)"
         )
-        return bool(self._db.query(statement, [json.dumps(sources)])[0][0])
+        searched = sorted(full_text_sources(sources))
+        return bool(self._db.query(statement, [json.dumps(searched)])[0][0])
 
     def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
         """Return a bool mask (n,) of the pictures with a searchable text other than file names."""

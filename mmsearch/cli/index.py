@@ -102,7 +102,8 @@ def index(
     texts: Annotated[
         str | None,
         typer.Option(
-            help="Kinds of texts to encode: some of sidecar,metadata,table,filename; or none.",
+            help="Kinds of texts to encode: some of sidecar,metadata,table,filename,document; or "
+            "none.",
             metavar="KINDS",
             show_default="sidecar,metadata,table",
         ),

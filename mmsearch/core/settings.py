@@ -43,8 +43,9 @@ class Settings:
         device: ``auto`` (cuda, then mps, then cpu), ``cuda``, ``mps`` or ``cpu``.
         fusion: Name of the fusion for new indexes.
         text_weight: Share of a picture's texts in its fused vector, 0..1, for new indexes.
-        texts: Sources of the texts that get a vector: ``sidecar``, ``metadata``, ``table`` and
-            ``filename``, joined by commas, or ``none``; for new indexes.
+        texts: Sources of the texts that get a vector: ``sidecar``, ``metadata``, ``table``,
+            ``filename`` and ``document`` (the words of pages), joined by commas, or ``none``; for
+            new indexes.
         blend: Name of the rank fusion that merges visual and text matches.
         vector_index: Name of the vector index for new indexes; ``auto``: exact search up to a
             limit, approximate search beyond it.

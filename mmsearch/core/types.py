@@ -274,12 +274,21 @@ class ModelInfo:
 
 
 class TextSource(StrEnum):
-    """Sources of the texts of a picture."""
+    """Sources of the texts of a picture.
+
+    ``document`` is what is written on a page of a document; ``metadata`` is what a file says about
+    itself.
+    """
 
     SIDECAR = "sidecar"
     METADATA = "metadata"
     TABLE = "table"
     FILENAME = "filename"
+    DOCUMENT = "document"
+
+
+CONTENT_SOURCES = frozenset({TextSource.METADATA, TextSource.DOCUMENT})
+"""Sources of texts that are in the content itself; those of the others belong to a file."""
 
 
 @dataclass(frozen=True)
@@ -287,8 +296,8 @@ class Text:
     """A text that belongs to a picture.
 
     Attributes:
-        kind: ``title``, ``description``, ``caption``, ``filename``, or one of `LIST_KINDS`, whose
-            values are joined by "; ".
+        kind: ``title``, ``description``, ``caption``, ``filename``, ``page`` (what is written on
+            it), ``author``, or one of `LIST_KINDS`, whose values are joined by "; ".
         text: The text itself.
         language: BCP 47 tag, if known.
         source: Source of the text, a `TextSource`.
@@ -331,7 +340,8 @@ class Metadata:
         taken_at: ISO 8601 local time without zone, to the second. A date of which only the year or
             the month is known is the start of that year or month.
         taken_from: Source of `taken_at`: ``exif``, ``xmp``, ``iptc``, ``png``, ``sidecar`` (XMP
-            beside the picture), ``takeout`` (Google Takeout) or ``filename``.
+            beside the picture), ``takeout`` (Google Takeout), ``filename`` or ``document`` (the
+            day on which a document was made).
         camera: Maker and model, as the camera wrote them.
         lens: Name of the lens.
         latitude: Degrees, north is positive.
@@ -437,7 +447,8 @@ DEFAULT_SOURCES: tuple[TextSource, ...] = (
 )
 """Default sources of texts that get a vector.
 
-File names are only in the full-text index: every picture has one, and most are arbitrary.
+File names and the texts of pages are only in the full-text index: every picture has a name, and
+most are arbitrary; a page says more than the few words that a model reads.
 """
 
 MAX_ENCODED_TEXTS = 64
@@ -445,8 +456,8 @@ MAX_ENCODED_TEXTS = 64
 
 
 def full_text_sources(sources: Collection[TextSource]) -> frozenset[TextSource]:
-    """Return the sources of the full-text index: these and file names; none if empty."""
-    return frozenset({*sources, TextSource.FILENAME}) if sources else frozenset()
+    """Return the sources of the full-text index: these, file names and pages; none if empty."""
+    return frozenset({*sources, TextSource.FILENAME, TextSource.DOCUMENT} if sources else ())
 
 
 def select_encoded_texts(

@@ -26,12 +26,12 @@ from mmsearch.core.protocols import Encoder, Executor, ImagePreprocessor, Modali
 from mmsearch.core.records import EncodedPicture, Segment, StoredPicture
 from mmsearch.core.results import TaskFailure
 from mmsearch.core.types import (
+    CONTENT_SOURCES,
     InputKind,
     ItemLocator,
     ModelInput,
     Picture,
     Text,
-    TextSource,
     TextVectors,
     Vectors,
 )
@@ -78,7 +78,7 @@ def reencode_task(items: Sequence[StoredPicture], content: bytes | None = None) 
     """
     first = items[0]
     external_texts = tuple(
-        text for text in first.picture.texts if text.source != TextSource.METADATA
+        text for text in first.picture.texts if text.source not in CONTENT_SOURCES
     )
     ids = {item.locator.part: item.id for item in items}
     if content is None:

@@ -116,7 +116,8 @@ class TextCollector:
     _searched_sources: frozenset[TextSource] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_searched_sources", full_text_sources(self.sources))
+        searched = full_text_sources(self.sources) - {TextSource.DOCUMENT}
+        object.__setattr__(self, "_searched_sources", searched)
 
     @property
     def uses_tables(self) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from mmsearch.core.catalog import CatalogReader
 from mmsearch.core.protocols import Encoder
-from mmsearch.core.types import InputKind, TextSource, Vectors
+from mmsearch.core.types import DEFAULT_SOURCES, InputKind, Vectors
 from mmsearch.core.vectors import encode_model_inputs
 
 NUM_TUNING_QUERIES = 3072
@@ -65,7 +65,7 @@ def _sample_captions(catalog: CatalogReader, limit: int) -> Iterator[str]:
     seen: set[str] = set()
     for after in np.unique(np.linspace(0, max_id, pages, endpoint=False).astype(int)).tolist():
         for picture in catalog.list_live_pictures(after, PAGE_SIZE):
-            texts = [t.text for t in picture.picture.texts if t.source != TextSource.FILENAME]
+            texts = [t.text for t in picture.picture.texts if t.source in DEFAULT_SOURCES]
             text = min(texts, key=len, default="").strip()[:MAX_CAPTION_CHARS]
             if text and text not in seen and len(seen) < limit:
                 seen.add(text)

@@ -30,11 +30,11 @@ from mmsearch.core.reports import CalibrationReport
 from mmsearch.core.results import Progress
 from mmsearch.core.types import (
     CROSS_ATTENTION,
+    DEFAULT_SOURCES,
     UNENCODED_KINDS,
     Background,
     InputKind,
     ScoreMap,
-    TextSource,
     Vectors,
 )
 from mmsearch.core.vectors import encode_model_inputs
@@ -152,7 +152,7 @@ def calibrate_catalog(
 
 
 def sample_texts(catalog: CatalogReader, limit: int = MAX_TEXTS) -> dict[int, str]:
-    """Return texts of pictures from all over an index, by picture id; never file names.
+    """Return texts about pictures from all over an index, by picture id; never file names.
 
     A picture has at most one, and no two are equal.
     """
@@ -166,7 +166,7 @@ def sample_texts(catalog: CatalogReader, limit: int = MAX_TEXTS) -> dict[int, st
             texts = [
                 text
                 for text in picture.picture.texts
-                if text.source != TextSource.FILENAME and text.kind not in UNENCODED_KINDS
+                if text.source in DEFAULT_SOURCES and text.kind not in UNENCODED_KINDS
             ]
             best = min(texts, key=lambda text: _kind_rank(text.kind), default=None)
             words = "" if best is None else " ".join(best.text.split())[:MAX_TEXT_CHARS]

@@ -23,7 +23,7 @@ from mmsearch.core.records import (
 )
 from mmsearch.core.reports import ExportReport
 from mmsearch.core.results import Progress
-from mmsearch.core.types import IMAGE_KIND, Text, TextSource
+from mmsearch.core.types import CONTENT_SOURCES, IMAGE_KIND, Text, TextSource
 from mmsearch.exports import kept
 from mmsearch.exports.formats import check_format, load_format
 from mmsearch.exports.manifest import Manifest, write_manifest
@@ -35,7 +35,7 @@ from mmsearch.storage.segments import read_stored_vectors
 
 MAX_ATTEMPTS = 5
 
-_TEXT_ORDER = {TextSource.METADATA: 0, TextSource.TABLE: 2}
+_TEXT_ORDER = {**dict.fromkeys(CONTENT_SOURCES, 0), TextSource.TABLE: 2}
 """Order of texts by source; those of sidecars and file names come between."""
 
 

@@ -30,7 +30,7 @@ from mmsearch.core.records import (
     Segment,
     ShardCommit,
 )
-from mmsearch.core.types import TextSource, select_encoded_texts, texts_digest
+from mmsearch.core.types import CONTENT_SOURCES, TextSource, select_encoded_texts, texts_digest
 from mmsearch.exports.kept import iter_kept
 from mmsearch.exports.pictures import Asset, ExportBatch, ExportedPicture, Place
 from mmsearch.storage.atomic import atomic_write
@@ -225,7 +225,7 @@ class PictureImporter:
             has_texts[row] = bool(kinds)
             picture = item.picture
             if picture.texts:
-                embedded = [text for text in picture.texts if text.source == TextSource.METADATA]
+                embedded = [text for text in picture.texts if text.source in CONTENT_SOURCES]
                 picture = replace(picture, texts=tuple(embedded))
             pictures.append(EncodedPicture(image_id, candidates[row].digest, picture, digest))
             text_kinds.append(kinds)
@@ -282,7 +282,8 @@ def _make_file(candidate: _Candidate, file: ScannedFile, *, with_texts: bool) ->
     }
     texts = tuple(text for text in texts if text not in elsewhere)
     captions = [text for text in texts if text.source == TextSource.TABLE]
-    others = [text for text in texts if text.source not in (TextSource.TABLE, TextSource.METADATA)]
+    elsewhere_stored = {TextSource.TABLE, *CONTENT_SOURCES}
+    others = [text for text in texts if text.source not in elsewhere_stored]
     # Captions of no known table stay until the index reads a table with captions of the file.
     table = CaptionTableTexts(None, captions) if captions else None
     return IndexedFile(file, candidate.digest, others, table=table)

@@ -190,7 +190,7 @@ class FolderExaminer:
         if not size:
             return _other_files.EMPTY
         reason = self.recall(name, size, mtime_ns)
-        if reason is None or not self._is_valid(reason):
+        if reason is None or not self._is_valid(name, reason):
             reason = self._reason_by_content(name, kind)
         if reason and is_text:
             owner = self._text_owners.get(name)
@@ -216,11 +216,13 @@ class FolderExaminer:
             owners.update(dict.fromkeys(video_texts, video))
         return owners
 
-    def _is_valid(self, reason: str) -> bool:
+    def _is_valid(self, name: bytes, reason: str) -> bool:
         """Return True if a file that was skipped for a reason need not be opened again."""
-        return _other_files.is_lasting(reason) or any(
-            reason == missing_reason for _, missing_reason in self.missing
-        )
+        if any(reason == missing_reason for _, missing_reason in self.missing):
+            return True
+        # An earlier version may not have known that an extra reads files of this name.
+        is_readable = any(modality.can_read(name) for modality, _ in self.missing)
+        return _other_files.is_lasting(reason) and not is_readable
 
     def _reason_by_content(self, name: bytes, kind: str | None) -> str:
         try:

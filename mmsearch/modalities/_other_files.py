@@ -64,7 +64,7 @@ _KIND_BY_HEAD: Final = (
 
 # Files of one shot that are pictures: what is not a photograph never has a video or a RAW file.
 _NOT_PHOTOGRAPHS: Final = frozenset(
-    {".apng", ".bmp", ".gif", ".png", ".svg", ".tif", ".tiff", ".webp"}
+    {".apng", ".bmp", ".gif", ".pdf", ".png", ".svg", ".tif", ".tiff", ".webp"}
 )
 _RAW_SUFFIXES: Final = frozenset(f".{suffix}" for suffix in _RAW.split())
 _LIVE_VIDEO_SUFFIXES: Final = frozenset({".m4v", ".mov", ".mp", ".mp4"})

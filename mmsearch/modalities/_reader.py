@@ -1,8 +1,9 @@
-"""Base class of the modalities of still pictures."""
+"""Base class of the modalities."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BufferedReader
@@ -19,7 +20,7 @@ DEFAULT_MAX_PIXELS = 300_000_000
 
 @dataclass(frozen=True)
 class FileReader:
-    """Base of a modality of still pictures; see `mmsearch.core.protocols.Modality`.
+    """Base of a modality, by default of still pictures; see `mmsearch.core.protocols.Modality`.
 
     Args:
         max_pixels: Limit of width times height; larger pictures are rejected before decoding.
@@ -65,15 +66,7 @@ class FileReader:
         Raises:
             DecodeError: The picture cannot be read; the message is a clause with the reason.
         """
-        with open_source_file(path) as file, map_decode_errors():
-            head = file.peek(HEAD_BYTES)[:HEAD_BYTES]
-            if not head:
-                raise DecodeError("the file is empty")
-            if (extra := self.missing_extra) is not None:
-                raise DecodeError(
-                    f"it needs the Python package {self.package!r}, which is not installed "
-                    f"(pip install '.[{extra}]')"
-                )
+        with self._open(path) as (file, head):
             return self._decode(file, head, edge_px)
 
     def thumbnail(
@@ -87,6 +80,24 @@ class FileReader:
         if locator.part:
             raise DecodeError("it is one still picture")
         return make_thumbnail(self.read(path, edge_px).pixels, edge_px, file_format)
+
+    @contextmanager
+    def _open(self, path: bytes) -> Iterator[tuple[BufferedReader, bytes]]:
+        """Open a file; yield it with its first bytes, and map the errors of decoders.
+
+        Raises:
+            DecodeError: It is empty, or its extra is not installed.
+        """
+        with open_source_file(path) as file, map_decode_errors():
+            head = file.peek(HEAD_BYTES)[:HEAD_BYTES]
+            if not head:
+                raise DecodeError("the file is empty")
+            if (extra := self.missing_extra) is not None:
+                raise DecodeError(
+                    f"it needs the Python package {self.package!r}, which is not installed "
+                    f"(pip install '.[{extra}]')"
+                )
+            yield file, head
 
     def _decode(self, file: BufferedReader, head: bytes, edge_px: int) -> DecodedImage:
         """Decode a picture; ``head`` is the start of the file."""

@@ -22,19 +22,21 @@ _UNSAFE_DIRECTIONS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI",
 """Classes of characters that change the direction of text, which can hide the ending of a name."""
 
 
-def inline_disposition(name: str) -> str:
+def content_disposition(name: str, *, download: bool = False) -> str:
     """Return the value of a header that shows a file in the browser, and saves it under a name.
 
     Args:
         name: See `original_name`. Clients that know RFC 5987 get it as it is, others in ASCII.
+        download: Save it without showing it.
     """
     ascii_name = "".join(
         char if char.isascii() else "_"
         for char in unicodedata.normalize("NFKD", name)
         if not unicodedata.combining(char)
     )
+    kind = "attachment" if download else "inline"
     return (
-        f'inline; filename="{_AMBIGUOUS_IN_ASCII.sub("_", ascii_name)}"; '
+        f'{kind}; filename="{_AMBIGUOUS_IN_ASCII.sub("_", ascii_name)}"; '
         f"filename*=UTF-8''{quote(name, safe='')}"
     )
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.records import EncodedPicture, Segment
 from mmsearch.core.types import (
+    CONTENT_SOURCES,
     IMAGE_KIND,
     WHOLE,
     EncoderSpec,
@@ -447,8 +448,9 @@ def _load_metadata(path: Path, arrays: ChecksummedArrays | NpzArrays) -> Segment
 def _picture_to_json(encoded: EncodedPicture) -> dict[str, Any]:
     # dataclasses.asdict copies every value, which takes a fifth of an import.
     picture_fields = dict(vars(encoded.picture))
-    embedded_texts = [text for text in encoded.picture.texts if text.source == TextSource.METADATA]
-    picture_fields["texts"] = [[text.kind, text.text, text.language] for text in embedded_texts]
+    picture_fields["texts"] = [
+        _text_to_json(text) for text in encoded.picture.texts if text.source in CONTENT_SOURCES
+    ]
     stored = {
         "id": encoded.id,
         "digest": encoded.digest.hex(),
@@ -463,14 +465,18 @@ def _picture_to_json(encoded: EncodedPicture) -> dict[str, Any]:
     return stored
 
 
+def _text_to_json(text: Text) -> list[str | None]:
+    """Return a text as earlier versions wrote it, followed by its source if it has another one."""
+    fields = [text.kind, text.text, text.language]
+    return fields if text.source == TextSource.METADATA else [*fields, text.source]
+
+
 def _picture_from_json(stored: dict[str, Any]) -> EncodedPicture:
     picture_fields = dict(stored["picture"])
     if picture_fields["taken_at"] is not None:
         # Earlier versions read dates only from EXIF.
         picture_fields.setdefault("taken_from", "exif")
-    texts = tuple(
-        Text(k, t, language, TextSource.METADATA) for k, t, language in picture_fields["texts"]
-    )
+    texts = tuple(Text(*fields) for fields in picture_fields["texts"])
     return EncodedPicture(
         id=int(stored["id"]),
         digest=bytes.fromhex(stored["digest"]),

@@ -17,7 +17,7 @@ from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import HEAD_BYTES
 from mmsearch.core.types import ItemLocator, Picture
 from mmsearch.indexing.encode import DecoderFactory, DecodeTask
-from tests import raw_files
+from tests import pdf_files, raw_files
 
 WIDTH, HEIGHT = 640, 480
 
@@ -47,7 +47,14 @@ def sample_svg(path):
     )
 
 
+def sample_document(path):
+    """Write a page of the usual size."""
+    size = (WIDTH / 2, HEIGHT / 2)
+    path.write_bytes(pdf_files.pdf([pdf_files.words("a page of words")], size=size))
+
+
 SAMPLES = {
+    "document": ("sample.pdf", sample_document),
     "image": ("sample.jpg", sample_picture),
     "jxl": ("sample.jxl", sample_jxl),
     "raw": ("sample.dng", sample_raw),
@@ -171,8 +178,14 @@ def test_modality_reads_file_with_undecodable_name(modality, path, tmp_path):
     assert read(modality, strange, 0).picture == read(modality, path, 0).picture
 
 
-def test_modality_picture_above_pixel_limit_raises_decode_error(kind, path):
+def test_modality_picture_above_pixel_limit_raises_decode_error_or_is_drawn_smaller(kind, path):
     limited = plugins.load("modalities", kind).build(max_pixels=WIDTH * HEIGHT - 1)
+    if kind == "document":
+        decoded = read(limited, path, 0)
+        height, width = decoded.pixels.shape[:2]
+        assert (decoded.picture.width, decoded.picture.height) == (width, height)
+        assert 0.98 * WIDTH * HEIGHT < width * height < WIDTH * HEIGHT
+        return
     for attempt in (partial(read, limited), limited.thumbnail):
         with pytest.raises(DecodeError, match="max_pixels"):
             attempt(path, 10)

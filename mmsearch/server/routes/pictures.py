@@ -11,7 +11,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import Item
-from mmsearch.server.file_names import inline_disposition, original_name, thumbnail_name
+from mmsearch.server.file_names import content_disposition, original_name, thumbnail_name
 from mmsearch.server.originals import OriginalCopy
 from mmsearch.server.rendering import render_item
 from mmsearch.server.state import RootPathDep, StateDep, WorkerDep
@@ -24,7 +24,10 @@ ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 MEDIA_TYPES = {
     name: f"image/{name.lower()}"
     for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "JXL")
-} | {"SVG": "image/svg+xml", "JPEG2000": "image/jp2"}
+} | {"SVG": "image/svg+xml", "JPEG2000": "image/jp2", "PDF": "application/pdf"}
+
+DOWNLOADS = frozenset({"PDF"})
+"""Formats that a browser saves: the policy of answers keeps its viewer from running."""
 
 SVG_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"
@@ -85,7 +88,7 @@ async def get_thumbnail(
     headers = {
         "ETag": f'"{etag}"',
         "Cache-Control": "private, max-age=3600",
-        "Content-Disposition": inline_disposition(thumbnail_name(record.paths[0])),
+        "Content-Disposition": content_disposition(thumbnail_name(record.paths[0])),
     }
     return Response(content, media_type="image/webp", headers=headers)
 
@@ -111,7 +114,9 @@ def _headers(name: str, image_format: str) -> dict[str, str]:
     """Return the headers of an original."""
     headers = {
         "Cache-Control": "private, no-cache",
-        "Content-Disposition": inline_disposition(original_name(os.fsencode(name))),
+        "Content-Disposition": content_disposition(
+            original_name(os.fsencode(name)), download=image_format in DOWNLOADS
+        ),
     }
     if image_format == "SVG":
         headers["Content-Security-Policy"] = SVG_POLICY

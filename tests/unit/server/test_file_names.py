@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsearch.server.file_names import inline_disposition, original_name, thumbnail_name
+from mmsearch.server.file_names import content_disposition, original_name, thumbnail_name
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,14 @@ from mmsearch.server.file_names import inline_disposition, original_name, thumbn
 def test_content_disposition_names_file_in_unicode_and_ascii(path, name, thumbnail, ascii_name):
     assert original_name(path) == name
     assert thumbnail_name(path) == thumbnail
-    value = inline_disposition(name)
+    value = content_disposition(name)
     plain, extended = re.fullmatch(
         r"inline; filename=\"([^\"\\]*)\"; filename\*=UTF-8''(\S+)", value
     ).groups()
     assert plain == (name if ascii_name is None else ascii_name)
     assert unquote(extended, errors="strict") == name
+    download = content_disposition(name, download=True)
+    assert download == value.replace("inline", "attachment", 1)
 
 
 def test_thumbnail_name_of_longest_name_is_cut_at_a_character():
@@ -72,7 +74,7 @@ def test_thumbnail_name_of_longest_name_is_cut_at_a_character():
 @given(st.binary(min_size=1, max_size=255).filter(lambda name: b"/" not in name))
 def test_content_disposition_of_any_name_is_one_safe_header(name):
     for shown in (original_name(b"/p/" + name), thumbnail_name(b"/p/" + name)):
-        value = inline_disposition(shown)
+        value = content_disposition(shown)
         assert value.isascii()
         assert value.isprintable()
         assert value.count('"') == 2
