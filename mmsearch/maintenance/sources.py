@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from mmsearch.core.catalog import CatalogReader
+from mmsearch.core.catalog import CatalogReader, CatalogWriter
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import (
     DecodeError,
@@ -38,6 +38,7 @@ from mmsearch.factories.sources import (
     open_source,
 )
 from mmsearch.maintenance.folders import change_choices, check_folder_choices
+from mmsearch.maintenance.renamed import has_moved
 from mmsearch.storage.layout import IndexLayout, original_path
 
 _PRIVATE_CHOICES: Final = ("allow_private", "endpoint")
@@ -146,8 +147,10 @@ def set_source(
         if source.kind == RECORDS_KIND:
             raise UsageError(f"{name!r} are pictures that a program added: they have no choices.")
         if source.kind == FOLDER_KIND:
-            change_choices(catalog, Root(source.id, source.name, source.uri), choices, reset)
+            root = Root(source.id, source.name, source.uri)
+            change_choices(catalog, root, choices, reset)
             if place is not None:
+                _remove_copy(catalog, root, place)
                 catalog.move_root(name, place)
         else:
             if place is not None:
@@ -161,6 +164,13 @@ def set_source(
             if kept != source.choices:
                 catalog.set_choices(source.id, kept)
         return find_named_source(catalog.sources(), name)
+
+
+def _remove_copy(catalog: CatalogWriter, root: Root, place: bytes) -> None:
+    """Remove another root at the place to which the folder of a root has moved."""
+    other = find_source(catalog.sources(), uri=place, kind=FOLDER_KIND)
+    if other is not None and other.id != root.id and has_moved(catalog, root, place):
+        catalog.remove_source(other.id)
 
 
 def remove_source(layout: IndexLayout, name: str, wait_s: float) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 import mmsearch
 from mmsearch.core.errors import SourceError, UsageError
+from mmsearch.maintenance.renamed import is_deleted
 from tests.toy_index import make_toys, replaced
 
 
@@ -350,6 +351,16 @@ def settle(photos):
         os.utime(path, (1e9, 1e9))
 
 
+@pytest.fixture
+def table_in():
+    def make(folder):
+        path = folder / "captions.csv"
+        path.write_text("path,caption\na.toy,a boat\n")
+        return path
+
+    return make
+
+
 def test_renamed_folder_moves_its_source_with_its_choices(index, photos, tmp_path, messages):
     index.add_folder(photos, exclude=["drafts/"])
     new = photos.rename(tmp_path / "pictures")
@@ -385,21 +396,115 @@ def test_drive_at_another_place_moves_its_folder(index, photos, tmp_path):
     assert len(index) == 5
 
 
-def test_copy_of_a_drive_that_is_not_mounted_is_not_taken_for_it(index, photos, tmp_path, messages):
+def move_to_another_disk(folder, new):
+    """Copy the files of a folder with their times, and delete it: `mv` to another file system."""
+    new.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(folder, new)
+    shutil.rmtree(folder)
+    return new
+
+
+def test_folder_moved_to_another_disk_keeps_its_source(index, photos, tmp_path, messages, table_in):
+    settle(photos)
+    index.add_folder(photos, exclude=["drafts/"], captions=table_in(photos))
+    index.set_source("photos", hidden=True)
+    index.refresh()
+    before = {item.path.name: item.id for item in index}
+    new = move_to_another_disk(photos, tmp_path / "big" / "Bilder")
+    messages.clear()
+    report = index.add_folder(new)
+    assert (report.unchanged, report.added, report.copied, report.gone) == (4, 0, 0, 0)
+    (source,) = index.sources()
+    assert (source.name, source.uri) == ("photos", os.fsencode(new))
+    assert source.choices["exclude"] == ["drafts/"]
+    assert messages == [f"Folder {photos} is now {new}; the index keeps its choices."]
+    assert {item.path.name: item.id for item in index} == before
+    assert texts(index, "a.toy") == ["a boat"]
+    # The table of captions is in the folder, and is read there from now on.
+    (new / "captions.csv").write_text("path,caption\na.toy,a lighthouse\n")
+    index.refresh()
+    assert texts(index, "a.toy") == ["a lighthouse"]
+
+
+def test_folder_moved_below_a_folder_that_is_indexed_keeps_its_choices(index, photos, tmp_path):
+    index.add_folder(photos, exclude=["drafts/"])
+    write(tmp_path / "big/other/x.toy")
+    move_to_another_disk(photos, tmp_path / "big" / "photos")
+    report = index.add_folder(tmp_path / "big")
+    assert (report.added, report.gone) == (1, 0)
+    (source,) = index.sources()
+    assert source.uri == os.fsencode(tmp_path / "big")
+    assert not any("drafts" in path for path in paths(index))
+
+
+def test_folder_moved_with_other_contents_is_another_folder(index, photos, tmp_path):
     settle(photos)
     index.add_folder(photos)
+    new = move_to_another_disk(photos, tmp_path / "big" / "photos")
+    for path in new.rglob("*.toy"):
+        path.write_bytes(path.read_bytes()[::-1])
+        os.utime(path, (1e9, 1e9))
+    assert index.add_folder(new).added == 5
+    assert len(index.sources()) == 2
+    assert len(index) == 10
+
+
+def test_copy_of_a_folder_that_exists_is_another_source(index, photos, tmp_path, messages):
+    index.add_folder(photos)
     shutil.copytree(photos, tmp_path / "copy")
-    away = photos.rename(tmp_path / ".unmounted")
-    report = index.add_folder(tmp_path / "copy")
-    assert (report.copied, report.gone) == (5, 0)
+    messages.clear()
+    assert index.add_folder(tmp_path / "copy").copied == 5
     assert [source.name for source in index.sources()] == ["photos", "copy"]
-    assert index.status().files == 10
-    assert messages[-1] == (
-        f"Folder {photos} does not exist now, and all of its 5 pictures are in other places, too."
-        " If it has moved, run: mmsearch sources remove photos"
-    )
-    away.rename(photos)
-    assert index.add_folder(photos).unchanged == 5
+    assert messages == []
+
+
+def test_copy_of_a_drive_that_is_not_mounted_is_not_taken_for_it(index, tmp_path, photos, messages):
+    drive = tmp_path / "media" / "drive"
+    move_to_another_disk(photos, drive / "photos")
+    settle(drive)
+    index.add_folder(drive / "photos", exclude=["drafts/"])
+    copy = tmp_path / "copy"
+    shutil.copytree(drive / "photos", copy)
+    away = drive.rename(tmp_path / ".unmounted")
+    messages.clear()
+    report = index.add_folder(copy)
+    assert (report.copied, report.gone) == (3, 0)
+    assert [source.name for source in index.sources()] == ["photos", "copy"]
+    assert messages == [
+        f"{copy} has the files of {drive}/photos, which does not exist now; perhaps its disk is"
+        " not mounted, so that both stay in the index. If it has moved, run: mmsearch sources set"
+        f" photos --place {copy}"
+    ]
+    away.rename(drive)
+    assert index.refresh("photos")["photos"].unchanged == 3
+
+
+def test_place_of_a_drive_can_be_set_to_a_copy_that_is_indexed(index, tmp_path, photos):
+    drive = tmp_path / "media" / "drive"
+    move_to_another_disk(photos, drive / "photos")
+    index.add_folder(drive / "photos", exclude=["drafts/"])
+    copy = tmp_path / "copy"
+    shutil.copytree(drive / "photos", copy)
+    index.add_folder(copy)
+    with pytest.raises(SourceError, match="already belongs"):
+        index.set_source("photos", place=copy)
+    drive.rename(tmp_path / ".gone")
+    index.set_source("photos", place=copy)
+    (source,) = index.sources()
+    assert (source.name, source.uri) == ("photos", os.fsencode(copy))
+    assert (index.refresh()["photos"].failed, len(index)) == ((), 3)
+
+
+def test_empty_or_missing_folder_above_is_taken_for_an_unmounted_disk(tmp_path, monkeypatch):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    assert not is_deleted(os.fsencode(disk / "photos"))
+    assert not is_deleted(os.fsencode(disk / "sub" / "photos"))
+    (disk / "other").mkdir()
+    assert is_deleted(os.fsencode(disk / "photos"))
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == os.fsencode(disk / "other"))
+    assert not is_deleted(os.fsencode(disk / "photos"))
+    assert not any(map(is_deleted, (b"/media/u/x", b"/mnt/x", b"/run/media/u/x", b"/Volumes/x")))
 
 
 def test_missing_folder_keeps_its_pictures_when_another_is_indexed(index, photos, tmp_path):
