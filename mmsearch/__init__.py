@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         plan_pull,
         pull_model,
         restore_index,
+        save_adapter,
         use_model,
     )
     from mmsearch.client import AsyncClient, Client
@@ -70,6 +71,7 @@ _HOMES = {
         "plan_pull",
         "pull_model",
         "restore_index",
+        "save_adapter",
         "use_model",
     ),
     "mmsearch.client": ("AsyncClient", "Client"),
@@ -137,6 +139,7 @@ __all__ = [
     "plan_pull",
     "pull_model",
     "restore_index",
+    "save_adapter",
     "use_model",
 ]
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         open_model,
         plan_pull,
         pull_model,
+        save_adapter,
         use_model,
     )
     from mmsearch.api.open import list_indexes, open_image_loader, open_index, restore_index
@@ -31,6 +32,7 @@ _EXPORTS = {
         "open_model",
         "plan_pull",
         "pull_model",
+        "save_adapter",
         "use_model",
     ),
     "open": ("list_indexes", "open_index", "open_image_loader", "restore_index"),
@@ -54,6 +56,7 @@ __all__ = [
     "plan_pull",
     "pull_model",
     "restore_index",
+    "save_adapter",
     "use_model",
 ]
 

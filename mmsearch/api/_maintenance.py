@@ -88,7 +88,8 @@ class MaintainedIndex:
         """Change the fusion, the vector index or the encoder of the index.
 
         No picture is decoded, unless the encoder changes or the fusion needs vectors that are not
-        stored. Queries use the old state until the new one is complete.
+        stored. The vectors of ``adapted:FILE`` are derived from the stored ones of its base.
+        Queries use the old state until the new one is complete.
 
         Args:
             fusion: ``image``, ``weighted``, ``concat`` or ``attention``; None to keep it.
@@ -96,7 +97,8 @@ class MaintainedIndex:
             kind_weights: Weight of each kind of text among the texts; None to keep them.
             vector_index: Name of a vector index; None to keep it.
             reencode: True to read every picture again if the fusion needs it.
-            model: Name of a new encoder; every picture is read again. After an interruption, the
+            model: Name of a new encoder; every picture is read again, unless its vectors can be
+                derived from stored ones (see `mmsearch.save_adapter`). After an interruption, the
                 next call continues.
             drop_unreadable: With ``model``, True to continue without pictures that cannot be read.
             wait_s: Seconds to wait for another writer.

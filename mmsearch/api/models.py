@@ -11,11 +11,13 @@ from mmsearch.core.arguments import check_arguments
 from mmsearch.core.errors import translate_os_errors
 from mmsearch.core.protocols import Encoder
 from mmsearch.core.settings import Settings, load_settings, save_setting
-from mmsearch.core.types import ModelInfo
+from mmsearch.core.types import EncoderSpec, ModelInfo
 from mmsearch.factories import models as model_factory
 from mmsearch.factories.plugins import list_available_models, make_encoder
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from mmsearch.encoders._archive import ModelArchive
     from mmsearch.encoders._pull import ModelPull, PulledModel
 
@@ -39,7 +41,8 @@ def open_model(
     """Open an encoder without an index; see `mmsearch.core.protocols.Encoder`.
 
     Args:
-        name: Name of the model: ``starter``, ``open_clip:ARCH/TAG`` or ``open_clip:ARCH@FILE``.
+        name: Name of the model: ``starter``, ``open_clip:ARCH/TAG``, ``open_clip:ARCH@FILE`` or
+            ``adapted:FILE`` (see `save_adapter`).
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
         settings: Settings to use in place of the settings file and the environment.
         on_message: Called with a message before slow one-time work.
@@ -203,3 +206,51 @@ def import_model(path: Path, *, settings: Settings | None = None) -> ModelArchiv
         DiskFullError: There is too little space.
     """
     return model_factory.import_model(path, settings or load_settings())
+
+
+@translate_os_errors()
+@check_arguments()
+def save_adapter(
+    path: Path,
+    base: str | EncoderSpec,
+    image: ArrayLike,
+    text: ArrayLike,
+    image_bias: ArrayLike | None = None,
+    text_bias: ArrayLike | None = None,
+    *,
+    settings: Settings | None = None,
+    on_message: Callable[[str], None] | None = None,
+) -> str:
+    """Write an adapter: linear maps that make a new model of another one, its base.
+
+    A vector v of a picture becomes ``image @ v + image_bias``, scaled to norm 1, and a vector of a
+    text ``text @ v + text_bias``. An index of the base takes the new model without reading its
+    pictures: ``index.reindex(model=mmsearch.save_adapter(...))``.
+
+    Args:
+        path: The file; its name ends with ``.safetensors``, and it must not exist.
+        base: Name of the base, see `open_model`, or the specification of its encoder, such as
+            ``index.status().identity.encoder``. It cannot be an adapted model itself.
+        image: (dim, base dim), any type of float; stored as float32. dim is at most 4,096.
+        text: (dim, base dim).
+        image_bias: (dim,); None for zeros.
+        text_bias: (dim,); None for zeros.
+        settings: Settings to use in place of the settings file and the environment.
+        on_message: Called with a message before slow one-time work.
+
+    Returns:
+        The name of the new model, ``adapted:PATH``.
+
+    Raises:
+        UsageError: An array has another shape or type, or a value that is not finite or above 1e6.
+        SourceError: The file exists, or its folder does not.
+        UnknownNameError: There is no such base.
+        ModelUnavailableError: The weights of the base are not available.
+    """
+    return model_factory.save_adapter(
+        path,
+        base,
+        (image, text, image_bias, text_bias),
+        settings or load_settings(),
+        on_message or (lambda line: None),
+    )

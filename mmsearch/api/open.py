@@ -36,8 +36,8 @@ def open_index(
     Args:
         name: Name of the index: letters, digits, ``.``, ``_`` and ``-``.
         home: Folder of the indexes; default: `Settings.indexes_home`.
-        model: Encoder of a new index: ``auto``, ``starter``, ``open_clip:ARCH/TAG`` or
-            ``open_clip:ARCH@FILE``. An existing index keeps its encoder.
+        model: Encoder of a new index: ``auto``, ``starter``, ``open_clip:ARCH/TAG``,
+            ``open_clip:ARCH@FILE`` or ``adapted:FILE``. An existing index keeps its encoder.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
         settings: Settings to use in place of the settings file and the environment.
         on_message: Called with a message before slow one-time work; default: the logger

@@ -61,7 +61,8 @@ def index(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Encoder for a new index: auto, starter, open_clip:ARCH/TAG, open_clip:ARCH@FILE.",
+            help="Encoder for a new index: auto, starter, open_clip:ARCH/TAG, open_clip:ARCH@FILE,"
+            " adapted:FILE.",
             show_default="auto",
         ),
     ] = None,

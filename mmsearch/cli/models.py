@@ -19,7 +19,9 @@ app = typer.Typer(cls=Group, help="Show, pull, choose and move models.", no_args
 
 Model = Annotated[
     str,
-    typer.Argument(help="starter, open_clip:ARCH/TAG or open_clip:ARCH@FILE.", show_default=False),
+    typer.Argument(
+        help="starter, open_clip:ARCH/TAG, open_clip:ARCH@FILE or adapted:FILE.", show_default=False
+    ),
 ]
 
 

@@ -41,6 +41,7 @@ def show_progress() -> Iterator[Callable[[Progress], None]]:
         descriptions = {
             "scan": "looking for pictures",
             "encode": "indexing",
+            "derive": "deriving vectors",
             "texts": "reading texts",
             "merge": "merging segments",
             "build": "building the vector index",

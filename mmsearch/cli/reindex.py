@@ -11,6 +11,7 @@ from mmsearch.cli.options import AsJson, Home, IndexName, WaitSeconds, open_inde
 from mmsearch.cli.output import print_json, print_line, warn
 from mmsearch.cli.progress import show_progress
 from mmsearch.core.display import display_path
+from mmsearch.core.reports import ReindexReport
 
 
 def reindex(
@@ -45,7 +46,8 @@ def reindex(
     model: Annotated[
         str | None,
         typer.Option(
-            help="New encoder; every picture is re-encoded while queries continue.",
+            help="New encoder; every picture is re-encoded while queries continue, except for"
+            " adapted:FILE.",
             metavar="NAME",
             show_default="unchanged",
         ),
@@ -61,8 +63,9 @@ def reindex(
 ) -> None:
     """Change the fusion, the vector index or the encoder of an index.
 
-    Only a new encoder, or a fusion that needs --reencode, reads the pictures again. Interrupted
-    work is kept: run the same command again to continue.
+    Only a new encoder, or a fusion that needs --reencode, reads the pictures again. An adapter of
+    the encoder (adapted:FILE) maps the stored vectors instead. Interrupted work is kept: run the
+    same command again to continue.
 
     Example: mmsearch reindex --fusion weighted --text-weight 0.3
     """
@@ -82,7 +85,7 @@ def reindex(
     if as_json:
         print_json(report)
     else:
-        reencoded_note = ", re-encoded" if report.reencoded else ""
+        reencoded_note = ", re-encoded" if report.reencoded else _describe_derived(report)
         print_line(
             f"{report.pictures:,} pictures{reencoded_note}: fusion {report.fusion.name}, "
             f"text weight {report.fusion.text_weight:g}, vector index {report.vector_index}, in "
@@ -92,6 +95,13 @@ def reindex(
         warn(f"  {display_path(file.path)}: {file.reason}")
     if report.failed:
         raise typer.Exit(EXIT_SKIPPED)
+
+
+def _describe_derived(report: ReindexReport) -> str:
+    if not report.derived:
+        return ""
+    decoded = f"{report.decoded:,} items" if report.decoded else "nothing"
+    return f", {report.derived:,} vectors derived from stored ones, {decoded} decoded"
 
 
 def _parse_text_weights(values: list[str]) -> tuple[float | None, dict[str, float]]:

@@ -112,6 +112,22 @@ class Encoder(Protocol):
         """Free the memory used to encode ``kind``; the next call loads the model again."""
 
 
+class DerivedEncoder(Encoder, Protocol):
+    """Encoder whose vectors follow from those of its base, an encoder of its own."""
+
+    @property
+    def base_spec(self) -> EncoderSpec: ...
+
+    def derive(self, kind: InputKind, vectors: Vectors) -> Vectors:
+        """Return the (n, dim) vectors of items from their (n, base dim) vectors of the base.
+
+        They equal those of `encode`, except for rounding.
+
+        Raises:
+            VectorError: A vector has no counterpart.
+        """
+
+
 class EncoderPlugin(Protocol):
     """Interface of a module in encoders/."""
 

@@ -259,6 +259,8 @@ class ReindexReport:
         seconds: Wall time.
         search: Build settings and measured recall; see `BuiltVectorIndex.settings`.
         calibration: Calibration of the confidences; None if it was not part of the change.
+        derived: Number of vectors of pictures and texts that this call derived from stored ones.
+        decoded: Number of items that this call decoded for another encoder.
     """
 
     pictures: int
@@ -269,6 +271,8 @@ class ReindexReport:
     seconds: float
     search: Mapping[str, Any] = field(default_factory=dict)
     calibration: CalibrationReport | None = None
+    derived: int = 0
+    decoded: int = 0
 
 
 class Severity(StrEnum):

@@ -54,7 +54,8 @@ class Progress:
     """Progress of an indexing run.
 
     Attributes:
-        phase: ``scan``, ``encode``, ``texts``, ``merge``, ``build``, ``export`` or ``import``.
+        phase: ``scan``, ``encode``, ``derive``, ``texts``, ``merge``, ``build``, ``export`` or
+            ``import``.
         done: Number of files processed so far.
         total: Number of files to process; None while unknown.
         encoded: Number of pictures encoded so far in this run.

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmsearch.core.errors import Hint, ModelUnavailableError, UsageError
+from mmsearch.core.files import expand_user
 from mmsearch.core.settings import Settings
-from mmsearch.core.types import InputKind, ModelInfo
+from mmsearch.core.types import EncoderSpec, InputKind, ModelInfo
 from mmsearch.factories.plugins import (
     OnMessage,
     choose_model,
@@ -22,6 +23,8 @@ from mmsearch.factories.plugins import (
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from mmsearch.encoders._archive import ModelArchive
     from mmsearch.encoders._pull import ModelPull
 
@@ -106,3 +109,29 @@ def _compiled_cache(name: str, settings: Settings) -> Any:
     if not hasattr(module, "compiled_cache"):
         raise UsageError(f"Models of {plugin!r} have no compiled files to export.")
     return module.compiled_cache(make_encoder_options(variant, settings, lambda line: None))
+
+
+def save_adapter(
+    path: Path,
+    base: str | EncoderSpec,
+    arrays: tuple[ArrayLike, ArrayLike, ArrayLike | None, ArrayLike | None],
+    settings: Settings,
+    on_message: OnMessage,
+) -> str:
+    """Write an adapter and return the name of its model. See `mmsearch.save_adapter`."""
+    if not isinstance(base, str | EncoderSpec):
+        raise UsageError(
+            f"base must be the name of a model or an EncoderSpec, got {type(base).__name__}.",
+            "See help(mmsearch.save_adapter).",
+        )
+    spec = make_encoder(base, settings, on_message).spec if isinstance(base, str) else base
+    if split_model_name(spec.name)[0] == "adapted":
+        raise UsageError(
+            f"{spec.name} is an adapted model itself, which cannot be the base of another.",
+            "Adapt its base model.",
+        )
+    from mmsearch.encoders._adapter import write_adapter  # noqa: PLC0415 - only for adapters
+
+    path = expand_user(path).absolute()
+    write_adapter(path, spec, *arrays)
+    return f"adapted:{path}"

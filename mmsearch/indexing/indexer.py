@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import Hint, StateError, UsageError
-from mmsearch.core.protocols import Encoder, Executor, Fusion, Walk
+from mmsearch.core.protocols import DerivedEncoder, Encoder, Executor, Fusion, Walk
 from mmsearch.core.records import (
     BuiltVectorIndex,
     FailedFile,
@@ -40,11 +40,13 @@ from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, DecoderFactory, ShardEn
 from mmsearch.indexing.run import IndexRun
 from mmsearch.indexing.spaces import (
     COPY_PAGE_SIZE,
+    DERIVE_PAGE_SIZE,
     TEXT_PAGE_SIZE,
     SpaceUpdate,
     activate_space,
     copy_page,
     decode_page,
+    derive_page,
     text_page,
     update_space,
 )
@@ -329,10 +331,12 @@ class Indexer:
         drop_unreadable: bool = False,
         progress: Callable[[Progress], None] = lambda state: None,
     ) -> ReindexReport:
-        """Re-encode every picture with this indexer's encoder, which replaces that of the index.
+        """Replace the encoder of the index and all vectors by those of this indexer's encoder.
 
-        Progress survives an interruption; the next call continues from there. Readers use the old
-        vectors until all pictures are done.
+        The vectors are derived from those of the index if the encoder can do that; see
+        `explain_decoding`. If not, every picture is decoded and encoded. Progress survives an
+        interruption; the next call continues from there. Readers use the old vectors until all
+        pictures are done.
 
         Args:
             drop_unreadable: Drop the pictures that cannot be read now.
@@ -348,8 +352,20 @@ class Indexer:
         started_at = time.monotonic()
         current_identity = require_identity(self.catalog)
         self.layout.remove_orphans(self.catalog.referenced_files())
+        derived_encoder = self._as_derived_encoder()
+        if (
+            derived_encoder
+            and current_identity.encoder.fingerprint == self.encoder.spec.fingerprint
+        ):
+            # Its file may have moved.
+            self.catalog.set_identity(replace(current_identity, encoder=self.encoder.spec))
+            return self._report_change(started_at)
         self.catalog.begin_space(self.encoder.spec.fingerprint)
-        failed = self._fill_space(self.fusion, progress).failed
+        derived = 0
+        if derived_encoder is not None:
+            derived = self._derive_space(derived_encoder, progress)
+        update = self._fill_space(self.fusion, progress)
+        failed = update.failed
         if failed and not drop_unreadable:
             first = next(iter(failed.values()))
             raise StateError(
@@ -373,17 +389,35 @@ class Indexer:
             identity,
             {image_id: file.reason for image_id, file in failed.items()},
         )
-        with self.catalog.snapshot() as snapshot:
-            pictures = snapshot.pictures
-            built = snapshot.built
-        return ReindexReport(
-            pictures,
-            self.fusion.spec,
-            built.plugin_name if built else current_identity.vector_index,
-            reencoded=True,
+        report = self._report_change(started_at)
+        return replace(
+            report,
+            reencoded=derived_encoder is None,
             failed=tuple(failed.values()),
-            seconds=time.monotonic() - started_at,
+            derived=derived,
+            decoded=update.updated,
         )
+
+    def explain_decoding(self) -> str | None:
+        """Return why `change_encoder` decodes pictures although the encoder derives its vectors.
+
+        A sentence; None if it decodes none, or if the encoder always needs the pictures.
+        """
+        base = getattr(self.encoder, "base_spec", None)
+        serving = require_identity(self.catalog).encoder
+        if base is None or serving.fingerprint == self.encoder.spec.fingerprint:
+            return None
+        if self.fusion.cross_attend is not None:
+            return (
+                f"The fusion {self.fusion.spec.name!r} needs patch and token vectors, which are not"
+                " stored, so every picture is decoded again."
+            )
+        if serving.fingerprint != base.fingerprint:
+            return (
+                f"The index has vectors of {serving.name}, not of {base.name}, so every picture is"
+                " decoded again."
+            )
+        return None
 
     def refresh(self) -> int:
         """Encode changed texts and publish a vector index if it is due.
@@ -428,6 +462,47 @@ class Indexer:
         texts = TextEncoder(self.encoder, self.fusion, self.sources)
         encode_page = text_page(self.layout, self.catalog, texts)
         return update_space(self.catalog, encode_page, TEXT_PAGE_SIZE).updated
+
+    def _report_change(self, started_at: float) -> ReindexReport:
+        """Return the report of a change of the encoder, without what it did."""
+        with self.catalog.snapshot() as snapshot:
+            pictures, built = snapshot.pictures, snapshot.built
+        return ReindexReport(
+            pictures,
+            self.fusion.spec,
+            built.plugin_name if built else self.vector_index,
+            reencoded=False,
+            failed=(),
+            seconds=time.monotonic() - started_at,
+        )
+
+    def _as_derived_encoder(self) -> DerivedEncoder | None:
+        """Return the encoder if it derives its vectors from those of the index, or None."""
+        base = getattr(self.encoder, "base_spec", None)
+        if base is None or self.explain_decoding() is not None:
+            return None
+        return cast("DerivedEncoder", self.encoder)
+
+    def _derive_space(self, encoder: DerivedEncoder, progress: Callable[[Progress], None]) -> int:
+        """Fill the space being built from stored vectors; return the number of new vectors."""
+        with self.catalog.snapshot() as snapshot:
+            total = snapshot.items
+        done = sum(segment.rows for segment in self.catalog.list_building_segments())
+        num_vectors = 0
+
+        def on_page(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(Progress("derive", done, total, done))
+
+        def on_derived(count: int) -> None:
+            nonlocal num_vectors
+            num_vectors += count
+
+        texts = TextEncoder(self.encoder, self.fusion, self.sources)
+        encode_page = derive_page(self.layout, self.catalog, encoder, texts, on_derived)
+        update_space(self.catalog, encode_page, DERIVE_PAGE_SIZE, building=True, on_page=on_page)
+        return num_vectors
 
     def _fill_space(self, fusion: Fusion, progress: Callable[[Progress], None]) -> SpaceUpdate:
         """Decode and encode the pictures that are missing in the space being built."""

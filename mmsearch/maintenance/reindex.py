@@ -67,6 +67,9 @@ def reindex(
             _reject_combined_change(identity, spec, name)
         with make_indexer(layout, catalog, settings, on_message, model=model) as indexer:
             if model is not None:
+                reason = indexer.explain_decoding()
+                if reason is not None:
+                    on_message(reason)
                 return indexer.change_encoder(drop_unreadable=drop_unreadable, progress=progress)
             check_vector_index_name(name)
             return indexer.reindex(

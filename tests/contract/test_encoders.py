@@ -9,6 +9,7 @@ from PIL import Image
 from mmsearch.core import plugins
 from mmsearch.core.types import EncoderOptions, InputKind
 from mmsearch.core.vectors import check_unit_vectors
+from mmsearch.encoders._adapter import write_adapter
 
 TEXTS = [
     "a red car",
@@ -21,8 +22,13 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def variants(tiny_clip):
-    return {"starter": "", "open_clip": tiny_clip.removeprefix("open_clip:")}
+def variants(tiny_clip, cache, tmp_path_factory):
+    path = tmp_path_factory.mktemp("adapter") / "mine.safetensors"
+    variant = tiny_clip.removeprefix("open_clip:")
+    base = plugins.load("encoders", "open_clip").build(EncoderOptions(variant, "cpu", cache)).spec
+    maps = np.random.default_rng(0).standard_normal((2, 24, base.dim))
+    write_adapter(path, base, *maps, text_bias=np.full(24, 0.1))
+    return {"starter": "", "open_clip": variant, "adapted": str(path)}
 
 
 @pytest.fixture(scope="module", params=plugins.names("encoders"))
@@ -148,7 +154,7 @@ def test_encoder_reports_device_and_positive_batch_size(encoder):
     assert encoder.batch_size >= 1
 
 
-def test_encoder_plugin_lists_models_with_name_and_summary(plugin, options):
+def test_encoder_plugin_lists_models_with_name_and_summary(plugin, options, encoder):
     found = plugin[1].models(options)
     assert found
     assert all(model.name.startswith(plugin[0]) and model.summary for model in found)

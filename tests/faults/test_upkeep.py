@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
 import mmsearch as library
@@ -156,13 +157,31 @@ def test_compact_without_remaining_pictures_leaves_sound_empty_index(indexed, mm
     assert mmsearch("query", "a photograph", "--home", indexed).out == ""
 
 
+@pytest.fixture(scope="module")
+def adapter(undisturbed, tmp_path_factory):
+    """Name of an adapted model of starter, whose vectors are derived from stored ones."""
+    path = tmp_path_factory.mktemp("adapter") / "mine.safetensors"
+    dim = library.open_model("starter").spec.dim
+    maps = np.random.default_rng(0).normal(size=(2, 32, dim))
+    name = library.save_adapter(path, "starter", *maps)
+    # The copy in the cache is written before, so that only files of the index are counted.
+    library.open_model(name)
+    return name
+
+
+@pytest.fixture(params=["tiny_clip", "adapter"])
+def other_model(request):
+    """Name of a model of 32 dimensions."""
+    return request.getfixturevalue(request.param)
+
+
 def test_reindex_killed_keeps_old_vectors_and_resumes(
-    indexed, environment, forked_command, mmsearch, tiny_clip
+    indexed, environment, forked_command, mmsearch, other_model
 ):
     before = content_of(indexed)
     # Visits of that step: the seal, the staged segment, the vector index.
     done = subprocess.run(
-        [forked_command, "reindex", "--model", tiny_clip, "--home", indexed],
+        [forked_command, "reindex", "--model", other_model, "--home", indexed],
         env=environment | {"MMSEARCH_FAULT": "file_renamed:3"},
         capture_output=True,
         check=False,
@@ -170,7 +189,7 @@ def test_reindex_killed_keeps_old_vectors_and_resumes(
     assert done.returncode == -9
     assert same(content_of(indexed), before)
     assert "is not finished" in mmsearch("compact", "--home", indexed, code=1).err
-    mmsearch("reindex", "--model", tiny_clip, "--home", indexed)
+    mmsearch("reindex", "--model", other_model, "--home", indexed)
     mmsearch("check", "--home", indexed)
     after = content_of(indexed)
     pictures = {path for path, (_, error, _) in before.items() if error is None}
@@ -180,11 +199,11 @@ def test_reindex_killed_keeps_old_vectors_and_resumes(
 
 
 def test_repair_of_lost_catalog_after_killed_reindex_restores_content(
-    indexed, environment, forked_command, mmsearch, tiny_clip
+    indexed, environment, forked_command, mmsearch, other_model
 ):
     before = content_of(indexed)
     subprocess.run(
-        [forked_command, "reindex", "--model", tiny_clip, "--home", indexed],
+        [forked_command, "reindex", "--model", other_model, "--home", indexed],
         env=environment | {"MMSEARCH_FAULT": "file_renamed:3"},
         capture_output=True,
         check=False,
