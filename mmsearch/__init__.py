@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     )
     from mmsearch.core.results import Hit, IndexStatus, Progress, SearchResult
     from mmsearch.core.settings import Settings, load_settings
+    from mmsearch.core.speech import Transcript
     from mmsearch.core.types import Text
 
 __version__ = "0.1.0"
@@ -93,6 +94,7 @@ _HOMES = {
     ),
     "mmsearch.core.results": ("Hit", "IndexStatus", "Notice", "Progress", "SearchResult"),
     "mmsearch.core.settings": ("Settings", "load_settings"),
+    "mmsearch.core.speech": ("Transcript",),
     "mmsearch.core.types": ("Text",),
 }
 
@@ -124,6 +126,7 @@ __all__ = [
     "StateError",
     "Term",
     "Text",
+    "Transcript",
     "UsageError",
     "Verdict",
     "__version__",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mmsearch.factories.warm_parts import WarmParts
     from mmsearch.search.engine import SearchEngine
     from mmsearch.search.image_loader import Originals, SandboxedImageLoader
+    from mmsearch.search.listener import Listener
 
 Kind = TypeVar("Kind")
 
@@ -70,6 +71,7 @@ class IndexSession:
         self._image_loader: SandboxedImageLoader | None = None
         self._originals: Originals | None = None
         self._warm_parts: WarmParts | None = None
+        self._listener: Listener | None = None
 
     def forget_parent(self) -> None:
         """Forget what the parent process has opened, without closing it."""
@@ -160,10 +162,23 @@ class IndexSession:
                 warm_parts = self._warm_parts
             yield warm_parts
 
+    @contextmanager
+    def listener(self) -> Iterator[Listener]:
+        """Return the part that hears spoken questions; it is kept until `close`."""
+        from mmsearch.factories.speech import make_listener  # noqa: PLC0415 - most queries are typed
+
+        with self._call():
+            with self._state:
+                if self._listener is None:
+                    self._listener = make_listener(self._settings)
+                    self._resources.callback(self._listener.close)
+                listener = self._listener
+            yield listener
+
     # --- resources ---
 
     def release(self) -> None:
-        """Free the memory and the processes that only pictures need; queries of texts stay fast."""
+        """Free what only pictures and speech need; queries of texts stay fast."""
         if self._warm_parts is not None:
             self._warm_parts.close()
         with self._call(), self._encoding, self._state:
@@ -171,6 +186,8 @@ class IndexSession:
                 self._engine.release()
             if self._image_loader is not None:
                 self._image_loader.close()
+            if self._listener is not None:
+                self._listener.close()
 
     def close(self) -> None:
         """Release files and memory after the calls that are running. It can be used again."""
@@ -185,6 +202,7 @@ class IndexSession:
             self._engine = None
             self._image_loader = None
             self._originals = None
+            self._listener = None
 
     @contextmanager
     def _call(self) -> Iterator[None]:

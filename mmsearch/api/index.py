@@ -18,6 +18,7 @@ from mmsearch.core.arguments import (
     FilterValues,
     PictureIds,
     PictureInput,
+    SoundInput,
     StrPath,
     Texts,
     check_no_options,
@@ -38,6 +39,7 @@ from mmsearch.core.types import Vectors
 
 if TYPE_CHECKING:
     from mmsearch.core.reports import CaptionsReport, IndexReport
+    from mmsearch.core.speech import Transcript
 
 QUERY_BATCH_SIZE = 64
 """Number of queries that are searched as one batch."""
@@ -58,7 +60,7 @@ class Index(IndexItems):
 
     def search(
         self,
-        query: str | Query,
+        query: str | Query | Transcript,
         k: int = 10,
         *,
         syntax: bool = False,
@@ -76,7 +78,8 @@ class Index(IndexItems):
         and quotation marks are part of the description, so that it may come from anyone.
 
         Args:
-            query: A description, or a query of `parse_query`; may be empty if ``like`` is given.
+            query: A description; a transcript of `listen`, which is one, too; or a query of
+                `parse_query`. A description may be empty if ``like`` is given.
             k: Maximum number of hits.
             syntax: True if the text is a line of the query language, which may name files.
             without: Descriptions of what hits should not look like.
@@ -143,6 +146,31 @@ class Index(IndexItems):
         return HitList(
             result.hits, self.thumbnail, calibrated=result.calibrated, notices=result.notices
         )
+
+    def listen(self, sound: SoundInput, *, language: str | None = None) -> Transcript:
+        """Return what is spoken in a recording, for `search`; nothing leaves this machine.
+
+        The model, which `Settings.speech_model` names, stays in memory until `release` or `close`.
+
+        Args:
+            sound: Path of a sound file, or of a film with a sound track; the content of such a
+                file as bytes; or a float array of shape (n,) with samples at 16 kHz in mono, from
+                -1 to 1. At most 60 seconds.
+            language: Code of the language that is spoken, such as ``de``; None to detect it.
+
+        Raises:
+            MissingExtraError: The extra ``speech`` is not installed.
+            ModelUnavailableError: The model is not on this machine.
+            SourceError: The recording cannot be read, or is too long.
+            InvalidQueryError: Nobody speaks in it.
+            UsageError: The recording has another type or shape, or the model does not recognize
+                the language.
+        """
+        from mmsearch.api.sounds import read_sound  # noqa: PLC0415 - most queries are typed
+
+        content, name = read_sound(sound)
+        with self._session.listener() as listener:
+            return listener.listen(content, language, name)
 
     def query(self, request: SearchRequest) -> SearchResult:
         """Return the result of a request, with timings, devices and the searched generation."""
@@ -244,7 +272,7 @@ class Index(IndexItems):
             return self._session.embed(terms)
 
     def release(self) -> None:
-        """Free what only pictures need, in queries and in `add`; queries of texts stay fast."""
+        """Free what only pictures and speech need; queries of texts stay fast."""
         self._session.release()
 
     # --- indexing ---

@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import Sequence
 from inspect import Parameter, Signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmsearch.core.arguments import (
     FilterValues,
@@ -28,10 +28,13 @@ from mmsearch.core.filters import FILTERS, NO_FILTERS, Filters, make_filters
 from mmsearch.core.query import Mode, Query, Term
 from mmsearch.search import query_parser as language
 
+if TYPE_CHECKING:
+    from mmsearch.core.speech import Transcript
+
 
 @check_arguments()
 def parse_query(
-    line: str = "",
+    line: str | Transcript = "",
     *,
     without: Texts = (),
     images: Paths = (),
@@ -49,7 +52,8 @@ def parse_query(
     of a language model; `Index.search` takes such a text literally.
 
     Args:
-        line: A line of the query language; may be empty if there are pictures.
+        line: A line of the query language; may be empty if there are pictures. A transcript of
+            `Index.listen` is taken literally.
         without: Descriptions of what the results should not look like.
         images: Paths of pictures that the results should look like.
         like: Ids of indexed pictures that the results should look like.
@@ -70,7 +74,9 @@ def parse_query(
     pictures += [Term(picture=image_id) for image_id in to_picture_ids(like)]
     pictures += [Term(url=url) for url in to_texts(urls)]
     terms: Sequence[Term] = ()
-    if line.strip():
+    if not isinstance(line, str):
+        terms = (line.term,)
+    elif line.strip():
         terms = language.parse_query(line) if syntax else (Term(line.strip()),)
     negatives = [Term(text, weight=-1.0) for text in to_texts(without)]
     return Query(

@@ -114,6 +114,21 @@ OPTIONS = (
         multiple=True,
     ),
     Option(
+        "speech",
+        ("--speech",),
+        "Recording of a spoken description; - reads stdin.",
+        Path,
+        "FILE",
+    ),
+    Option(
+        "speech_language",
+        ("--speech-language",),
+        "Language that is spoken in it, such as de.",
+        str,
+        "CODE",
+        show_default="detected",
+    ),
+    Option(
         "mode",
         ("--mode",),
         "Search mode: vector (image content), text (words in texts) or hybrid (both).",

@@ -16,7 +16,7 @@ from mmsearch.cli.errors import run_command
 
 _COMPLETION_VARIABLE = "_MMSEARCH_COMPLETE"
 
-LOCAL_ONLY_OPTIONS = frozenset({"batch", "sheet", "open_", "device"})
+LOCAL_ONLY_OPTIONS = frozenset({"batch", "sheet", "open_", "device", "speech", "speech_language"})
 """Options of searches that always run in this process, never in a server."""
 
 _LOCAL_PARAMETERS = frozenset({"name", "home", *output.OUTPUT_OPTIONS})

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmsearch import api
 from mmsearch.cli import output
@@ -18,6 +18,9 @@ from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
 from mmsearch.core.files import os_error_reason
 from mmsearch.core.filters import FILTERS
 from mmsearch.core.query import SearchRequest
+
+if TYPE_CHECKING:
+    from mmsearch.core.speech import Transcript
 
 
 def make_request(command: str, **given: Any) -> SearchRequest:
@@ -47,8 +50,11 @@ def _split_urls(images: Iterable[Path | str]) -> tuple[list[Path], list[str]]:
     return files, urls
 
 
-def _make_line_parser(values: Mapping[str, Any]) -> Callable[[str], SearchRequest]:
-    """Return a parser of lines of the query language, with the options of ``query``."""
+def _make_line_parser(values: Mapping[str, Any]) -> Callable[[str | Transcript], SearchRequest]:
+    """Return a parser of lines of the query language, with the options of ``query``.
+
+    It takes transcripts, too, in which nothing is parsed.
+    """
     given = {spec.keyword: values[spec.name] for spec in FILTERS}
     if given["paths"]:
         from mmsearch.core.globs import resolve_globs
@@ -58,7 +64,7 @@ def _make_line_parser(values: Mapping[str, Any]) -> Callable[[str], SearchReques
 
     files, urls = _split_urls(values["image"] or ())
 
-    def parse_line(line: str) -> SearchRequest:
+    def parse_line(line: str | Transcript) -> SearchRequest:
         parsed = api.parse_query(
             line,
             without=values["without"] or (),
@@ -81,16 +87,35 @@ def _make_line_parser(values: Mapping[str, Any]) -> Callable[[str], SearchReques
 
 
 def query(**given: Any) -> None:
-    """Answer a query or the lines of a batch file; see `mmsearch.cli.search.query`."""
+    """Answer a typed or spoken query or a batch file; see `mmsearch.cli.search.query`."""
     values = with_defaults("query", given)
     parse_line = _make_line_parser(values)
+    _check_one_description(values)
+    if values["speech"] is not None:
+        _search_speech(parse_line, values)
+        return
     if values["batch"] is None:
         _search(parse_line(" ".join(values["text"] or ())), values)
         return
-    if values["text"]:
-        raise UsageError("A description and --batch were both given.", "Leave one of them out.")
     with _open_index(values) as index:
         _run_batch(index, values["batch"], parse_line)
+
+
+def _check_one_description(values: Mapping[str, Any]) -> None:
+    """Reject several descriptions, of which only one could be searched.
+
+    Raises:
+        UsageError: There are several, or the language of a recording that is not given.
+    """
+    given = ["a description"] if values["text"] else []
+    given += [f"--{name}" for name in ("speech", "batch") if values[name] is not None]
+    if len(given) > 1:
+        text = " and ".join(given)
+        raise UsageError(f"{text[0].upper()}{text[1:]} were both given.", "Leave one of them out.")
+    if values["speech_language"] is not None and values["speech"] is None:
+        raise UsageError(
+            "--speech-language was given without --speech.", "Give the recording: --speech FILE."
+        )
 
 
 def similar(**given: Any) -> None:
@@ -106,27 +131,67 @@ def _open_index(values: Mapping[str, Any]) -> api.Index:
 
 def _search(request: SearchRequest, values: Mapping[str, Any]) -> None:
     """Search the index, print the result, and write and open a contact sheet."""
-    sheet = values["sheet"]
+    _check_sheet(values["sheet"])
+    with _open_index(values) as index:
+        _answer(index, request, values)
+
+
+def _search_speech(
+    parse_line: Callable[[str | Transcript], SearchRequest], values: Mapping[str, Any]
+) -> None:
+    """Search the index by a spoken description, and print what was heard."""
+    from mmsearch.core.speech import MAX_SOUND_BYTES
+
+    _check_sheet(values["sheet"])
+    speech: Path | bytes = values["speech"]
+    if str(speech) == "-":
+        speech = sys.stdin.buffer.read(MAX_SOUND_BYTES + 1)
+    with _open_index(values) as index:
+        transcript = index.listen(speech, language=values["speech_language"])
+        warn(f'Heard: "{transcript.text}"')
+        heard = {"heard": transcript.heard.to_dict()}
+        _answer(index, parse_line(transcript), values, heard)
+
+
+def _check_sheet(sheet: Path | None) -> None:
     if sheet is not None:
-        from mmsearch.cli.contact_sheet import check_sheet_path, write_contact_sheet
+        from mmsearch.cli.contact_sheet import check_sheet_path
 
         check_sheet_path(sheet)
-    with _open_index(values) as index:
-        result = index.query(request)
-        output.print_search(
-            result.to_dict(),
-            index.name,
-            device=values["device"],
-            **{name: values[name] for name in output.OUTPUT_OPTIONS},
-        )
-        if sheet is not None:
-            write_contact_sheet(sheet, index, result)
-            warn(f"Contact sheet: {sheet}")
-        if values["open_"] and result.hits:
-            import typer
 
-            # `original` verifies the file: a catalog from someone else could name a program.
-            typer.launch(str(sheet or index.original(result.hits[0])))
+
+def _answer(
+    index: api.Index,
+    request: SearchRequest,
+    values: Mapping[str, Any],
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Print the result of a request, and write and open a contact sheet.
+
+    Args:
+        index: The index.
+        request: The request.
+        values: Parameters of the command.
+        facts: Further members of the JSON object.
+    """
+    sheet = values["sheet"]
+    result = index.query(request)
+    output.print_search(
+        result.to_dict() | dict(facts or {}),
+        index.name,
+        device=values["device"],
+        **{name: values[name] for name in output.OUTPUT_OPTIONS},
+    )
+    if sheet is not None:
+        from mmsearch.cli.contact_sheet import write_contact_sheet
+
+        write_contact_sheet(sheet, index, result)
+        warn(f"Contact sheet: {sheet}")
+    if values["open_"] and result.hits:
+        import typer
+
+        # `original` verifies the file: a catalog from someone else could name a program.
+        typer.launch(str(sheet or index.original(result.hits[0])))
 
 
 def _run_batch(index: api.Index, batch: Path, parse_line: Callable[[str], SearchRequest]) -> None:

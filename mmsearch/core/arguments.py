@@ -51,6 +51,9 @@ PictureIds: TypeAlias = "PictureId | Iterable[PictureId] | None"
 PictureInput: TypeAlias = "str | os.PathLike[str] | bytes | Image | NDArray[np.uint8] | PictureId"
 """A file, its content, a Pillow image, an array of pixels, or a picture of the index."""
 
+SoundInput: TypeAlias = "str | os.PathLike[str] | bytes | NDArray[np.floating[Any]]"
+"""A sound file, its content, or an array of samples."""
+
 FilterValues: TypeAlias = "Filters | Mapping[str, Any]"
 """Filters, or a mapping such as ``{"after": "2019", "min_width": 1000, "camera": "nikon"}``."""
 
@@ -341,6 +344,7 @@ KINDS = {
     "Mode": Kind("vector, text or hybrid", _to_mode),
     "KindWeights": Kind("a dict of numbers by kind of text", _to_weights),
     "Query": Kind("a Query", _instance_of(_QUERY, "Query")),
+    "Transcript": Kind("a Transcript", _instance_of("mmsearch.core.speech", "Transcript")),
     "Filters": Kind("Filters or a dict of filters", to_filters),
     "Terms": _TERMS,
     "tuple[Term, ...]": _TERMS,

@@ -17,6 +17,7 @@ from mmsearch.core.records import (
 )
 from mmsearch.core.reports import CaptionsReport
 from mmsearch.core.results import TaskFailure
+from mmsearch.core.speech import SpeechOptions, Transcript
 from mmsearch.core.types import (
     WHOLE,
     Calibration,
@@ -389,6 +390,45 @@ class Modality(Protocol):
         Raises:
             DecodeError: The file cannot be read, or has no such item.
         """
+
+
+class SpeechRecognizer(Protocol):
+    """Recognizer of speech; not thread-safe."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the model, its weights and the version of the code: what transcripts depend on.
+
+        Reading it may read all weights once.
+        """
+
+    @property
+    def languages(self) -> Sequence[str]:
+        """Codes of the languages that it recognizes, such as ``en``."""
+
+    def transcribe(self, samples: NDArray[np.float32], language: str | None = None) -> Transcript:
+        """Return what is spoken; a transcript without segments if nobody speaks.
+
+        Segments and their words are in the order of their times, which are within the sound.
+
+        Args:
+            samples: float32 (n,) at 16 kHz in mono, from -1 to 1. Memory grows with n, so the
+                caller cuts long sounds into windows.
+            language: Code of the language that is spoken; None to detect it.
+
+        Raises:
+            UsageError: It does not recognize the language.
+        """
+
+    def release(self) -> None:
+        """Free the memory of the model; the next call loads it again."""
+
+
+class SpeechPlugin(Protocol):
+    """Interface of a module in enrichers/ that recognizes speech."""
+
+    def build(self, options: SpeechOptions) -> SpeechRecognizer:
+        """Build the recognizer; UnknownNameError or ModelUnavailableError without its model."""
 
 
 class Walk(Protocol):

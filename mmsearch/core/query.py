@@ -58,6 +58,8 @@ class Term:
         url: The http or https URL of a picture. A server fetches it and replaces the URL by the
             downloaded file; an index refuses URLs.
         weight: Weight of the term; a negative weight ranks similar pictures lower. Never 0.
+        language: Code of the language in which the text was spoken; None for a text that was
+            written, whose language is guessed.
     """
 
     text: str | None = None
@@ -65,6 +67,7 @@ class Term:
     weight: float = 1.0
     picture: int | None = None
     url: str | None = None
+    language: str | None = None
 
     def __post_init__(self) -> None:
         if self.picture is not None:

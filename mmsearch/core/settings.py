@@ -61,6 +61,8 @@ class Settings:
         offline: Never contact a model hub.
         precision: ``auto``: int8 on the CPU for models whose vectors stay the same (cosine of at
             least 0.995); or ``float32``.
+        speech_model: Model that recognizes spoken queries: ``auto`` (the best one installed),
+            ``base``, ``tiny.en``, or the folder of a model of Whisper in the format of CTranslate2.
     """
 
     home: Path | None = None
@@ -80,6 +82,7 @@ class Settings:
     follow_symlinks: bool = False
     offline: bool = False
     precision: str = "auto"
+    speech_model: str = "auto"
 
     def __post_init__(self) -> None:
         check_fields(self)

