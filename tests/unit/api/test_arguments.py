@@ -47,6 +47,7 @@ UNCHECKED = {
     "inputs",
     "metadata",
     "progress",
+    "sound",
     "transport",
     "values",
 }
@@ -99,6 +100,7 @@ def required_arguments(home, index):
     return {
         "query": "a",
         "image": 1,
+        "sound": b"",
         "image_id": 1,
         "hit": 1,
         "picture": 1,

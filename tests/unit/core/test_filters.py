@@ -26,6 +26,8 @@ SEARCH_OPTIONS = {
     *("min_confidence", "batch", "as_json", "paths", "print0", "sheet", "open_", "device"),
     "verbose",
     "sort",
+    "speech",
+    "speech_language",
 }
 
 GIVEN = {
