@@ -117,7 +117,7 @@ def locate(kind: str, uri: bytes, key: bytes) -> bytes:
     """
     if kind == FOLDER_KIND:
         return join_path(uri, key)
-    return uri + b"/" + key if uri else key
+    return uri + b"/" + key if uri and key else uri or key
 
 
 def is_safe_relative_path(path: object) -> bool:

@@ -22,6 +22,9 @@ from mmsearch.core.errors import MMSearchError
 from mmsearch.core.reports import IndexReport, format_skipped
 from mmsearch.core.results import IndexStatus
 
+ARCHIVE = "archive"
+"""The reason not to read an archive in a folder."""
+
 Outcomes = Mapping[str, IndexReport | MMSearchError]
 """The report of each source, or the error of one that could not be read."""
 
@@ -122,8 +125,11 @@ def _print_skipped(report: IndexReport) -> None:
     skipped = format_skipped(report.skipped)
     if skipped:
         print_line(f"{skipped}.")
+    is_empty = not any(report.counts().values())
+    if is_empty and any(count.reason == ARCHIVE for count in report.skipped):
+        warn("Archives are sources of their own; name them: mmsearch index FILE...")
     installable = sorted({count.reason for count in report.skipped if count.is_installable})
-    if installable and not any(report.counts().values()):
+    if installable and is_empty:
         warn(f"From your clone of mmsearch, run: pip {' && pip '.join(installable)}")
 
 

@@ -54,6 +54,8 @@ def load(folder: str, name: str, extra_names: Sequence[str] = ()) -> ModuleType:
     )
     if not external and not _is_builtin(folder, name):
         plugin_kind = folder.replace("_", " ").removesuffix("es" if folder.endswith("xes") else "s")
+        # Indexes have sources with names of their own.
+        plugin_kind = "kind of source" if folder == "sources" else plugin_kind
         known_names = ", ".join([*extra_names, *names(folder)])
         raise UnknownNameError(
             f"There is no {plugin_kind} named {name!r}.", f"Known: {known_names}."

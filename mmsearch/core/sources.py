@@ -55,7 +55,7 @@ class SourceFailure:
     """An item, or the rest of a part, that cannot be read.
 
     Attributes:
-        key: Name of the item, or a name that describes the place.
+        key: Name of the item, or a name that describes the place; b"" for all of the source.
         reason: The reason as a clause.
         stamp: Stamp of the item, if it has one, so that it is not tried again while it is the same.
         transient: True if a retry may succeed on the same content.

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from mmsearch.catalog.rows import locate
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.protocols import Executor
 from mmsearch.core.records import (
@@ -297,7 +298,7 @@ class SourceRun:
         """Record an item that cannot be read; a picture of the last run stays if that may pass."""
         part.ended_early |= failure.ends_part
         part.must_retry |= failure.transient
-        location = self._record.uri + b"/" + failure.key if self._record.uri else failure.key
+        location = locate(self._record.kind, self._record.uri, failure.key)
         self.stats.failed.append(FailedFile(location, failure.reason))
         if self._is_partial and before is None:
             stored = self._catalog.load_assets(self._record.id, [failure.key])

@@ -112,11 +112,10 @@ def _check_source(
     content: bool,
 ) -> Iterator[str]:
     """Yield a sentence for each picture of a source that is missing or has changed."""
-    shown = display_path(record.uri)
     try:
         source = open_source(record.uri, modalities, record.kind, **record.choices)
     except MMSearchError as error:
-        yield f"The source {shown} cannot be opened: {error.message}"
+        yield f"The source {record.name!r} cannot be opened: {error.message}"
         return
     unseen = set(catalog.list_part_keys(record.id))
     try:
@@ -132,7 +131,7 @@ def _check_source(
                 if asset.error is None:
                     yield from _check_missing(source, record, asset.key)
     except MMSearchError as error:
-        yield f"The source {shown} cannot be listed: {error.message}"
+        yield f"The source {record.name!r} cannot be listed: {error.message}"
     finally:
         source.close()
 

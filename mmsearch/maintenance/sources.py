@@ -78,7 +78,15 @@ def add_source(
             make_indexer(layout, catalog, settings, on_message) as indexer,
         ):
             record = catalog.ensure_source(kind, place, choices_to_json(kind, choices), name)
-            return indexer.run_source(source, record, retry_failed=retry_failed, progress=progress)
+            try:
+                return indexer.run_source(
+                    source, record, retry_failed=retry_failed, progress=progress
+                )
+            except SourceError:
+                # A wrong address is not to be tried again by each later run over all sources.
+                if known is None and not catalog.list_part_keys(record.id):
+                    catalog.remove_source(record.id)
+                raise
     finally:
         source.close()
 

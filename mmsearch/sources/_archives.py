@@ -158,7 +158,7 @@ class ArchiveSource:
                     yield item
         except (SourceError, LimitError, *ZIP_ERRORS) as error:
             yield SourceFailure(
-                file.name or file.shown.encode("utf-8", "surrogateescape"),
+                file.name,
                 failure_reason(error),
                 transient=is_transient(error),
                 ends_part=True,

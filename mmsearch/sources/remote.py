@@ -187,7 +187,7 @@ class RemoteSource:
                 listing = self._store.list_folder(part.key)
             except SourceError as error:
                 reason = error.message.rstrip(".")
-                yield SourceFailure(part.key or self.uri, reason, transient=True, ends_part=True)
+                yield SourceFailure(part.key, reason, transient=True, ends_part=True)
                 return
         for item in listing.objects:
             if self._is_picture(item.name, b"") and (self._hidden or not is_hidden(item.name)):

@@ -247,7 +247,7 @@ class TableSource:
             for part in list_parts(to_path(path)):
                 key = name if part.group is None else b"%b#%d" % (name, part.group)
                 self._numbers[key] = len(self._parts)
-                self._parts.append((name or os.path.basename(path), part))  # noqa: PTH119 - bytes
+                self._parts.append((name, part))
                 # Files beside an unchanged table may change.
                 yield SourcePart(key, stamp if self._web is not None else b"")
 
@@ -279,7 +279,7 @@ class TableSource:
                 others = [
                     row for _, _, row in islice(group, MAX_ROW_TEXTS) if not isinstance(row, str)
                 ]
-                where = b"%b row %d" % (name, number)
+                where = b"%b row %d" % (name, number) if name else b"row %d" % number
                 is_first = preceding.add(key)
                 if isinstance(first, str):
                     yield SourceFailure(where, first)

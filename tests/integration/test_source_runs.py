@@ -18,7 +18,7 @@ from mmsearch.core.types import EncoderSpec
 from mmsearch.factories import catalogs, indexing
 from mmsearch.maintenance import sources
 from mmsearch.maintenance.check import check
-from mmsearch.maintenance.sources import add_source, remove_source
+from mmsearch.maintenance.sources import add_source, register_source, remove_source
 from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_fused_search import run
 from tests.integration.test_indexer_law import write
@@ -248,6 +248,30 @@ def test_changed_choices_read_the_source_again(layout, tmp_path):
     assert "outside" in failed.reason
     assert len(add(layout, table).failed) == 1
     assert counts(add(layout, table, choices={"base": tmp_path})) == {"changed": 1}
+
+
+def test_new_source_that_cannot_be_listed_is_not_kept(layout, tmp_path):
+    pytest.importorskip("fsspec")
+    place = "memory://nowhere/at/all"
+    add(layout, write_tar(tmp_path / "a.tar", TOYS))
+    with pytest.raises(SourceError, match="there is nothing"):
+        add(layout, place)
+    assert list(items(layout)) == ["a.tar"]
+    register_source(layout, Settings(), place.encode(), kind=None, name=None, choices={}, wait_s=0)
+    with pytest.raises(SourceError, match="there is nothing"):
+        add(layout, place)
+    # This one was added on purpose.
+    assert list(items(layout)) == ["a.tar", "all"]
+
+
+def test_failure_of_a_whole_source_is_at_its_place(layout, tmp_path):
+    path = write_tar(tmp_path / "a.tar", TOYS)
+    path.write_bytes(path.read_bytes()[:700])
+    table = tmp_path / "t.csv"
+    table.write_text("sku,path\n1,\n2,none.toy\n")
+    assert [os.fsdecode(failed.path) for failed in add(layout, path).failed] == [str(path)]
+    failed = [os.fsdecode(failed.path) for failed in add(layout, table).failed]
+    assert failed == [f"{table}/row 2", f"{table}/none.toy"]
 
 
 def test_removed_source_keeps_pictures_that_are_elsewhere(layout, tmp_path):

@@ -27,6 +27,16 @@ def test_folder_of_raw_files_alone_says_what_to_install(capsys):
     assert printed.err == "From your clone of mmsearch, run: pip install '.[raw]'\n"
 
 
+def test_folder_of_archives_alone_says_how_to_index_them(capsys):
+    tars = SkippedCount("TAR", "archive", 4)
+    run_output._print_skipped(report(tars))
+    printed = capsys.readouterr()
+    assert printed.out == "4 not read: 4 TAR (archive).\n"
+    assert printed.err == "Archives are sources of their own; name them: mmsearch index FILE...\n"
+    run_output._print_skipped(report(tars, added=1))
+    assert capsys.readouterr().err == ""
+
+
 def test_pictures_among_raw_files_are_not_nagged_about(capsys):
     run_output._print_skipped(report(RAW, added=1))
     printed = capsys.readouterr()

@@ -72,7 +72,7 @@ def test_open_source_uri_of_another_type_is_a_usage_error(uri):
 
 
 def test_open_source_unknown_kind_is_an_unknown_name():
-    with pytest.raises(UnknownNameError, match="no source named 'ftp'"):
+    with pytest.raises(UnknownNameError, match="no kind of source named 'ftp'"):
         open_source("a", MODALITIES, kind="ftp")
 
 
