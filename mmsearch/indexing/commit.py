@@ -12,9 +12,15 @@ from mmsearch.core.records import FailedFile, IndexedFile, ScannedFile, ShardCom
 from mmsearch.core.reports import IndexReport, SkippedCount
 from mmsearch.core.results import Progress
 from mmsearch.indexing.diff import FileOutcome
-from mmsearch.indexing.encode import EncodedShard, EncodeTask, Shard
+from mmsearch.indexing.encode import DecodeTask, EncodedShard, EncodeTask, Shard
 
 INITIAL_SHARD_SIZE, MIN_SHARD_SIZE, MAX_SHARD_SIZE = 32, 16, 65_536
+MAX_SHARD_BYTES = 64_000_000
+"""Maximum size of the contents of one shard that are in memory or have several items.
+
+A few shards are in memory at a time, with the texts of all their items.
+"""
+
 COMMIT_INTERVAL_S = 4.0
 """Target time between two commits; the shard size is adapted to it."""
 
@@ -60,7 +66,7 @@ class ShardMaker:
         catalog: Catalog, open for writing.
         sizer: Learns when a shard starts.
         before_encoding: Called before each shard is encoded.
-        max_items: Maximum number of items of a file by its name, for which ids are reserved.
+        max_items: Maximum number of items of a content, for which ids are reserved.
     """
 
     def __init__(
@@ -68,7 +74,7 @@ class ShardMaker:
         catalog: CatalogWriter,
         sizer: ShardSizer,
         before_encoding: Callable[[], None],
-        max_items: Callable[[bytes], int],
+        max_items: Callable[[DecodeTask], int],
     ) -> None:
         self._next_id, self._next_segment = catalog.next_free_ids()
         self._sizer = sizer
@@ -79,7 +85,7 @@ class ShardMaker:
         """Return the shard of new contents, which is to be encoded now."""
         self._before_encoding()
         self._sizer.start_shard()
-        num_ids = sum(self._max_items(content.source.file_name) for content in contents)
+        num_ids = sum(self._max_items(content.source) for content in contents)
         shard = Shard(self._next_segment, self._next_id, tuple(contents), num_ids)
         self._next_segment += 1
         self._next_id += num_ids

@@ -21,7 +21,12 @@ from threading import Lock
 import numpy as np
 
 from mmsearch.core.errors import DecodeError
-from mmsearch.core.files import choose_modality, clamped_mtime_ns, content_as_file
+from mmsearch.core.files import (
+    HEAD_BYTES,
+    choose_modality,
+    clamped_mtime_ns,
+    content_as_file,
+)
 from mmsearch.core.protocols import Encoder, Executor, ImagePreprocessor, Modality
 from mmsearch.core.records import EncodedPicture, Segment, StoredPicture
 from mmsearch.core.results import TaskFailure
@@ -448,10 +453,24 @@ class DecoderFactory:
         """Return the worker."""
         return self._decode
 
-    def max_items(self, name: bytes) -> int:
-        """Return the maximum number of items of a file, as far as its name says what it is."""
-        by_name = [modality for modality in self.modalities if modality.can_read(name)]
-        return max((item.max_items for item in by_name or self.modalities), default=1)
+    def max_items(self, task: DecodeTask) -> int:
+        """Return the maximum number of items of a content.
+
+        Its name says what it is. Only if no modality knows the name, the content is looked at.
+        """
+        name = task.file_name
+        known = [modality for modality in self.modalities if modality.can_read(name)]
+        if not known:
+            with suppress(DecodeError):
+                known = self._recognize(task)
+        return max((modality.max_items for modality in known), default=1)
+
+    def _recognize(self, task: DecodeTask) -> list[Modality]:
+        if task.content is None:
+            modality = choose_modality(self.modalities, task.path)
+            return [] if modality is None else [modality]
+        head = task.content[:HEAD_BYTES]
+        return [modality for modality in self.modalities if modality.recognizes(head)]
 
     def _decode(self, task: DecodeTask) -> DecodedWindow:
         if task.content is not None:

@@ -24,7 +24,13 @@ from mmsearch.core.records import (
 )
 from mmsearch.core.reports import format_skipped
 from mmsearch.core.results import IndexRequest, Progress, TaskFailure
-from mmsearch.indexing.commit import CommitBatcher, RunStats, ShardMaker, ShardSizer
+from mmsearch.indexing.commit import (
+    MAX_SHARD_BYTES,
+    CommitBatcher,
+    RunStats,
+    ShardMaker,
+    ShardSizer,
+)
 from mmsearch.indexing.diff import ContentResolver, FileOutcome, FileStatus
 from mmsearch.indexing.encode import DecodeTask, EncodedShard, EncodeTask, Shard, ShardEncoder
 from mmsearch.indexing.scan import FolderScan
@@ -53,7 +59,7 @@ class IndexRun:
         before_encoding: Called before each shard is encoded. At the first call nothing else uses
             the encoder.
         before_changes: Called once before anything is written about files.
-        max_items: Maximum number of items of a file by its name, for which ids are reserved.
+        max_items: Maximum number of items of a content, for which ids are reserved.
 
     Attributes:
         stats: Counts of the run so far.
@@ -73,7 +79,7 @@ class IndexRun:
         progress: Callable[[Progress], None],
         before_encoding: Callable[[], None] = lambda: None,
         before_changes: Callable[[], None] = lambda: None,
-        max_items: Callable[[bytes], int] = lambda name: 1,
+        max_items: Callable[[DecodeTask], int] = lambda task: 1,
     ) -> None:
         self._before_changes = before_changes
         self._request = request
@@ -100,6 +106,7 @@ class IndexRun:
         # Digests committed since the last `find_item_ids`.
         self._newly_encoded: set[bytes] = set()
         self._shards = ShardSizer()
+        self._max_items = max_items
         self._make_shard = ShardMaker(catalog, self._shards, before_encoding, max_items)
         self._batcher = CommitBatcher(
             catalog, self._root.id, lambda: progress(stats.progress("encode"))
@@ -283,6 +290,7 @@ class IndexRun:
         """Yield shards of new content to encode; files with known content are resolved directly."""
         read = self._hash_executor.run(lambda: self._hash_and_collect, files_to_read)
         contents: list[EncodeTask] = []
+        num_bytes = 0
         while chunk := list(islice(read, HASH_BATCH_SIZE)):
             digests = [result[0] for _, result in chunk if not isinstance(result, TaskFailure)]
             self._newly_encoded.clear()
@@ -300,9 +308,11 @@ class IndexRun:
                     tables = filter(None, (indexed.table, *indexed.kept_tables))
                     texts = (*indexed.texts, *(text for table in tables for text in table.texts))
                     contents.append(EncodeTask(indexed.digest, source, texts))
-                if len(contents) >= self._shards.size:
+                    if self._max_items(source) > 1:
+                        num_bytes += file.size
+                if len(contents) >= self._shards.size or num_bytes >= MAX_SHARD_BYTES:
                     yield self._make_shard(contents)
-                    contents = []
+                    contents, num_bytes = [], 0
             self._batcher.commit_if_due()
         if contents:
             yield self._make_shard(contents)

@@ -25,13 +25,16 @@ from mmsearch.core.records import (
 from mmsearch.core.results import Progress, TaskFailure
 from mmsearch.core.sources import Source, SourceFailure, SourceItem, SourcePart, load_items
 from mmsearch.core.types import Text, TextSource
-from mmsearch.indexing.commit import CommitBatcher, RunStats, ShardMaker, ShardSizer
+from mmsearch.indexing.commit import (
+    MAX_SHARD_BYTES,
+    CommitBatcher,
+    RunStats,
+    ShardMaker,
+    ShardSizer,
+)
 from mmsearch.indexing.diff import FileOutcome
 from mmsearch.indexing.encode import DecodeTask, EncodedShard, EncodeTask, Shard, ShardEncoder
 from mmsearch.indexing.run import NO_DIGEST, lose_shard
-
-MAX_SHARD_BYTES = 64_000_000
-"""Maximum size of the contents of one shard together; a few shards are in memory at a time."""
 
 
 @dataclass
@@ -78,7 +81,7 @@ class SourceRun:
         on_replaced: Called with the digest of the content that an item had before.
         progress: Receives the state of the run, from several threads.
         before_encoding: Called before each shard is encoded.
-        max_items: Maximum number of items of a file by its name, for which ids are reserved.
+        max_items: Maximum number of items of a content, for which ids are reserved.
 
     Attributes:
         stats: Counts of the run so far.
@@ -100,7 +103,7 @@ class SourceRun:
         on_replaced: Callable[[bytes], None] = lambda digest: None,
         progress: Callable[[Progress], None],
         before_encoding: Callable[[], None] = lambda: None,
-        max_items: Callable[[bytes], int] = lambda name: 1,
+        max_items: Callable[[DecodeTask], int] = lambda task: 1,
     ) -> None:
         self._source = source
         self._record = record

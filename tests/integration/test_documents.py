@@ -224,3 +224,31 @@ def test_documents_are_read_once_their_extra_is_installed(tmp_path, monkeypatch,
         report = index.add_folder(folder)
         assert (report.added, report.skipped) == (2, ())
         assert found(index, "gasket", k=1, mode="text") == [("scan", 1)]
+
+
+def test_long_documents_fill_a_shard_by_their_size(tmp_path, monkeypatch):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number in range(6):
+        (folder / f"{number}.pdf").write_bytes(pdf([words(f"manual {number}")]))
+    size = (folder / "0.pdf").stat().st_size
+    monkeypatch.setattr("mmsearch.indexing.run.MAX_SHARD_BYTES", 2 * size)
+    with library.open_index(home=tmp_path / "home", model="starter") as index:
+        assert index.add_folder(folder).added == 6
+        assert found(index, "manual 5", k=1, mode="text") == [("5.pdf", 1)]
+    with catalogs.open_read(IndexLayout(tmp_path / "home" / "default")) as catalog:
+        assert [segment.rows for segment in catalog.segments()] == [2, 2, 2]
+
+
+def test_files_of_unknown_names_get_the_ids_that_their_content_needs(tmp_path, pictures):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number, photo in enumerate(pictures[:4]):
+        shutil.copy(photo, folder / f"photo{number}")
+    with library.open_index(home=tmp_path / "home", model="starter") as index:
+        assert index.add_folder(folder).added == 4
+        (folder / "scan").write_bytes(pdf([words("gasket"), words("washer")]))
+        assert index.add_folder(folder).added == 1
+        assert found(index, "washer", k=1, mode="text") == [("scan", 2)]
+    with catalogs.open_read(IndexLayout(tmp_path / "home" / "default")) as catalog:
+        assert catalog.next_free_ids()[0] == 7
