@@ -60,10 +60,11 @@ def encode_queries(encoder: Encoder, texts: list[str]) -> Vectors:
 
 def _sample_captions(catalog: CatalogReader, limit: int) -> Iterator[str]:
     """Yield distinct captions, at most one per picture, from pages spread over the index."""
-    max_id = catalog.next_free_ids()[0]
-    pages = max(1, limit // PAGE_SIZE)
+    # Ids have large gaps after files of several items.
+    with catalog.snapshot() as snapshot:
+        starts = snapshot.sample_ids(max(1, limit // PAGE_SIZE)) - 1
     seen: set[str] = set()
-    for after in np.unique(np.linspace(0, max_id, pages, endpoint=False).astype(int)).tolist():
+    for after in starts.tolist():
         for picture in catalog.list_live_pictures(after, PAGE_SIZE):
             texts = [t.text for t in picture.picture.texts if t.source in DEFAULT_SOURCES]
             text = min(texts, key=len, default="").strip()[:MAX_CAPTION_CHARS]

@@ -156,10 +156,12 @@ def sample_texts(catalog: CatalogReader, limit: int = MAX_TEXTS) -> dict[int, st
 
     A picture has at most one, and no two are equal.
     """
-    starts = np.arange(0, catalog.next_free_ids()[0], PAGE_SIZE)
-    chosen_starts = np.random.default_rng(0).permutation(starts)[:MAX_PAGES].tolist()
+    with catalog.snapshot() as snapshot:
+        # Ids have large gaps after files of several items. Twice as many pages leave none out.
+        pages = min(2 * -(-snapshot.pictures // PAGE_SIZE), MAX_PAGES)
+        starts = snapshot.sample_ids(pages) - 1
     candidates: dict[int, str] = {}
-    for after in chosen_starts:
+    for after in np.random.default_rng(0).permutation(starts).tolist():
         if len(candidates) >= 4 * limit:
             break
         for picture in catalog.list_live_pictures(after, PAGE_SIZE):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mmsearch.core.results import IndexRequest
 from mmsearch.core.types import SearchGoals, TextSource
 from mmsearch.factories import catalogs
 from mmsearch.indexing.tuning_queries import (
@@ -10,6 +11,7 @@ from mmsearch.indexing.tuning_queries import (
     sample_tuning_queries,
     synthetic_queries,
 )
+from mmsearch.maintenance.calibrate import sample_texts
 from mmsearch.storage.layout import IndexLayout
 from tests.toy_index import ToyEncoder, toy_indexer
 
@@ -30,8 +32,6 @@ def test_tuning_queries_mix_captions_of_index_with_synthetic_queries(tmp_path):
         (photos / f"{number}.toy.txt").write_text(f"caption number {number}")
     layout = IndexLayout(tmp_path / "index")
     with toy_indexer(layout, sources=(TextSource.SIDECAR,)) as indexer:
-        from mmsearch.core.results import IndexRequest
-
         indexer.run(IndexRequest(bytes(photos)))
     with catalogs.open_read(layout) as catalog:
         texts = sample_tuning_queries(catalog)
@@ -39,6 +39,29 @@ def test_tuning_queries_mix_captions_of_index_with_synthetic_queries(tmp_path):
     assert sum(text.startswith("caption number") for text in texts) == 40
     # Both kinds alternate, so that any part contains both.
     assert any(text.startswith("caption number") for text in texts[:500])
+
+
+def test_samples_have_captions_of_pictures_beside_long_films(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmsearch.maintenance.calibrate.PAGE_SIZE", 2)
+    monkeypatch.setattr("mmsearch.maintenance.calibrate.MAX_PAGES", 40)
+    # Each film is a shard of its own.
+    monkeypatch.setattr("mmsearch.indexing.run.MAX_SHARD_BYTES", 1)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(60):
+        (photos / f"{number:02}.toy").write_text(str(number))
+        (photos / f"{number:02}.toy.txt").write_text(f"caption number {number}")
+    layout = IndexLayout(tmp_path / "index")
+    with toy_indexer(layout, sources=(TextSource.SIDECAR,)) as indexer:
+        indexer.run(IndexRequest(bytes(photos)))
+        for number in range(20):
+            (photos / f"{number:02}.film").write_text(f"film\nmoment {number}|")
+        indexer.run(IndexRequest(bytes(photos)))
+        # The ids of the films are far apart.
+        assert indexer.catalog.next_free_ids()[0] > 50_000
+        texts = sample_tuning_queries(indexer.catalog)
+        assert sum(text.startswith("caption number") for text in texts) == 60
+        assert len(sample_texts(indexer.catalog)) > 20
 
 
 def test_encode_queries_returns_vectors_in_order_of_texts():
