@@ -163,7 +163,8 @@ class IndexItems(MaintainedIndex):
             return None
         # The content may have other places, which come first.
         item = Item.from_record(record)
-        return replace(item, key=key, metadata=stored.metadata)
+        keys = tuple(sorted(item.keys, key=lambda other: other != key))
+        return replace(item, key=key, keys=keys, metadata=stored.metadata)
 
     def __contains__(self, key: object) -> bool:
         """Return True if `add` has added a picture with this id."""
@@ -205,13 +206,13 @@ class IndexItems(MaintainedIndex):
             return []
         with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
             if filters is None:
-                ids = snapshot.list_ids(after_id, limit)
+                records = snapshot.records(snapshot.list_ids(after_id, limit))
             else:
                 from mmsearch.core.filter_tree import make_filter_tree  # noqa: PLC0415 - rare
 
-                passed = snapshot.filter_ids(make_filter_tree(to_filters(filters)))
-                ids = passed[passed > after_id][:limit].tolist()
-            records = snapshot.records(ids)
+                tree = make_filter_tree(to_filters(filters))
+                passed = snapshot.filter_ids(tree)
+                records = snapshot.records(passed[passed > after_id][:limit].tolist(), tree)
         return list(map(Item.from_record, records))
 
     def picture(self, image_id: PictureId) -> PictureRecord | None:

@@ -7,6 +7,7 @@ SQLite folds ASCII letters only. Values only ever reach SQLite as parameters.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sqlite3
@@ -20,7 +21,13 @@ from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.rows import fold_text, join_path, relative_to
 from mmsearch.core import deadlines
 from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.filter_tree import FilterTree, MatchesPath, TakenBetween, TakenNear
+from mmsearch.core.filter_tree import (
+    FilterTree,
+    MatchesPath,
+    TakenBetween,
+    TakenNear,
+    uses_metadata,
+)
 from mmsearch.core.filters import GeoCircle
 from mmsearch.core.globs import GlobError, Globs, escape_glob, fold_path, unescape_glob
 from mmsearch.core.query import (
@@ -92,11 +99,10 @@ _ASSETS = "SELECT 1 FROM assets WHERE assets.content_id = items.content_id"
 _MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 """Operators with the operands the other way round."""
 
-_RECORDS = (
-    "assets JOIN json_each(CASE WHEN json_valid(assets.record) THEN assets.record ELSE '{}' END)"
-    " AS member WHERE assets.content_id = items.content_id AND assets.record IS NOT NULL"
+_MEMBERS = (
+    "FROM json_each(CASE WHEN json_valid(place.record) THEN place.record ELSE '{}' END) AS member"
 )
-"""SQL of the members of the metadata of a picture."""
+"""SQL of the members of the metadata of a place of a picture."""
 
 _NESTING_MESSAGE = "parser stack overflow"
 """SQLite's error for about 50 expressions inside each other; it has no code of its own."""
@@ -144,6 +150,19 @@ def filter_ids(db: ReadConnection, filters: FilterTree) -> Ids:
     return ids
 
 
+def find_passing_places(db: ReadConnection, filters: FilterTree, ids: Sequence[int]) -> set[int]:
+    """Return the ids of the assets of items whose metadata passes the filters."""
+    db.connection.create_function(FOLD_FUNCTION, 1, fold_text, deterministic=True)
+    where = _WhereClause()
+    condition = " AND ".join(where.place_conditions(filters))
+    rows = db.query(
+        "SELECT place.id FROM items JOIN assets AS place ON place.content_id = items.content_id"  # noqa: S608
+        f" WHERE items.id IN (SELECT value FROM json_each(:ids)) AND {condition}",
+        where.values | {"ids": json.dumps(list(ids))},
+    )
+    return {row[0] for row in rows}
+
+
 class _WhereClause:
     """Conditions on rows of ``items`` as SQL text.
 
@@ -164,8 +183,19 @@ class _WhereClause:
                     yield self._near_latitude(circle)
                 case MatchesPath():
                     pass
+                case _ if uses_metadata(part):
+                    yield (
+                        "EXISTS (SELECT 1 FROM assets AS place"  # noqa: S608
+                        f" WHERE place.content_id = items.content_id AND {self._condition(part)})"
+                    )
                 case _:
                     yield self._condition(part)
+
+    def place_conditions(self, filters: FilterTree) -> Iterator[str]:
+        """Yield the condition on a row ``place`` of each part that uses metadata."""
+        for part in filters.parts:
+            if uses_metadata(part) and not isinstance(part, TakenBetween | TakenNear | MatchesPath):
+                yield self._condition(part)
 
     def _bind(self, value: Any) -> str:
         """Add a value and return its parameter."""
@@ -240,16 +270,13 @@ class _WhereClause:
     def _compare(self, left: Operand, symbol: str, right: Operand) -> str:
         left_sql, right_sql = self._operand(left), self._operand(right)
         sql = f"coalesce({left_sql} {_OPERATORS[symbol]} {right_sql}, 0)"
-        if _uses_metadata(left) or _uses_metadata(right):
+        if uses_metadata(left) or uses_metadata(right):
             # SQLite compares values of different types, too: every text is above 1.
             return f"({_is_text(left_sql)} = {_is_text(right_sql)} AND {sql})"
         return sql
 
     def _metadata_condition(self, condition: Condition) -> str | None:
-        """Return a condition on one member of the metadata; None for any other condition.
-
-        It is true if it is true for any record of the picture.
-        """
+        """Return a condition on one member of the metadata; None for any other condition."""
         match condition:
             case Compare(FieldName(name), symbol, str() | int() | float() as value):
                 return self._has_member(name, self._is_member(symbol, value))
@@ -282,18 +309,18 @@ class _WhereClause:
         return f"(member.type IN ({kinds}) AND {compared})"
 
     def _has_member(self, name: str, condition: str) -> str | None:
-        """Return the condition that a record has a member for which a condition is true."""
+        """Return the condition that a place has a member for which a condition is true."""
         member = metadata_member(name)
         if member is None:
             return None
         key = self._bind(member)
-        return f"EXISTS (SELECT 1 FROM {_RECORDS} AND member.key = {key} AND {condition})"  # noqa: S608
+        return f"EXISTS (SELECT 1 {_MEMBERS} WHERE member.key = {key} AND {condition})"
 
     def _member(self, member: str) -> str:
-        """Return the SQL of a member of the metadata of the first record of a picture."""
+        """Return the SQL of a member of the metadata of a place."""
         return (
-            f"(SELECT member.value FROM {_RECORDS} AND member.key = {self._bind(member)}"  # noqa: S608
-            " AND member.type NOT IN ('object', 'array') ORDER BY assets.key LIMIT 1)"
+            f"(SELECT member.value {_MEMBERS} WHERE member.key = {self._bind(member)}"
+            " AND member.type NOT IN ('object', 'array') LIMIT 1)"
         )
 
     def _operand(self, operand: Operand) -> str:
@@ -312,13 +339,6 @@ class _WhereClause:
         """Return an operand as a float, which avoids 64-bit integers and their division."""
         sql = self._operand(operand)
         return sql if isinstance(operand, Arithmetic) else f"CAST({sql} AS REAL)"
-
-
-def _uses_metadata(operand: Operand) -> bool:
-    """Return True if an operand is a member of the metadata, or is computed from one."""
-    if isinstance(operand, Arithmetic):
-        return _uses_metadata(operand.left) or _uses_metadata(operand.right)
-    return isinstance(operand, FieldName) and operand.member is not None
 
 
 def _is_text(sql: str) -> str:

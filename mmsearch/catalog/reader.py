@@ -366,11 +366,13 @@ class SqliteSnapshot:
             known = self._filtered[id(filters)] = filters, filter_ids(self._db, filters)
         return known[1]
 
-    def records(self, ids: Sequence[int]) -> list[PictureRecord]:
-        """Load the records of pictures, with three statements for all of them.
+    def records(self, ids: Sequence[int], filters: FilterTree | None = None) -> list[PictureRecord]:
+        """Load the records of pictures, with a few statements for all of them.
 
         Args:
             ids: Ids of pictures, in any order; they may repeat.
+            filters: Filters that the pictures pass. Of a content in several places, the record has
+                the key and the metadata of the first place whose metadata passes them.
 
         Returns:
             Records in the same order and number as ``ids``. A deleted picture (tombstone) has no
@@ -379,7 +381,11 @@ class SqliteSnapshot:
         Raises:
             KeyError: An id does not exist.
         """
-        return load_records(self._db, ids)
+        if filters is None or not filters.uses_metadata:
+            return load_records(self._db, ids)
+        from mmsearch.catalog.filters import find_passing_places  # noqa: PLC0415 - rare
+
+        return load_records(self._db, ids, find_passing_places(self._db, filters, ids))
 
 
 class SqliteReader:

@@ -10,10 +10,10 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from mmsearch.catalog.connection import ReadConnection
 from mmsearch.core.errors import DamagedFileError, Hint
 from mmsearch.core.records import (
     FOLDER_KIND,
+    RECORDS_KIND,
     AssetRecord,
     BuiltVectorIndex,
     PictureRecord,
@@ -177,22 +178,34 @@ def relative_to(folder: bytes, path: bytes) -> bytes | None:
     return path.removeprefix(prefix) if path.startswith(prefix) else None
 
 
-_NO_LOCATION = (b"", 0, 0, b"", b"", None, FOLDER_KIND)
+_Location: TypeAlias = tuple[bytes, int, int, bytes, bytes, str | None, int, str]
+"""Path, times, size, root, key, metadata, id and kind of the source of an asset."""
+
+_NO_LOCATION: _Location = (b"", 0, 0, b"", b"", None, 0, FOLDER_KIND)
 
 
-def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
-    """Return the records of pictures; see `SqliteSnapshot.records`."""
+def load_records(
+    db: ReadConnection, ids: Sequence[int], passing_places: Set[int] = frozenset()
+) -> list[PictureRecord]:
+    """Return the records of pictures; see `SqliteSnapshot.records`.
+
+    Args:
+        db: A connection.
+        ids: Ids of pictures.
+        passing_places: Ids of assets whose key and metadata a record has rather than those of the
+            others.
+    """
     requested_ids = [int(item_id) for item_id in ids]
     unique_ids = json.dumps(sorted(set(requested_ids)))
     texts = load_texts(db, unique_ids)
-    locations: dict[int, list[tuple[bytes, int, int, bytes, bytes, str | None, str]]] = {}
-    for item_id, root, path, mtime_ns, size, metadata, kind in db.query(
-        "SELECT items.id, sources.uri, assets.key, mtime_ns, size, record, sources.kind"  # noqa: S608
+    locations: dict[int, list[_Location]] = {}
+    for item_id, root, path, mtime_ns, size, metadata, asset_id, kind in db.query(
+        "SELECT items.id, sources.uri, assets.key, mtime_ns, size, record, assets.id, sources.kind"  # noqa: S608
         " FROM items JOIN assets ON assets.content_id = items.content_id"
         f" JOIN sources ON sources.id = assets.source_id WHERE items.id {IN_IDS}",
         [unique_ids],
     ):
-        location = (locate(kind, root, path), mtime_ns, size, root, path, metadata, kind)
+        location = (locate(kind, root, path), mtime_ns, size, root, path, metadata, asset_id, kind)
         locations.setdefault(item_id, []).append(location)
     rows = db.query(
         f"SELECT items.id, digest, kind, {LOCATOR_COLUMNS}, {PICTURE_COLUMNS} FROM items"  # noqa: S608
@@ -236,7 +249,11 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
     for (item_id, digest, content_kind, *locator), picture in zip(rows, pictures, strict=True):
         # Files of folders come first: they can be opened.
         files = sorted(locations.get(item_id, ()), key=_location_order)
-        path, mtime_ns, size, root, key, metadata, kind = files[0] if files else _NO_LOCATION
+        place = next((file for file in files if file[-2] in passing_places), None)
+        if place is not None and files[0][-1] != FOLDER_KIND:
+            files.sort(key=lambda file: file is not place)
+        path, mtime_ns, size, root, *_, kind = files[0] if files else _NO_LOCATION
+        key, metadata = (place or files[0] if files else _NO_LOCATION)[4:6]
         is_file = kind == FOLDER_KIND
         paths: tuple[bytes, ...] = next(zip(*files, strict=True), ())
         records[item_id] = PictureRecord(
@@ -254,8 +271,15 @@ def load_records(db: ReadConnection, ids: Sequence[int]) -> list[PictureRecord]:
             b"" if is_file else _thumbnail_path(db, digest, locator[0]),
             _make_locator(*locator[:4]),
             content_kind,
+            _record_keys(files, place),
         )
     return [records[item_id] for item_id in requested_ids]
+
+
+def _record_keys(files: Sequence[_Location], first: _Location | None) -> tuple[bytes, ...]:
+    """Return the keys that programs gave a content; that of the first place is the first."""
+    records = [file for file in files if file[-1] == RECORDS_KIND]
+    return tuple(file[4] for file in sorted(records, key=lambda file: file is not first))
 
 
 def _load_object(stored: str | None) -> dict[str, Any]:
@@ -279,7 +303,7 @@ def _thumbnail_path(db: ReadConnection, digest: bytes, part: int) -> bytes:
     return os.fsencode(thumbnail_path(layout.thumbnails, digest, part))
 
 
-def _location_order(location: tuple[Any, ...]) -> tuple[bool, bytes]:
+def _location_order(location: _Location) -> tuple[bool, bytes]:
     return location[-1] != FOLDER_KIND, location[0]
 
 

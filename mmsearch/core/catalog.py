@@ -90,8 +90,12 @@ class Snapshot(Protocol):
     def deleted_ids(self) -> Ids:
         """Tombstones: ids of pictures without any file left, ascending."""
 
-    def records(self, ids: Sequence[int]) -> list[PictureRecord]:
-        """Return the records of ids, in the same order; KeyError for an id that never existed."""
+    def records(self, ids: Sequence[int], filters: FilterTree | None = None) -> list[PictureRecord]:
+        """Return the records of ids, in the same order; KeyError for an id that never existed.
+
+        Of a content in several places, the record has the key and the metadata of the first place
+        whose metadata passes the filters.
+        """
 
     def stale_rows(self, *, above: int = 0) -> dict[int, Ids]:
         """Return the ids of pictures whose rows are stale, by number of a segment ``above``.

@@ -12,7 +12,20 @@ from typing import TypeAlias
 
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.filters import Filters, GeoCircle
-from mmsearch.core.query import AnyOf, Compare, Condition, Contains, FieldName, OneOf
+from mmsearch.core.query import (
+    AllOf,
+    AnyOf,
+    Arithmetic,
+    Compare,
+    Condition,
+    Contains,
+    FieldName,
+    IsMissing,
+    Not,
+    OneOf,
+    Operand,
+    metadata_member,
+)
 
 MAX_FILTER_VALUES = 100
 """Maximum number of values in one filter."""
@@ -56,11 +69,34 @@ FilterNode: TypeAlias = Condition | MatchesPath | TakenBetween | TakenNear
 class FilterTree:
     """Root of a tree: a picture passes if it passes all parts, and every picture passes none.
 
+    A content may be in several places, such as records of a program, each with its own metadata. A
+    part that uses metadata is true if it is true as a whole for one of the places.
+
     Attributes:
         parts: The parts, those first that are fast to check.
     """
 
     parts: tuple[FilterNode, ...]
+
+    @property
+    def uses_metadata(self) -> bool:
+        """True if a part depends on the metadata that a source or a program gave a picture."""
+        return any(map(uses_metadata, self.parts))
+
+
+def uses_metadata(node: FilterNode | Operand) -> bool:
+    """Return True if a part of a tree, or an operand, depends on the metadata of a picture."""
+    match node:
+        case AllOf(parts) | AnyOf(parts):
+            return any(map(uses_metadata, parts))
+        case Not(part):
+            return uses_metadata(part)
+        case Compare(left, _, right) | Arithmetic(left, _, right):
+            return uses_metadata(left) or uses_metadata(right)
+        case FieldName(name) | Contains(name) | OneOf(name) | IsMissing(name):
+            return metadata_member(name) is not None
+        case _:
+            return False
 
 
 def make_filter_tree(filters: Filters) -> FilterTree:

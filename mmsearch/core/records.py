@@ -482,6 +482,7 @@ class PictureRecord:
         thumbnail: Path of the thumbnail that the index keeps of such a picture.
         locator: Where the picture is in its content.
         kind: Kind of the content.
+        keys: Keys of all records of programs with this content.
     """
 
     id: int
@@ -498,6 +499,7 @@ class PictureRecord:
     thumbnail: bytes = b""
     locator: ItemLocator = WHOLE
     kind: str = IMAGE_KIND
+    keys: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)

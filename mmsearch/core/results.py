@@ -171,7 +171,11 @@ class Item(Picture, JsonObject):
         copies: Paths of other files with the same content.
         key: What the source of the picture calls it: the path relative to the indexed folder, or
             the id that a program gave it.
-        metadata: The metadata that its source or a program gave it, as JSON values.
+        keys: The ids of all pictures with this content that programs added; `key` is the first,
+            unless it is that of a file.
+        metadata: The metadata that its source or a program gave it, as JSON values. If filters on
+            metadata leave out some of `keys`, ``key`` and ``metadata`` are those of one that
+            passes.
         uri: Where the picture is, if it is not a file of an indexed folder; ``path`` is of no use
             then. Empty for a file.
         links: URL paths on a server: ``self``, ``original`` and ``thumbnail``; empty for a picture
@@ -189,6 +193,7 @@ class Item(Picture, JsonObject):
     size_bytes: int
     copies: tuple[Path, ...] = ()
     key: str = ""
+    keys: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     uri: str = ""
     links: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -210,6 +215,7 @@ class Item(Picture, JsonObject):
             size_bytes=record.size,
             copies=tuple(copies),
             key=display_path(record.key),
+            keys=tuple(map(display_path, record.keys)),
             metadata=record.metadata,
             uri=display_path(record.uri),
             kind=record.kind,
@@ -252,6 +258,7 @@ class Item(Picture, JsonObject):
         return super()._parse(values) | {
             "path": Path(values["path"]),
             "copies": tuple(map(Path, values["copies"])),
+            "keys": tuple(values.get("keys", ())),
             "texts": tuple(Text(**_members(Text, text)) for text in values["texts"]),
         }
 
@@ -260,6 +267,7 @@ class Item(Picture, JsonObject):
         values = {"id": self.id, "path": None, **vars(self)}
         values["path"] = self.uri or str(self.path)
         values["copies"] = [str(path) for path in self.copies]
+        values["keys"] = list(self.keys)
         values["texts"] = [dict(vars(text)) for text in self.texts]
         if not self.links:
             del values["links"]

@@ -392,9 +392,10 @@ class MMSearchVectorStore(BasePydanticVectorStore):
             after_id = items[-1].id
 
     def _delete_items(self, where: str) -> None:
-        keys = [item.key for item in self._iter_items(where)]
-        if keys:
-            self._index.delete(keys, wait_s=self.wait_s)
+        # A picture may be that of several nodes, of which each pass finds one.
+        while keys := [item.key for item in self._iter_items(where)]:
+            if not self._index.delete(keys, wait_s=self.wait_s):
+                return
 
     def _to_node(self, item: Item) -> BaseNode:
         node = metadata_dict_to_node(dict(item.metadata))

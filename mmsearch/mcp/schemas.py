@@ -116,6 +116,7 @@ class PictureInfo(BaseModel):
     texts: list[str] = Field(description="Texts about the picture, each with its kind.")
     copies: list[str] = Field(description="Other paths with the same content.")
     key: str = Field(description="Id that its source or a program gave it, or its relative path.")
+    keys: list[str] = Field(description="Ids of all pictures of programs with this content.")
     metadata: dict[str, Any] = Field(
         description="Values that its source or a program gave it; where filters by them."
     )
@@ -136,6 +137,7 @@ class PictureInfo(BaseModel):
             texts=_format_texts(item.texts),
             copies=[display_path(path) for path in item.copies[:MAX_COPIES]],
             key=item.key,
+            keys=list(item.keys[:MAX_COPIES]),
             metadata=dict(item.metadata),
             **scores,
         )

@@ -24,7 +24,7 @@ from mmsearch.core.query import (
     SearchRequest,
     Term,
 )
-from mmsearch.core.records import describe_older_model
+from mmsearch.core.records import PictureRecord, describe_older_model
 from mmsearch.core.results import Hit, Notice, SearchResult
 from mmsearch.core.sorting import sort_hits
 from mmsearch.core.types import Calibration, FusionSpec, Ids, InputKind, Vectors
@@ -280,7 +280,12 @@ class SearchEngine:
             try:
                 look = look_confidences(plan.scope, found, terms, vectors, calibration)
                 hits[position] = make_hits(
-                    plan.scope, found, records, text_terms, look, explain=explain
+                    plan.scope,
+                    found,
+                    _choose_keys(plan.scope, found, records),
+                    text_terms,
+                    look,
+                    explain=explain,
                 )
             except MMSearchError as error:
                 outcomes[position] = error
@@ -345,6 +350,17 @@ class SearchEngine:
         if encoder.spec.is_superseded:
             notices += (Notice("older_model", describe_older_model(encoder.spec)),)
         return notices
+
+
+def _choose_keys(
+    scope: SearchScope, found: Candidates, records: Mapping[int, PictureRecord]
+) -> Mapping[int, PictureRecord]:
+    """Return the records with the keys and the metadata that pass the filters of a query."""
+    several = [item_id for item_id in found.ids.tolist() if len(records[item_id].paths) > 1]
+    if not several or scope.filters is None or not scope.filters.uses_metadata:
+        return records
+    chosen = scope.snapshot.records(several, scope.filters)
+    return {**records, **{record.id: record for record in chosen}}
 
 
 def _count_undated(snapshot: Snapshot, filters: Filters) -> int:

@@ -74,6 +74,7 @@ def make_hits(
             size_bytes=record.size,
             copies=tuple(paths[row][1:]),
             key=display_path(record.key),
+            keys=tuple(map(display_path, record.keys)),
             metadata=record.metadata,
             uri=display_path(record.uri),
             kind=record.kind,

@@ -377,3 +377,74 @@ def test_damaged_original_is_not_returned(index):
     originals(index)[0].write_bytes(b"")
     with pytest.raises(GoneError):
         index.read_original("one")
+
+
+@pytest.fixture
+def same_content(index):
+    """The index with three records of one content, and a price each."""
+    index.add(
+        [png((9, 8, 7))] * 3,
+        ids=["same-b", "same-a", "same-c"],
+        texts=["paint"] * 3,
+        metadata=[{"price": 7, "of": "b"}, {"price": 70, "of": "a"}, None],
+    )
+    return index
+
+
+def test_hit_has_the_keys_of_all_records_with_its_content(same_content):
+    (hit,) = same_content.similar(png((9, 8, 7)), k=1)
+    assert (hit.key, hit.keys, hit.metadata["of"]) == (
+        "same-a",
+        ("same-a", "same-b", "same-c"),
+        "a",
+    )
+    assert hit.to_dict()["keys"] == ["same-a", "same-b", "same-c"]
+    assert mmsearch.Hit.from_dict(hit.to_dict()).keys == hit.keys
+    item = same_content.get("same-b")
+    assert (item.key, item.keys, item.id) == ("same-b", ("same-b", "same-a", "same-c"), hit.id)
+    assert same_content.get("sku-red").keys == ("sku-red",)
+    same_content.delete("same-a")
+    (hit,) = same_content.similar(png((9, 8, 7)), k=1)
+    assert (hit.key, hit.keys) == ("same-b", ("same-b", "same-c"))
+
+
+@pytest.mark.parametrize(
+    ("where", "keys"),
+    [
+        ("metadata.price < 10", "b a c"),
+        ("metadata.price > 10 and metadata.price < 100", "a b c"),
+        ("metadata.of == 'b' and metadata.price == 70", ""),
+        ("metadata.of in ('b', 'x') and width > 1", "b a c"),
+        ("metadata.price * 10 == 70", "b a c"),
+        ("metadata.price > 5 and not metadata.price > 50", "b a c"),
+        ("metadata.of == None and format == 'PNG' and width == 64", "c a b"),
+    ],
+)
+def test_hit_shows_the_record_that_passes_the_filter(same_content, where, keys):
+    item_id = same_content.get("same-a").id
+    for found in (
+        same_content.search("paint", k=9, filters={"where": where}),
+        same_content.list_items(filters={"where": where}),
+        same_content.search_many(["paint"], k=9, filters={"where": where})[0].hits,
+    ):
+        hits = [hit for hit in found if hit.id == item_id]
+        assert [list(hit.keys) for hit in hits] == [[f"same-{n}" for n in keys.split()]] * bool(
+            keys
+        )
+        for hit in hits:
+            stored = same_content.get(hit.keys[0])
+            assert (hit.key, hit.metadata) == (stored.key, stored.metadata)
+
+
+def test_file_with_the_content_of_records_is_opened_and_shows_the_record_of_a_filter(
+    same_content, tmp_path
+):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/x.png").write_bytes(png((9, 8, 7)))
+    same_content.add_folder(tmp_path / "photos")
+    (hit,) = same_content.similar(png((9, 8, 7)), k=1)
+    assert (hit.key, hit.keys) == ("x.png", ("same-a", "same-b", "same-c"))
+    hits = same_content.search("paint", k=1, filters={"metadata.of": "b"})
+    assert (hits[0].key, hits[0].keys) == ("same-b", ("same-b", "same-a", "same-c"))
+    assert hits[0].path == tmp_path / "photos/x.png"
+    assert hits[0].metadata == {"price": 7, "of": "b"}
