@@ -107,7 +107,8 @@ def _compiled_cache(name: str, settings: Settings) -> Any:
     plugin, variant = split_model_name(name)
     module: Any = load_encoder_plugin(plugin)
     if not hasattr(module, "compiled_cache"):
-        raise UsageError(f"Models of {plugin!r} have no compiled files to export.")
+        hint = "Export its base model, and copy the adapter." if plugin == "adapted" else ""
+        raise UsageError(f"Models of {plugin!r} have no compiled files to export.", hint)
     return module.compiled_cache(make_encoder_options(variant, settings, lambda line: None))
 
 

@@ -314,3 +314,10 @@ def test_save_adapter_replaces_no_file(path):
     with pytest.raises(mmsearch.UsageError, match=r"mine\.safetensors exists"):
         mmsearch.save_adapter(path, BASE, EYE, EYE)
     assert path.read_text() == "mine"
+
+
+def test_export_of_an_adapted_model_says_what_to_copy(path, tmp_path):
+    write(path)
+    settings = mmsearch.Settings(cache=tmp_path / "cache")
+    with pytest.raises(mmsearch.UsageError, match="Export its base model, and copy the adapter"):
+        mmsearch.export_model(tmp_path / "model.tar", f"adapted:{path}", settings=settings)
