@@ -38,8 +38,10 @@ MAX_TAIL_FRACTION, MAX_TAIL_ROWS = 0.1, 50_000
 """Thresholds of unindexed vectors above which a larger index is rebuilt: a share and a count."""
 
 
-SMALL_ADDITION_ROWS = 32
-"""Maximum number of vectors of a run that may leave them beside the index that was built before."""
+SMALL_ADDITION_ROWS = 64
+"""Maximum number of vectors of a run that may leave them beside the index that was built before.
+
+A server adds as many at a time of a large request."""
 
 MAX_TAIL_SEGMENTS = 64
 """Maximum number of segments beside an index; each is a file that searches read."""

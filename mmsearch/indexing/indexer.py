@@ -232,7 +232,7 @@ class Indexer:
         """Rebuild and publish the vector index if enough vectors are missing from it.
 
         Args:
-            is_small: True after a small addition, for which a small index is not rebuilt.
+            is_small: True after a small addition or change, for which a small index is not rebuilt.
         """
         with self.catalog.snapshot() as snapshot:
             built_rows = snapshot.built.rows if snapshot.built else 0
@@ -420,13 +420,13 @@ class Indexer:
         return None
 
     def refresh(self) -> int:
-        """Encode changed texts and publish a vector index if it is due.
+        """Encode the texts that a program has changed, and publish a vector index if it is due.
 
         Returns:
             The number of pictures with new embeddings.
         """
         count = self._refresh_text_vectors()
-        self.publish()
+        self.publish(is_small=True)
         return count
 
     def reencode_stale(self) -> SpaceUpdate:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -319,7 +320,7 @@ def test_program_that_does_not_close_the_index_ends(index):
     assert "x" in index
 
 
-def test_small_additions_do_not_rebuild_the_index_and_are_found(index):
+def test_small_additions_and_changes_do_not_rebuild_the_index_and_are_found(index):
     def num_tail_segments():
         with index._session.catalog() as catalog, catalog.snapshot() as snapshot:
             return len(snapshot.unindexed_segments)
@@ -333,6 +334,10 @@ def test_small_additions_do_not_rebuild_the_index_and_are_found(index):
     assert num_tail_segments() == 4
     index.add([picture((9, 9, 4))], ids=["new-4"])
     assert num_tail_segments() == 0
+    for number in range(3):
+        index.update(f"many-{number}", texts=f"drawing number{number}")
+        assert index.search(f"number{number}", k=1, mode="text")[0].key == f"many-{number}"
+    assert num_tail_segments() == 3
     assert index.check().verdict == "sound"
 
 
@@ -448,3 +453,63 @@ def test_file_with_the_content_of_records_is_opened_and_shows_the_record_of_a_fi
     assert (hits[0].key, hits[0].keys) == ("same-b", ("same-b", "same-a", "same-c"))
     assert hits[0].path == tmp_path / "photos/x.png"
     assert hits[0].metadata == {"price": 7, "of": "b"}
+
+
+def test_program_keeps_products_while_eight_threads_search(index):
+    """What a program adds, changes, replaces and deletes is found at once."""
+    count, stop = 240, threading.Event()
+    index.delete([f"sku-{name}" for name in COLOURS])
+    expected = {}
+
+    def content(number, version=0):
+        pixels = np.random.default_rng([number, version]).integers(0, 255, (6, 8, 3), np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).resize((48, 36)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def columns(numbers, version):
+        keys = [f"product/{number}" for number in numbers]
+        texts = [f"product number{number} edition{version}" for number in numbers]
+        metadata = [{"number": number, "version": version} for number in numbers]
+        expected.update(zip(keys, zip(texts, metadata, strict=True), strict=True))
+        return {"ids": iter(keys), "texts": texts, "metadata": metadata}
+
+    def find(number, version):
+        hits = index.search(f"number{number} edition{version}", k=3, mode="text")
+        return [hit.metadata for hit in hits if hit.key == f"product/{number}"]
+
+    def keep_searching(thread):
+        searches = 0
+        while not stop.is_set():
+            filters = {"metadata.number": {"lt": thread * 30 + 30}}
+            hits = index.search("a picture", k=20, filters=filters)
+            assert all(hit.metadata["number"] < thread * 30 + 30 for hit in hits)
+            searches += 1
+        return searches
+
+    numbers = range(count)
+    assert index.add(map(content, numbers), **columns(numbers, 0)).added == count
+    with ThreadPoolExecutor(8) as pool:
+        searches = [pool.submit(keep_searching, thread) for thread in range(8)]
+        try:
+            for first in range(0, 48, 16):
+                index.update(**columns(range(first, first + 16), 1))
+                assert find(first, 1) == [{"number": first, "version": 1}]
+            for first in range(48, 96, 16):
+                keys = [f"product/{number}" for number in range(first, first + 16)]
+                assert index.delete(keys) == 16
+                assert find(first, 0) == []
+                for key in keys:
+                    del expected[key]
+            for first in range(96, 128, 16):
+                replaced = range(first, first + 16)
+                report = index.add([content(n, 2) for n in replaced], **columns(replaced, 2))
+                assert report.changed == 16
+                assert index.similar(content(first, 2), k=1)[0].key == f"product/{first}"
+                assert find(first, 2) == [{"number": first, "version": 2}]
+        finally:
+            stop.set()
+        assert all(search.result() for search in searches)
+    assert {item.key: (item.texts[0].text, item.metadata) for item in index} == expected
+    assert len(index) == len(expected) == count - 48
+    assert index.check().verdict == "sound"
