@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -288,6 +289,62 @@ class Lock(Protocol):
 
     def release(self) -> None:
         """Release the lock; do nothing if it is not held."""
+
+
+class StoreFile(Protocol):
+    """A file that is being written to a `Store`.
+
+    Attributes:
+        path: Path of the bytes on this machine, where they can be read after `flush`.
+    """
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def size(self) -> int:
+        """Number of bytes written so far."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes."""
+
+    def flush(self) -> None:
+        """Flush buffers so that all written bytes can be read at `path`."""
+
+    def file_ref(self) -> FileRef:
+        """Return the reference (name, size, sha256) of the content written so far."""
+
+
+class Store(Protocol):
+    """Immutable files by name, such as ``segments/000001-8c1f03a97d5e2b46.vectors``.
+
+    A name has parts separated by slashes, and is used once. Several threads and processes may use a
+    store at the same time. Methods raise `OSError` or `MMSearchError` if the store cannot be used.
+    """
+
+    @property
+    def temporary_folder(self) -> Path:
+        """Folder on this machine with room for what a writer keeps until a file is complete."""
+
+    def put(self, name: str) -> AbstractContextManager[StoreFile]:
+        """Write a file, which is complete or absent for all readers at any time.
+
+        It appears when the context ends, durably; after an error it does not appear. Its bytes are
+        never all in memory.
+        """
+
+    def get(self, name: str) -> BinaryIO:
+        """Open a file for reading.
+
+        Raises:
+            DamagedFileError: There is no such file.
+        """
+
+    def list(self) -> Mapping[str, int]:
+        """Return the size in bytes of each complete file, by name."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file; do nothing if there is no such file."""
 
 
 class RankFusion(Protocol):

@@ -41,6 +41,7 @@ from mmsearch.modalities import _texts
 from mmsearch.modalities._contents import Recall
 from mmsearch.modalities._folder import walk
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.stores.local import LocalStore
 
 SHARD_THREADS = 2
 """Number of shards in progress: one is encoded while the next is decoded."""
@@ -205,7 +206,7 @@ class EncodeWorkerSpec:
         decode_executor = make_decode_executor(self.settings)
         layout = IndexLayout(Path(self.folder))
         worker = ShardEncoder(
-            layout,
+            LocalStore(layout.folder),
             encoder,
             TextEncoder(encoder, make_fusion(self.fusion), self.sources),
             decode_executor,

@@ -27,7 +27,7 @@ from mmsearch.core.files import (
     clamped_mtime_ns,
     content_as_file,
 )
-from mmsearch.core.protocols import Encoder, Executor, ImagePreprocessor, Modality
+from mmsearch.core.protocols import Encoder, Executor, ImagePreprocessor, Modality, Store
 from mmsearch.core.records import EncodedPicture, Segment, StoredPicture
 from mmsearch.core.results import TaskFailure
 from mmsearch.core.types import (
@@ -41,7 +41,7 @@ from mmsearch.core.types import (
     Vectors,
 )
 from mmsearch.indexing.texts import TextEncoder
-from mmsearch.storage.layout import IndexLayout, thumbnail_path
+from mmsearch.storage.layout import thumbnail_path
 from mmsearch.storage.segments import SegmentVectors, SegmentWriter, segment_writer
 
 THUMBNAIL_PX = 512
@@ -134,18 +134,26 @@ class ShardEncoder:
     Threads may share it: they decode in parallel and take turns on the device. It may encode a
     shard twice, also beside another worker: each time it writes another file, and the catalog names
     one of them.
+
+    Args:
+        store: Store of the files of the index.
+        encoder: Encoder of the index.
+        texts: Encodes the texts.
+        decode_executor: Runs decode workers.
+        make_decoder: Makes a decode worker.
+        on_encoded: Called with the number of contents that were encoded.
     """
 
     def __init__(
         self,
-        layout: IndexLayout,
+        store: Store,
         encoder: Encoder,
         texts: TextEncoder,
         decode_executor: Executor,
         make_decoder: DecoderFactory,
         on_encoded: Callable[[int], None] = lambda count: None,
     ) -> None:
-        self._layout = layout
+        self._store = store
         self._encoder = encoder
         self._texts = texts
         self._decode_executor = decode_executor
@@ -163,7 +171,7 @@ class ShardEncoder:
             def open_writer() -> SegmentWriter:
                 # A shard of which no content can be read has no segment.
                 return stack.enter_context(
-                    segment_writer(self._layout, shard.segment, self._encoder.spec)
+                    segment_writer(self._store, shard.segment, self._encoder.spec)
                 )
 
             def write(

@@ -53,6 +53,7 @@ from mmsearch.indexing.spaces import (
 from mmsearch.indexing.texts import TextCollector, TextEncoder
 from mmsearch.modalities._contents import Recall
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.stores.local import LocalStore
 
 if TYPE_CHECKING:
     from mmsearch.indexing.source_run import SourceRun
@@ -452,7 +453,12 @@ class Indexer:
     ) -> ShardEncoder:
         texts = TextEncoder(self.encoder, fusion, self.sources)
         return ShardEncoder(
-            self.layout, self.encoder, texts, self.decode_executor, self.make_decoder, on_encoded
+            LocalStore(self.layout.folder),
+            self.encoder,
+            texts,
+            self.decode_executor,
+            self.make_decoder,
+            on_encoded,
         )
 
     def _refresh_text_vectors(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,12 +16,16 @@ from xxhash import xxh3_128_digest
 
 from mmsearch.core.errors import DecodeError, SourceError
 from mmsearch.core.plugins import require_packages
+from mmsearch.storage.stores.remote import (
+    LOCAL_SCHEMES,
+    READ_AHEAD_BYTES,
+    describe_error,
+    hide_password,
+    open_file_system,
+)
 
 if TYPE_CHECKING:
     from mmsearch.sources._web.reader import WebReader
-
-READ_AHEAD_BYTES: Final = 1 << 22
-"""Size of the blocks in which archives are read, in bytes."""
 
 MAX_DEPTH: Final = 64
 """Maximum depth of folders below a prefix."""
@@ -33,20 +36,10 @@ MAX_PAGE_MB: Final = 64.0
 MAX_ARCHIVE_MB: Final = 1e6
 """Maximum size of an archive on a web server, in megabytes."""
 
-WEB_SCHEMES: Final = ("http", "https")
-LOCAL_SCHEMES: Final = frozenset({"file", "local", "dir", "reference", "data"})
-"""Schemes of fsspec for what is on this machine, or named by content."""
-
-_USER: Final = re.compile(r"://[^/@]*@")
 _ETAGS: Final = ("ETag", "etag", "md5Hash", "content_md5", "checksum", "generation")
 _TIMES: Final = ("LastModified", "last_modified", "mtime", "modified", "updated", "created")
 
 MISSING: Final = "the source has no such object"
-
-
-def hide_password(uri: str) -> str:
-    """Return a URI for messages, without a user name and a password."""
-    return _USER.sub("://", uri)
 
 
 def digest(text: str) -> bytes:
@@ -130,8 +123,6 @@ class FsspecStore:
 
     def __init__(self, uri: str, max_bytes: int, options: Mapping[str, Any]) -> None:
         require_packages("Reading remote sources", "remote", "fsspec")
-        from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra
-
         scheme = uri.partition("://")[0].lower()
         self._shown = hide_password(uri)
         if scheme in LOCAL_SCHEMES or "::" in uri:
@@ -140,18 +131,7 @@ class FsspecStore:
                 "Give the path of a local file or folder.",
             )
         self._max_bytes = max_bytes
-        try:
-            self._fs, root = url_to_fs(
-                uri, skip_instance_cache=True, use_listings_cache=False, **options
-            )
-        except ImportError as error:
-            raise SourceError(
-                f"Sources of the scheme {scheme!r} need a Python package that is not installed.",
-                f"{_describe(error)}.",
-            ) from error
-        except Exception as error:
-            raise self._cannot_list(error) from error
-        self._root = str(root).rstrip("/")
+        self._fs, self._root = open_file_system(uri, **options)
 
     def folders(self) -> Iterator[Listing]:
         """Yield the folders in depth-first order."""
@@ -237,7 +217,9 @@ class FsspecStore:
         return Listing(folder, tuple(sorted(objects, key=lambda item: item.name))), folders
 
     def _cannot_list(self, error: Exception) -> SourceError:
-        reason = "there is nothing" if isinstance(error, FileNotFoundError) else _describe(error)
+        reason = (
+            "there is nothing" if isinstance(error, FileNotFoundError) else describe_error(error)
+        )
         return SourceError(
             f"{self._shown} cannot be listed: {reason}.",
             "Check the address, the network and the credentials.",
@@ -264,20 +246,14 @@ def _web_error(error: DecodeError) -> DecodeError:
     return DecodeError(MISSING) if error.details.get("status") in (404, 410) else error
 
 
-def _describe(error: BaseException) -> str:
-    """Return the reason of a failed request as a clause on one line."""
-    text = " ".join(str(error).split())[:200].rstrip(".")
-    return text or type(error).__name__
-
-
 def _read_error(error: Exception) -> DecodeError:
     if isinstance(error, DecodeError):
         return error
     if isinstance(error, FileNotFoundError):
         return DecodeError(MISSING)
     if isinstance(error, PermissionError):
-        return DecodeError(f"access is denied: {_describe(error)}")
-    return DecodeError(_describe(error), transient=True)
+        return DecodeError(f"access is denied: {describe_error(error)}")
+    return DecodeError(describe_error(error), transient=True)
 
 
 class _RemoteFile(io.RawIOBase):
@@ -300,7 +276,7 @@ class _RemoteFile(io.RawIOBase):
         try:
             chunk = self._file.read(len(buffer))
         except Exception as error:
-            raise OSError(_describe(error)) from error
+            raise OSError(describe_error(error)) from error
         buffer[: len(chunk)] = chunk
         return len(chunk)
 

@@ -14,13 +14,12 @@ from mmsearch.sources._keys import expand_braces, relative_names
 from mmsearch.sources._members import is_hidden
 from mmsearch.sources._objects import (
     MISSING,
-    WEB_SCHEMES,
     FsspecStore,
     Listing,
     ObjectStore,
     WebStore,
-    hide_password,
 )
+from mmsearch.storage.stores.remote import WEB_SCHEMES, hide_password
 
 PARALLEL_LOADS: Final = 16
 """Number of objects that are fetched at the same time."""

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 from mmsearch.core.errors import DamagedFileError, VectorError
 from mmsearch.core.records import FileRef
 from mmsearch.storage.atomic import REPAIR_HINT, AtomicFile, atomic_file, map_file
+
+if TYPE_CHECKING:
+    from mmsearch.core.protocols import StoreFile
 
 BLOCK_BYTES = 65_536
 ALIGNMENT_BYTES = 64
@@ -45,7 +48,7 @@ FORMAT_ERRORS = (
 class ChecksummedArraysWriter:
     """Writer that appends arrays to a file; see `write_checksummed_arrays`."""
 
-    def __init__(self, file: AtomicFile) -> None:
+    def __init__(self, file: StoreFile) -> None:
         self._file = file
         self._arrays: dict[str, dict[str, Any]] = {}
         self._current_name: str | None = None

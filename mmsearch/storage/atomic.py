@@ -30,13 +30,21 @@ REPAIR_HINT = Hint(
 class AtomicFile:
     """A file that is being written; it is published when `atomic_file` ends without an error.
 
+    It is a `StoreFile`.
+
+    Args:
+        path: Temporary path.
+        file: The file at that path.
+        name: Name of the published file in its references.
+
     Attributes:
         path: Temporary path. Written bytes can be read there after `flush`.
     """
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BinaryIO, name: str) -> None:
         self.path = path
         self._file = file
+        self._name = name
         self._digest = hashlib.sha256()
         self._size = 0
 
@@ -56,13 +64,13 @@ class AtomicFile:
         """Number of bytes written so far."""
         return self._size
 
-    def file_ref(self, path: Path) -> FileRef:
-        """Return the reference (name, size, sha256) of the written content as the file ``path``."""
-        return FileRef(f"{path.parent.name}/{path.name}", self._size, self._digest.hexdigest())
+    def file_ref(self) -> FileRef:
+        """Return the reference (name, size, sha256) of the content written so far."""
+        return FileRef(self._name, self._size, self._digest.hexdigest())
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[AtomicFile]:
+def atomic_file(path: Path, name: str | None = None) -> Iterator[AtomicFile]:
     """Write a file piece by piece so that it is complete or absent, even after a power failure.
 
     The temporary name follows from the final one, so that a killed writer leaves at most one file,
@@ -70,12 +78,13 @@ def atomic_file(path: Path) -> Iterator[AtomicFile]:
 
     Args:
         path: Final path; nobody else may write it at the same time.
+        name: Name of the file in references; default: its name with that of its folder.
     """
     temporary_path = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
         with create_file(temporary_path) as file:
             hit_failpoint(FailPoint.FILE_OPENED)
-            yield AtomicFile(temporary_path, file)
+            yield AtomicFile(temporary_path, file, name or f"{path.parent.name}/{path.name}")
             file.flush()
             hit_failpoint(FailPoint.FILE_WRITTEN)
             os.fsync(file.fileno())
@@ -102,7 +111,7 @@ def atomic_write(path: Path, data: bytes | bytearray | memoryview) -> FileRef:
     """
     with atomic_file(path) as file:
         file.write(data)
-    return file.file_ref(path)
+    return file.file_ref()
 
 
 def make_file_ref(path: Path, content: bytes | memoryview) -> FileRef:

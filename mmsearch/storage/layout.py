@@ -64,6 +64,15 @@ _REPAIR_HINT = Hint(
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+def new_segment_name(number: int) -> str:
+    """Return a name for a new segment, with a random part.
+
+    So two workers that encode the same shard, of which one was taken for dead, write two files.
+    """
+    token = os.urandom(SEGMENT_TOKEN_DIGITS // 2).hex()
+    return f"{_SEGMENTS}/{number:06d}-{token}.vectors"
+
+
 @dataclass(frozen=True)
 class IndexLayout:
     """Paths of the files of one index.
@@ -172,12 +181,8 @@ class IndexLayout:
                 raise foreign_file_error(self.folder / name, _entry_kind(entry))
 
     def new_segment_path(self, number: int) -> Path:
-        """Return a path for a new segment, with a random part.
-
-        So two workers that encode the same shard, of which one was taken for dead, write two files.
-        """
-        token = os.urandom(SEGMENT_TOKEN_DIGITS // 2).hex()
-        return self.folder / _SEGMENTS / f"{number:06d}-{token}.vectors"
+        """Return a path for a new segment; see `new_segment_name`."""
+        return self.folder / new_segment_name(number)
 
     def vector_index_path(self, number: int, suffix: str) -> Path:
         """Return the path of a built vector index."""

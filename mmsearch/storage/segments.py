@@ -46,17 +46,16 @@ from mmsearch.storage.arrays import (
 )
 from mmsearch.storage.atomic import (
     REPAIR_HINT,
-    AtomicFile,
-    atomic_file,
     make_file_ref,
     open_index_file,
     read_verified_bytes,
 )
-from mmsearch.storage.layout import IndexLayout, segment_number
+from mmsearch.storage.layout import IndexLayout, new_segment_name, segment_number
 from mmsearch.storage.legacy import LEGACY_SUFFIX, NpzArrays, open_arrays
+from mmsearch.storage.stores.local import LocalStore
 
 if TYPE_CHECKING:
-    from mmsearch.core.protocols import Fusion
+    from mmsearch.core.protocols import Fusion, Store, StoreFile
 
 MAX_UNPACKED_BYTES = 1_000_000_000
 """Maximum size of unpacked metadata; a segment of half a million pictures has about 200 MB."""
@@ -119,16 +118,16 @@ class SegmentWriter:
     """Writer that appends pictures to a new segment; see `segment_writer`.
 
     Args:
-        path: Path of the segment.
-        file: The file at that path.
+        number: Number of the segment.
+        file: Its file.
         texts: Keeps the text vectors until the end.
         encoder: Encoder of the vectors; None writes no metadata.
     """
 
     def __init__(
-        self, path: Path, file: AtomicFile, texts: _TextSpool, encoder: EncoderSpec | None
+        self, number: int, file: StoreFile, texts: _TextSpool, encoder: EncoderSpec | None
     ) -> None:
-        self._path = path
+        self._number = number
         self._file = file
         self._arrays = ChecksummedArraysWriter(file)
         self._ids: list[Ids] = []
@@ -160,13 +159,12 @@ class SegmentWriter:
         if self._metadata is not None:
             self._arrays.append("facts", self._metadata.finish())
         self._arrays.finish()
-        number, file_ref = segment_number(self._path), self._file.file_ref(self._path)
-        return Segment(number, file_ref, len(ids), dim)
+        return Segment(self._number, self._file.file_ref(), len(ids), dim)
 
 
 @contextmanager
 def segment_writer(
-    layout: IndexLayout, number: int, encoder: EncoderSpec | None
+    store: Store, number: int, encoder: EncoderSpec | None
 ) -> Iterator[SegmentWriter]:
     """Write a segment durably; it takes effect once the catalog refers to it.
 
@@ -174,20 +172,19 @@ def segment_writer(
     complete when the context ends; `SegmentWriter.finish` must be called before.
 
     Args:
-        layout: The index.
+        store: Store of the files of the index.
         number: Number of the segment, not used by any committed one. Files with one number that
             several workers write at once do not disturb each other.
         encoder: Encoder of the vectors; None writes no metadata.
     """
     from tempfile import SpooledTemporaryFile  # noqa: PLC0415 - searches do not need it
 
-    path = layout.new_segment_path(number)
-    folder = os.fspath(path.parent)
+    folder = os.fspath(store.temporary_folder)
     with (
-        atomic_file(path) as file,
+        store.put(new_segment_name(number)) as file,
         SpooledTemporaryFile(MAX_SPOOLED_BYTES, dir=folder) as spool,
     ):
-        yield SegmentWriter(path, file, _TextSpool(spool), encoder)
+        yield SegmentWriter(number, file, _TextSpool(spool), encoder)
 
 
 def write_segment(
@@ -207,7 +204,8 @@ def write_segment(
     Returns:
         The segment, with its checksum.
     """
-    with segment_writer(layout, number, metadata.encoder if metadata else None) as writer:
+    encoder = metadata.encoder if metadata else None
+    with segment_writer(LocalStore(layout.folder), number, encoder) as writer:
         writer.append(vectors, metadata.pictures if metadata else ())
         return writer.finish()
 

@@ -48,7 +48,7 @@ def write(
         arrays.append("ids", ids)
         arrays.append("vectors", rows)
         arrays.finish(plugin=spec.name, dim=spec.dim)
-    return file.file_ref(path)
+    return file.file_ref()
 
 
 def _sort_by_id(dim: int, blocks: Iterable[tuple[Ids, Vectors]]) -> tuple[Ids, Vectors]:

@@ -78,7 +78,7 @@ def write(
                 stats = tuned.stats
         arrays.append("ids", ids)
         arrays.finish(plugin=spec.name, dim=spec.dim, search=dict(stats))
-    return file.file_ref(path)
+    return file.file_ref()
 
 
 def load(spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:

@@ -59,7 +59,7 @@ def write(
     with write_checksummed_arrays(path) as (arrays, file):
         arrays.append("ids", append_rows(arrays, spec.dim, blocks))
         arrays.finish(plugin=spec.name, dim=spec.dim)
-    return file.file_ref(path)
+    return file.file_ref()
 
 
 def load(spec: IndexSpec, path: Path, file_ref: FileRef) -> VectorIndex:

@@ -87,11 +87,12 @@ TOY = """
 import os, sys
 from pathlib import Path
 from mmsearch.core.errors import MMSearchError
+from mmsearch.storage import segments
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.core.results import IndexRequest
 from tests.toy_index import toy_indexer
 # strace selects calls by the names of the files.
-IndexLayout.new_segment_path = lambda layout, n: layout.folder / "segments" / f"{n:06d}.vectors"
+segments.new_segment_name = lambda n: f"segments/{n:06d}.vectors"
 try:
     with toy_indexer(IndexLayout(Path(sys.argv[1])), vector_index="faiss_flat") as indexer:
         indexer.run(IndexRequest(os.fsencode(sys.argv[2])))

@@ -9,10 +9,11 @@ import pytest
 from mmsearch.core.errors import DecodeError, SourceError
 from mmsearch.core.sources import SourceFailure, load_items
 from mmsearch.factories.sources import open_source
+from tests.s3_server import make_bucket, s3_server, use_test_credentials
 from tests.source_samples import MODALITIES, read_photos, write_tar
 
 pytest.importorskip("s3fs")
-moto_server = pytest.importorskip("moto.server")
+pytest.importorskip("moto.server")
 
 pytestmark = [
     pytest.mark.enable_socket,
@@ -24,20 +25,13 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def endpoint():
-    server = moto_server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch, tmp_path):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
+    use_test_credentials(monkeypatch, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +41,7 @@ def contents(photos):
 
 @pytest.fixture
 def bucket(endpoint, contents):
-    import boto3
-
-    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
-    client.create_bucket(Bucket="photos")
+    client = make_bucket(endpoint, "photos")
     for name, content in contents.items():
         client.put_object(Bucket="photos", Key=f"one/by one/{name}", Body=content)
     client.put_object(Bucket="photos", Key="one/", Body=b"")

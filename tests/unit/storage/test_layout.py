@@ -31,6 +31,7 @@ from mmsearch.storage.segments import (
     segment_writer,
     write_segment,
 )
+from mmsearch.storage.stores.local import LocalStore
 
 
 @pytest.fixture
@@ -196,7 +197,7 @@ def test_segment_written_in_batches_equals_segment_written_at_once(
     vectors = vectors_of(9, texts=[(), ("caption", "title"), (), ("caption",) * 5])
     pictures = [EncodedPicture(i * 5, bytes([i]) * 32, Picture(4, 3, "PNG")) for i in range(9)]
     whole = write_segment(layout, 1, vectors, SegmentMetadata(encoder, pictures))
-    with segment_writer(layout, 1, encoder) as writer:
+    with segment_writer(LocalStore(layout.folder), 1, encoder) as writer:
         for start in range(0, 9, batch_size):
             rows = slice(start, start + batch_size)
             batch = SegmentVectors(vectors.ids[rows], vectors.images[rows], vectors.texts[rows])
@@ -211,7 +212,7 @@ def test_segment_writer_error_between_batches_leaves_no_file(layout):
     vectors = vectors_of(2, texts=[("caption",)])
 
     def write_half():
-        with segment_writer(layout, 1, None) as writer:
+        with segment_writer(LocalStore(layout.folder), 1, None) as writer:
             writer.append(vectors)
             raise RuntimeError("device lost")
 

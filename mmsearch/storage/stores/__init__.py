@@ -1,0 +1,1 @@
+"""Stores of immutable files: a folder of this machine, and stores of objects."""
