@@ -398,30 +398,33 @@ class MaintainedIndex:
     def backup(self, destination: StrPath) -> CopyReport:
         """Write a verified and consistent copy of the index, even while a writer is active.
 
-        The copy is itself an index and can be searched in place.
+        The copy in a folder is itself an index and can be searched in place.
 
         Args:
-            destination: Folder for the copy; it must not exist or must be empty.
+            destination: Folder for the copy; it must not exist or must be empty. Or the URI of a
+                folder in a store, such as ``s3://bucket/photos``; it needs the extra ``remote``
+                and the package of the store (extra ``s3``). A backup there that was interrupted
+                goes on with the next call.
 
         Raises:
             UnknownIndexError: The index does not exist.
-            SourceError: The destination exists and is not empty.
+            SourceError: The destination exists and is not empty, or is not a store.
+            MissingExtraError: The URI needs a package that is not installed.
             DamagedFileError: A file of the index is damaged.
-            StateError: Disk space or a permission is missing; the partial copy is removed.
+            StateError: Disk space or a permission is missing; a partial copy in a folder is
+                removed.
         """
         from mmsearch.maintenance.backup import backup  # noqa: PLC0415 - searches never need it
 
-        folder = expand_user(os.fsdecode(destination)).absolute()
         with self._session.catalog() as catalog:
-            return backup(self._layout, catalog, folder)
+            return backup(self._layout, catalog, os.fsdecode(destination))
 
     def restore_from(self, backup: StrPath, *, replace: bool = False) -> CopyReport:
         """Restore this index from a backup; see `mmsearch.restore_index`."""
         from mmsearch.maintenance.backup import restore  # noqa: PLC0415 - searches never need it
 
         self.close()
-        folder = expand_user(os.fsdecode(backup)).absolute()
-        return restore(self._layout, folder, replace=replace)
+        return restore(self._layout, os.fsdecode(backup), replace=replace)
 
     def export(
         self,

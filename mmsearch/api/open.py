@@ -68,14 +68,14 @@ def restore_index(
     """Restore an index from a backup. Every file is verified before anything is replaced.
 
     Args:
-        backup: Folder that `Index.backup` wrote.
+        backup: Folder or URI that `Index.backup` wrote.
         name: Name of the restored index.
         home: Folder of the indexes; default: `Settings.indexes_home`.
         replace: True to replace an existing index of that name.
 
     Raises:
         UsageError: The index exists, and ``replace`` is not set.
-        SourceError: The folder does not contain a backup.
+        SourceError: The folder or the store does not contain a complete backup.
         DamagedFileError: The backup is damaged.
     """
     with open_index(name, home=home) as index:

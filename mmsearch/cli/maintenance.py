@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -128,7 +127,11 @@ def compact(
 
 def backup(
     destination: Annotated[
-        Path, typer.Argument(help="A folder that does not exist yet.", show_default=False)
+        str,
+        typer.Argument(
+            help="A folder that does not exist yet, or a URI such as s3://bucket/photos.",
+            show_default=False,
+        ),
     ],
     name: IndexName = "default",
     home: Home = None,
@@ -136,7 +139,7 @@ def backup(
 ) -> None:
     """Make a verified, consistent copy of an index, even while it is being written.
 
-    The copy can be searched in place: it is an index named after its folder.
+    A copy in a folder can be searched in place: it is an index named after its folder.
 
     Example: mmsearch backup /mnt/backup/photos-2026-11-24
     """
@@ -147,7 +150,8 @@ def backup(
 
 def restore(
     source: Annotated[
-        Path, typer.Argument(help="Folder that 'mmsearch backup' wrote.", show_default=False)
+        str,
+        typer.Argument(help="Folder or URI that 'mmsearch backup' wrote.", show_default=False),
     ],
     name: IndexName = "default",
     home: Home = None,
@@ -167,8 +171,9 @@ def _print_copy_report(report: CopyReport, as_json: bool) -> None:
     if as_json:
         output.print_json(report)
         return
+    place = display_path(report.folder) if report.folder else report.uri
     output.print_line(
         f"{report.pictures:,} pictures, {report.files:,} vector files, "
-        f"{output.human_bytes(report.bytes)} in {display_path(report.folder)}, in "
+        f"{output.human_bytes(report.bytes)} in {place}, in "
         f"{report.seconds:.1f} s."
     )

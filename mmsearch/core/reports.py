@@ -391,18 +391,20 @@ class CopyReport:
     """Result of a backup or a restore.
 
     Attributes:
-        folder: Folder of the copy.
+        folder: Folder of the copy; None for a backup at a URI.
         pictures: Number of searchable pictures in it.
         files: Number of vector files.
         bytes: Total size of all files.
         seconds: Wall time.
+        uri: Address of the backup, without a password; None for a folder.
     """
 
-    folder: Path
+    folder: Path | None
     pictures: int
     files: int
     bytes: int
     seconds: float
+    uri: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmsearch.core.catalog import CatalogReader, CatalogWriter
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DamagedFileError, Hint, SourceError, UsageError
+from mmsearch.core.files import expand_user
 from mmsearch.core.reports import CopyReport
 from mmsearch.factories import catalogs
 from mmsearch.storage.atomic import (
@@ -25,9 +28,21 @@ from mmsearch.storage.atomic import (
 from mmsearch.storage.layout import IndexLayout, remove_folder
 from mmsearch.storage.lock import writer_lock
 
+if TYPE_CHECKING:
+    from mmsearch.storage.stores.remote import RemoteStore
 
-def backup(layout: IndexLayout, catalog: CatalogReader, folder: Path) -> CopyReport:
-    """Copy an index to a folder. See `mmsearch.api.index.Index.backup`."""
+_FILE_URI = "file://"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+
+
+def backup(layout: IndexLayout, catalog: CatalogReader, destination: str) -> CopyReport:
+    """Copy an index to a folder or a URI. See `mmsearch.api.index.Index.backup`."""
+    store = _open_store(destination)
+    if store is not None:
+        from mmsearch.maintenance.remote_backup import backup_to_store  # noqa: PLC0415 - rare
+
+        return backup_to_store(layout, catalog, store, store.name, catalogs.open_locked)
+    folder = _to_folder(destination)
     if os.path.lexists(folder) and not _is_empty_folder(folder):
         raise SourceError(
             f"{display_path(folder)} exists already.", "Choose a new or an empty folder."
@@ -36,10 +51,11 @@ def backup(layout: IndexLayout, catalog: CatalogReader, folder: Path) -> CopyRep
         return copy_index(layout, catalog, IndexLayout(folder), catalogs.open_locked)
 
 
-def restore(layout: IndexLayout, folder: Path, *, replace: bool) -> CopyReport:
+def restore(layout: IndexLayout, source: str, *, replace: bool) -> CopyReport:
     """Restore an index from a backup. See `mmsearch.restore_index`."""
-    source = IndexLayout(folder)
-    if not source.exists():
+    store = _open_store(source)
+    folder = None if store is not None else _to_folder(source)
+    if folder is not None and not IndexLayout(folder).exists():
         raise SourceError(
             f"{display_path(folder)} contains no backup of an index.",
             Hint("Use a folder that {} wrote.", "Index.backup", "'mmsearch backup'"),
@@ -58,13 +74,17 @@ def restore(layout: IndexLayout, folder: Path, *, replace: bool) -> CopyReport:
                 " with --index NAME, or add --replace",
             ),
         )
-    catalogs.is_checksum_valid(source)
     staging = IndexLayout(target.with_name(f".{layout.name}.restored"))
+    if folder is not None:
+        catalogs.is_checksum_valid(IndexLayout(folder))
     with _created_parents(target):
         try:
             remove_folder(staging.folder)
-            with catalogs.open_read(source) as catalog:
-                report = copy_index(source, catalog, staging, catalogs.open_locked)
+            if folder is not None:
+                with catalogs.open_read(IndexLayout(folder)) as catalog:
+                    report = copy_index(IndexLayout(folder), catalog, staging, catalogs.open_locked)
+            elif store is not None:
+                report = _fetch(store, staging)
             if target.exists():
                 with writer_lock(layout):
                     _swap_folders(target, staging.folder, replaced)
@@ -76,6 +96,27 @@ def restore(layout: IndexLayout, folder: Path, *, replace: bool) -> CopyReport:
             _remove_quietly(staging.folder)
             raise
     return dataclasses.replace(report, folder=layout.folder)
+
+
+def _open_store(address: str) -> RemoteStore | None:
+    """Return the store that a URI names; None for a folder of this machine."""
+    scheme, separator, _ = address.partition("://")
+    if not separator or scheme.lower() == "file" or not _SCHEME.fullmatch(scheme):
+        return None
+    from mmsearch.storage.stores.remote import RemoteStore  # noqa: PLC0415 - rare
+
+    return RemoteStore(address)
+
+
+def _to_folder(address: str) -> Path:
+    is_uri = address[: len(_FILE_URI)].lower() == _FILE_URI
+    return expand_user(address[len(_FILE_URI) :] if is_uri else address).absolute()
+
+
+def _fetch(store: RemoteStore, staging: IndexLayout) -> CopyReport:
+    from mmsearch.maintenance.remote_backup import restore_from_store  # noqa: PLC0415 - rare
+
+    return restore_from_store(store, store.name, staging, catalogs.open_locked)
 
 
 def remove(layout: IndexLayout) -> None:

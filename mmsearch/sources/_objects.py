@@ -19,6 +19,7 @@ from mmsearch.core.plugins import require_packages
 from mmsearch.storage.stores.remote import (
     LOCAL_SCHEMES,
     READ_AHEAD_BYTES,
+    RemoteFile,
     describe_error,
     hide_password,
     open_file_system,
@@ -176,7 +177,7 @@ class FsspecStore:
             file = self._fs.open(path, "rb", block_size=READ_AHEAD_BYTES, cache_type="readahead")
         except Exception as error:
             raise _read_error(error) from error
-        return io.BufferedReader(_RemoteFile(file), READ_AHEAD_BYTES)
+        return io.BufferedReader(RemoteFile(file, _as_os_error), READ_AHEAD_BYTES)
 
     def match(self, pattern: bytes) -> list[bytes]:
         """Return the names of the objects that match a pattern."""
@@ -246,6 +247,10 @@ def _web_error(error: DecodeError) -> DecodeError:
     return DecodeError(MISSING) if error.details.get("status") in (404, 410) else error
 
 
+def _as_os_error(error: Exception) -> OSError:
+    return OSError(describe_error(error))
+
+
 def _read_error(error: Exception) -> DecodeError:
     if isinstance(error, DecodeError):
         return error
@@ -254,42 +259,6 @@ def _read_error(error: Exception) -> DecodeError:
     if isinstance(error, PermissionError):
         return DecodeError(f"access is denied: {describe_error(error)}")
     return DecodeError(describe_error(error), transient=True)
-
-
-class _RemoteFile(io.RawIOBase):
-    """A file of fsspec whose errors are all `OSError`.
-
-    Args:
-        file: The file.
-    """
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            chunk = self._file.read(len(buffer))
-        except Exception as error:
-            raise OSError(describe_error(error)) from error
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return int(self._file.seek(offset, whence))
-
-    def tell(self) -> int:
-        return int(self._file.tell())
-
-    def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-        super().close()
 
 
 class WebStore:

@@ -6,6 +6,7 @@ shows it when all of it is there. Other stores get it under a temporary name, wh
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import tempfile
@@ -81,6 +82,50 @@ def open_file_system(uri: str, **options: Any) -> tuple[Any, str]:
     return file_system, str(root).rstrip("/")
 
 
+class RemoteFile(io.RawIOBase):
+    """A file of fsspec with errors of one kind, whatever its library raises.
+
+    Args:
+        file: The file.
+        make_error: Returns the error to raise in place of one that reading raised.
+    """
+
+    def __init__(self, file: Any, make_error: Callable[[Exception], Exception]) -> None:
+        self._file = file
+        self._make_error = make_error
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read bytes into a buffer and return their number."""
+        try:
+            chunk = self._file.read(len(buffer))
+        except Exception as error:
+            raise self._make_error(error) from error
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a position and return it."""
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        """Return the position."""
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
 class RemoteStore:
     """Files of a file system of fsspec below a prefix, as a `Store`.
 
@@ -134,14 +179,12 @@ class RemoteStore:
         """
         path = self._path(name)
         try:
-            file: BinaryIO = self._fs.open(
-                path, "rb", block_size=READ_AHEAD_BYTES, cache_type="readahead"
-            )
+            file = self._fs.open(path, "rb", block_size=READ_AHEAD_BYTES, cache_type="readahead")
         except FileNotFoundError:
             raise DamagedFileError(f"{self.name}/{name} is missing.", missing=True) from None
         except Exception as error:
             raise self._read_error(error) from error
-        return file
+        return io.BufferedReader(RemoteFile(file, self._read_error), READ_AHEAD_BYTES)
 
     def list(self) -> dict[str, int]:
         """Return the sizes of the files by name.
