@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete, insert, select, text, update
 
 from mmsearch.catalog.commits import add_segment, delete_items, mark_failed
 from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.generations import add_generation
 from mmsearch.catalog.identity import CALIBRATION_KEY, parse_calibration
 from mmsearch.catalog.metadata import merge_changed_metadata
 from mmsearch.catalog.reader import UNFINISHED_REPAIR_KEY
@@ -31,6 +32,7 @@ from mmsearch.catalog.rows import (
     read_sources,
 )
 from mmsearch.catalog.salvage import MAX_ROWID, SEQUENCE_COLUMNS, DamagedCatalog, read_settings
+from mmsearch.catalog.source_writes import ensure_root
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection, vacuum, write_transaction
 from mmsearch.catalog.tables import (
     ASSETS,
@@ -43,7 +45,7 @@ from mmsearch.catalog.tables import (
     STALE_ROWS,
 )
 from mmsearch.catalog.texts import clear_stale, insert_texts
-from mmsearch.catalog.writer import SqliteWriter, add_generation, ensure_root
+from mmsearch.catalog.writer import SqliteWriter
 from mmsearch.core.folder_choices import FolderChoices
 from mmsearch.core.records import FOLDER_KIND, EncodedPicture, SalvageResult, Segment
 from mmsearch.core.types import Text, TextSource

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
-from itertools import chain, count
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from types import EllipsisType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Insert, bindparam, delete, select, text, update
+from sqlalchemy import Engine, bindparam, delete, text, update
 from sqlalchemy.dialects.sqlite import insert
 
 from mmsearch.catalog import checksum
@@ -23,7 +21,16 @@ from mmsearch.catalog.commits import (
     upsert_assets,
 )
 from mmsearch.catalog.connection import MAINTENANCE_TIMEOUT_S, ReadPool
-from mmsearch.catalog.identity import CALIBRATION_KEY, read_identity, to_settings
+from mmsearch.catalog.generations import (
+    add_generation,
+    delete_old_generations,
+    discard_building,
+    insert_row,
+    publish,
+    replace_identity,
+    write_identity,
+)
+from mmsearch.catalog.identity import CALIBRATION_KEY
 from mmsearch.catalog.metadata import merge_changed_metadata
 from mmsearch.catalog.reader import SKIPPED_COUNTS_KEY, SqliteReader, skipped_counts_key
 from mmsearch.catalog.rows import (
@@ -32,34 +39,31 @@ from mmsearch.catalog.rows import (
     MUST_DECODE,
     SERVING,
     SPACE_IN,
-    TEXTS_CHANGED,
     column_values,
     find_contents,
     load_pictures,
     now,
-    read_roots,
-    read_sources,
-    relative_to,
     storable,
     subtree_condition,
+)
+from mmsearch.catalog.source_writes import (
+    ensure_root,
+    ensure_source,
+    move_root,
+    remove_source,
+    set_choices,
 )
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection, checkpoint_wal, write_transaction
 from mmsearch.catalog.tables import (
     ASSETS,
-    BUILT_INDEXES,
     EMBEDDINGS,
-    GENERATIONS,
     PARTS,
     RUNS,
     SETTINGS,
     SKIPPED_FILES,
-    SOURCES,
     SPACES,
 )
 from mmsearch.catalog.texts import clear_stale
-from mmsearch.core.display import display_path
-from mmsearch.core.errors import EncoderMismatchError, SourceError, UnknownNameError, UsageError
-from mmsearch.core.folder_choices import FolderChoices
 from mmsearch.core.records import (
     FOLDER_KIND,
     BuiltVectorIndex,
@@ -126,7 +130,7 @@ class SqliteWriter(SqliteReader):
             EncoderMismatchError: The index holds vectors of another encoder.
         """
         with write_transaction(self._engine) as connection:
-            _write_identity(connection, identity)
+            write_identity(connection, identity)
 
     def ensure_root(self, path: bytes, name: str | None = None) -> tuple[Root, bytes]:
         """Return the root that covers ``path``, and the path relative to it (b"" for the root).
@@ -158,29 +162,15 @@ class SqliteWriter(SqliteReader):
             SourceError: A source of another kind has that URI.
         """
         with write_transaction(self._engine) as connection:
-            sources = read_sources(as_read_connection(connection))
-            for source in sources:
-                if source.uri != uri:
-                    continue
-                if source.kind != kind:
-                    raise SourceError(
-                        f"{display_path(uri)} is already indexed as {source.kind!r}.",
-                        f"Leave out the kind, or remove the source {source.name!r} first.",
-                    )
-                if source.choices != choices:
-                    _set_choices(connection, source.id, choices)
-                return replace(source, choices=choices)
-            names = {source.name for source in sources}
-            new_name = _check_name(name, names) or _unique_name(_strip_trailing_slash(uri), names)
-            values = {"kind": kind, "name": new_name, "uri": uri, "choices": dict(choices)}
-            source_id = _insert_row(connection, insert(SOURCES).values(values))
-        self._record_roots()
-        return SourceRecord(source_id, kind, new_name, uri, choices)
+            source, is_new = ensure_source(connection, kind, uri, choices, name)
+        if is_new:
+            self._record_roots()
+        return source
 
     def set_choices(self, source_id: int, choices: Mapping[str, Any]) -> None:
         """Replace the choices of a source, so that the next run looks through all of it."""
         with write_transaction(self._engine) as connection:
-            _set_choices(connection, source_id, choices)
+            set_choices(connection, source_id, choices)
         self._record_roots()
 
     def remove_source(self, source_id: int) -> int:
@@ -189,17 +179,9 @@ class SqliteWriter(SqliteReader):
         Pictures without other assets are deleted; their vectors stay until compaction.
         """
         with write_transaction(self._engine) as connection:
-            db = as_read_connection(connection)
-            statement = "SELECT count(content_id) FROM assets WHERE source_id = ?"
-            ((removed,),) = db.query(statement, [source_id])
-            connection.execute(delete(ASSETS).where(ASSETS.c.source_id == source_id))
-            connection.execute(delete(SOURCES).where(SOURCES.c.id == source_id))
-            last_run = SETTINGS.c.key == f"{LAST_RUN_KEY}{source_id}"
-            connection.execute(delete(SETTINGS).where(last_run))
-            merge_changed_metadata(connection)
-            add_generation(connection)
+            removed = remove_source(connection, source_id)
         self._record_roots()
-        return int(removed)
+        return removed
 
     def save_part(self, source_id: int, key: bytes, part: FolderRecord | None) -> None:
         """Save that a part of a source is up to date, or, with None, that it is not."""
@@ -218,28 +200,8 @@ class SqliteWriter(SqliteReader):
             UnknownNameError: No root has that name.
             SourceError: Another root already covers the folder.
         """
-        path = _strip_trailing_slash(path)
         with write_transaction(self._engine) as connection:
-            roots = {root.name: root for root in read_roots(as_read_connection(connection))}
-            if name not in roots:
-                known_names = ", ".join(roots) or "none"
-                raise UnknownNameError(
-                    f"There is no root named {name!r}.", f"Known: {known_names}."
-                )
-            old = roots.pop(name)
-            for other in roots.values():
-                if relative_to(other.path, path) is not None:
-                    raise SourceError(
-                        f"{display_path(path)} already belongs to the root {other.name!r}"
-                        f" ({display_path(other.path)}).",
-                        f"Choose a folder outside it, or move {other.name!r} first.",
-                    )
-            moved = Root(old.id, name, path)
-            has_absorbed = _absorb_roots(connection, moved, roots.values())
-            if has_absorbed or moved != old:
-                _move_choices(connection, old, path)
-                _move_table_paths(connection, old.path, path)
-                add_generation(connection)
+            moved = move_root(connection, name, path)
         self._record_roots()
         return moved
 
@@ -257,7 +219,7 @@ class SqliteWriter(SqliteReader):
         """Record the start of a run and return its id."""
         statement = insert(RUNS).values(started_at=now(), outcome="running", counts={})
         with write_transaction(self._engine) as connection:
-            return _insert_row(connection, statement)
+            return insert_row(connection, statement)
 
     def finish_run(
         self, run_id: int, outcome: str, counts: Mapping[str, int], source_id: int | None = None
@@ -448,8 +410,8 @@ class SqliteWriter(SqliteReader):
         """
         with write_transaction(self._engine) as connection:
             if identity is not None:
-                _write_identity(connection, identity)
-            return _publish(connection, built)
+                write_identity(connection, identity)
+            return publish(connection, built)
 
     # --- the space being built, which replaces the serving one ---
     #
@@ -467,7 +429,7 @@ class SqliteWriter(SqliteReader):
         """
         with write_transaction(self._engine) as connection:
             if column_values(as_read_connection(connection), _SPACE_KEY, [BUILDING]) != [key]:
-                _discard_building(connection)
+                discard_building(connection)
                 connection.execute(insert(SPACES).values(encoder=key, state=BUILDING))
 
     def commit_embeddings(
@@ -501,7 +463,7 @@ class SqliteWriter(SqliteReader):
     def discard_building(self) -> None:
         """Discard the space being built."""
         with write_transaction(self._engine) as connection:
-            _discard_building(connection)
+            discard_building(connection)
 
     def activate_space(
         self, built: BuiltVectorIndex | None, identity: Identity, unreadable: Mapping[int, str]
@@ -542,238 +504,9 @@ class SqliteWriter(SqliteReader):
             ):
                 connection.execute(text(statement))
             delete_empty_contents(connection)
-            _replace_identity(connection, identity)
+            replace_identity(connection, identity)
             if built is None:
                 add_generation(connection, None)
             else:
-                _publish(connection, built)
-            _delete_old_generations(connection)
-
-
-# --- generations and identity ---
-
-
-def add_generation(connection: Connection, built_id: int | EllipsisType | None = ...) -> int:
-    """Add a generation and return its number.
-
-    Args:
-        connection: A connection in a transaction.
-        built_id: Row of the built index, or None for none; by default that of the last generation.
-    """
-    if built_id is ...:
-        latest = select(GENERATIONS.c.built_id).order_by(GENERATIONS.c.number.desc()).limit(1)
-        built_id = connection.execute(latest).scalar()
-    return _insert_row(connection, insert(GENERATIONS).values(created_at=now(), built_id=built_id))
-
-
-def _publish(connection: Connection, built: BuiltVectorIndex) -> int:
-    """Record a built index in a new generation, and return the generation's number."""
-    statement = insert(BUILT_INDEXES).values(
-        plugin=built.plugin_name,
-        name=built.file_ref.name,
-        bytes=built.file_ref.bytes,
-        sha256=built.file_ref.sha256,
-        rows=built.rows,
-        covers=built.covers,
-        settings=dict(built.settings),
-    )
-    return add_generation(connection, _insert_row(connection, statement))
-
-
-def _delete_old_generations(connection: Connection) -> None:
-    """Delete the rows of earlier generations and of their built indexes, whose files are gone."""
-    for statement in (
-        "DELETE FROM generations WHERE number < (SELECT max(number) FROM generations)",
-        "DELETE FROM built_indexes"
-        " WHERE id NOT IN (SELECT built_id FROM generations WHERE built_id IS NOT NULL)",
-    ):
-        connection.execute(text(statement))
-
-
-def _write_identity(connection: Connection, identity: Identity) -> None:
-    """Write the identity of an index; the encoder can only change while it holds no vectors.
-
-    Raises:
-        EncoderMismatchError: The index holds vectors of an encoder with another fingerprint.
-    """
-    db = as_read_connection(connection)
-    bound = read_identity(db)
-    if (
-        bound is not None
-        and bound.encoder.fingerprint != identity.encoder.fingerprint
-        and db.query("SELECT 1 FROM segments LIMIT 1")
-    ):
-        raise EncoderMismatchError(
-            f"The index holds vectors of {bound.encoder.name}, which cannot be compared with"
-            f" vectors of {identity.encoder.name}.",
-            "Use the encoder of the index, or create another index.",
-            bound=bound.encoder.name,
-            asked=identity.encoder.name,
-        )
-    _replace_identity(connection, identity)
-    if bound is not None and bound.texts != identity.texts:
-        connection.execute(
-            update(EMBEDDINGS).where(EMBEDDINGS.c.stale == 0).values(stale=TEXTS_CHANGED)
-        )
-
-
-def _replace_identity(connection: Connection, identity: Identity) -> None:
-    """Write an identity without checking the encoder; the caller has replaced the vectors."""
-    upsert = insert(SETTINGS)
-    upsert = upsert.on_conflict_do_update(
-        index_elements=["key"], set_={"value": upsert.excluded.value}
-    )
-    settings = to_settings(identity)
-    connection.execute(upsert, [{"key": key, "value": value} for key, value in settings.items()])
-    connection.execute(
-        insert(SETTINGS).on_conflict_do_nothing(), {"key": "created_at", "value": now()}
-    )
-    connection.execute(
-        insert(SPACES)
-        .values(state=SERVING, encoder=identity.encoder.fingerprint)
-        .on_conflict_do_update(
-            index_elements=["state"], set_={"encoder": identity.encoder.fingerprint}
-        )
-    )
-
-
-def _insert_row(connection: Connection, statement: Insert) -> int:
-    """Insert one row and return its integer primary key."""
-    # Do not use RETURNING: SQLite supports it only since 3.35.
-    primary_key = connection.execute(statement).inserted_primary_key
-    if primary_key is None:
-        raise TypeError("the statement does not insert exactly one row")
-    return int(primary_key[0])
-
-
-def _discard_building(connection: Connection) -> None:
-    for statement in (
-        f"DELETE FROM embeddings WHERE space_id = {SPACE_IN.format(BUILDING)}",  # noqa: S608
-        f"DELETE FROM segments WHERE space_id = {SPACE_IN.format(BUILDING)}",  # noqa: S608
-        f"DELETE FROM spaces WHERE state = '{BUILDING}'",  # noqa: S608
-    ):
-        connection.execute(text(statement))
-
-
-# --- roots ---
-
-
-def ensure_root(connection: Connection, path: bytes, name: str | None = None) -> tuple[Root, bytes]:
-    """Return the root that covers a folder, and the folder's path relative to it.
-
-    If no root covers the folder, add it as a root, which absorbs the roots inside it.
-    """
-    path = _strip_trailing_slash(path)
-    roots = read_roots(as_read_connection(connection))
-    for root in roots:
-        relative_path = relative_to(root.path, path)
-        if relative_path is not None:
-            return root, relative_path
-    names = {source.name for source in read_sources(as_read_connection(connection))}
-    name = _check_name(name, names) or _unique_name(path, names)
-    values = {"kind": FOLDER_KIND, "name": name, "uri": path, "choices": {}}
-    root_id = _insert_row(connection, insert(SOURCES).values(values))
-    new_root = Root(root_id, name, path)
-    if _absorb_roots(connection, new_root, roots):
-        add_generation(connection)
-    return new_root, b""
-
-
-def _set_choices(connection: Connection, source_id: int, choices: Mapping[str, Any]) -> None:
-    statement = update(SOURCES).where(SOURCES.c.id == source_id)
-    connection.execute(statement.values(choices=dict(choices)))
-    # Other choices may give other texts, and make items readable.
-    connection.execute(delete(PARTS).where(PARTS.c.source_id == source_id))
-    is_failed = (ASSETS.c.source_id == source_id) & ASSETS.c.content_id.is_(None)
-    connection.execute(update(ASSETS).where(is_failed).values(stamp=None))
-
-
-def _move_choices(connection: Connection, root: Root, path: bytes) -> None:
-    """Set the path of a root, also where its choices name it."""
-    sources = read_sources(as_read_connection(connection))
-    (choices,) = (source.choices for source in sources if source.id == root.id)
-    moved = FolderChoices.from_json(choices).move(root.path, path).to_json()
-    statement = update(SOURCES).where(SOURCES.c.id == root.id)
-    connection.execute(statement.values(uri=path, choices=moved))
-
-
-def _move_table_paths(connection: Connection, old_folder: bytes, new_folder: bytes) -> None:
-    """Update the stored paths of the caption tables below a moved root."""
-    # b"0" is the byte after b"/": the bounds enclose all paths that start with old_folder + b"/".
-    connection.execute(
-        text(
-            "UPDATE texts SET table_path = CAST(:new || substr(table_path, :start) AS BLOB)"
-            " WHERE table_path > :first AND table_path < :end"
-        ),
-        {
-            "new": new_folder,
-            "start": len(old_folder) + 1,
-            "first": old_folder + b"/",
-            "end": old_folder + b"0",
-        },
-    )
-
-
-def _strip_trailing_slash(path: bytes) -> bytes:
-    """Return a path without trailing slashes."""
-    return path.rstrip(b"/") or b"/"
-
-
-def _check_name(name: str | None, used_names: set[str]) -> str | None:
-    """Return the name of a new source.
-
-    Raises:
-        UsageError: Another source has it.
-    """
-    if name in used_names:
-        raise UsageError(f"There is a source named {name!r} already.", "Choose another name.")
-    return name
-
-
-def _unique_name(path: bytes, used_names: set[str]) -> str:
-    """Return the folder's name, with a number appended if another root has that name."""
-    base_name = display_path(path.rpartition(b"/")[2]) or "root"
-    candidates = chain([base_name], (f"{base_name}-{number}" for number in count(2)))
-    return next(name for name in candidates if name not in used_names)
-
-
-def _absorb_roots(connection: Connection, outer: Root, others: Iterable[Root]) -> bool:
-    """Move the files of roots inside ``outer`` to it and delete those roots.
-
-    Return True if there was such a root.
-    """
-    has_absorbed = False
-    choices = {
-        source.id: FolderChoices.from_json(source.choices)
-        for source in read_sources(as_read_connection(connection))
-    }
-    for inner in others:
-        relative_path = relative_to(outer.path, inner.path)
-        if relative_path is None:
-            continue
-        choices[outer.id] = choices[outer.id].absorb(relative_path, choices[inner.id])
-        _absorb_files(connection, outer, inner, relative_path + b"/")
-        connection.execute(delete(SOURCES).where(SOURCES.c.id == inner.id))
-        has_absorbed = True
-    if has_absorbed:
-        statement = update(SOURCES).where(SOURCES.c.id == outer.id)
-        connection.execute(statement.values(choices=choices[outer.id].to_json()))
-    return has_absorbed
-
-
-def _absorb_files(connection: Connection, outer: Root, inner: Root, prefix: bytes) -> None:
-    """Move files from an inner root to an outer one; of duplicate paths keep the last read."""
-    # SQLite's || returns text; the cast turns it back into the same bytes.
-    for statement in (
-        "DELETE FROM assets WHERE id IN"
-        " (SELECT moved.id FROM assets AS moved JOIN assets AS present"
-        " ON present.source_id = :outer AND present.key = CAST(:prefix || moved.key AS BLOB)"
-        " WHERE moved.source_id = :inner AND present.checked_ns >= moved.checked_ns)",
-        "DELETE FROM assets WHERE source_id = :outer AND key IN"
-        " (SELECT CAST(:prefix || key AS BLOB) FROM assets WHERE source_id = :inner)",
-        "UPDATE assets SET source_id = :outer, key = CAST(:prefix || key AS BLOB)"
-        " WHERE source_id = :inner",
-    ):
-        connection.execute(
-            text(statement), {"outer": outer.id, "inner": inner.id, "prefix": prefix}
-        )
+                publish(connection, built)
+            delete_old_generations(connection)

@@ -18,6 +18,7 @@ from mmsearch.factories.plugins import make_fusion
 from mmsearch.indexing.compaction import compact
 from mmsearch.storage import arrays, atomic
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.stores import local
 from tests.toy_index import ToyEncoder, toy_indexer
 
 
@@ -36,11 +37,11 @@ def break_protocol(mutant):
     elif mutant == "in-place":
 
         @contextmanager
-        def careless_file(path):
+        def careless_file(path, name=None):
             with path.open("wb+") as file:
-                yield atomic.AtomicFile(path, file)
+                yield atomic.AtomicFile(path, file, name or f"{path.parent.name}/{path.name}")
 
-        arrays.atomic_file = careless_file
+        arrays.atomic_file = local.atomic_file = careless_file
 
 
 def acknowledge(**facts):
