@@ -3,10 +3,12 @@
 import re
 import shutil
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from PIL import Image
 
 from mmsearch import api
 from mmsearch.core.settings import Settings
@@ -22,6 +24,7 @@ from tests.browser.page_helpers import (
     wait_for_pictures,
 )
 from tests.fake_web import address_policy, run_web_server
+from tests.pdf_files import pdf, words
 from tests.reverse_proxy import run_reverse_proxy
 
 pytestmark = BROWSER_MARKS
@@ -448,3 +451,34 @@ def test_page_query_without_good_match_shows_closest_results(page, url):
     page.locator("#hits a").first.click()
     page.get_by_role("button", name="More like this").click()
     nothing.wait_for(state="hidden")
+
+
+def test_details_of_document_show_its_other_pages(opened, serving, cache, tmp_path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    pages = [words("pumps and valves"), b"0 0 1 rg 0 0 999 999 re f", words("more pumps")]
+    (folder / "manual.pdf").write_bytes(pdf(pages, size=(200, 200)))
+    settings = Settings(home=tmp_path, cache=cache, model="starter", workers=1)
+    with api.open_index("default", settings=settings) as index:
+        assert index.add_folder(folder).added == 1
+        (hit,) = index.search("pumps and valves", k=1)
+    assert {moment.page for moment in hit.moments} == {2, 3}
+    page = opened()
+    with serving(tmp_path) as url:
+        page.goto(f"{url}/?q=pumps+and+valves")
+        found(page)
+        assert page.locator("#hits .caption").text_content() == "manual.pdf · page 1"
+        page.locator("#hits a").first.click()
+        pages = page.locator("#moments-list button")
+        assert sorted(pages.all_text_contents()) == ["page 1", "page 2", "page 3"]
+        shown = page.locator("#details-picture")
+        assert f"/pictures/{hit.id}/" in shown.get_attribute("src")
+        page.get_by_role("button", name="page 2").click()
+        page.get_by_role("heading", name="manual.pdf · page 2").wait_for()
+        second = next(moment for moment in hit.moments if moment.page == 2)
+        assert f"/pictures/{second.id}/" in shown.get_attribute("src")
+        picture = page.request.get(f"{url}{shown.get_attribute('src')}").body()
+        with Image.open(BytesIO(picture)) as image:
+            assert image.convert("RGB").getpixel((50, 50))[2] > 200
+        assert_accessible(page)
+        page.close()

@@ -46,6 +46,7 @@ export class Details {
     picture.height = hit.height;
     picture.alt = hitTitle(hit);
     picture.src = `${hit.links.thumbnail}?size=large`;
+    this.#showMoments(hit);
     element("details-title").textContent = hitCaption(hit);
     element("original").href = hit.links.original;
     element("previous").disabled = first;
@@ -78,6 +79,26 @@ export class Details {
     const matched = element("matched");
     matched.hidden = hit.matched === null;
     if (hit.matched) matched.replaceChildren(...highlightSpans(hit.matched));
+  }
+
+  /** Show a button for the hit itself and for each of its other moments, which shows its picture. */
+  #showMoments(hit) {
+    const moments = hit.moments?.length ? [hit, ...hit.moments] : [];
+    element("moments").hidden = moments.length === 0;
+    const buttons = moments.map((moment) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = hitPosition(moment);
+      button.ariaPressed = moment === hit;
+      button.addEventListener("click", () => {
+        for (const other of buttons) other.ariaPressed = other === button;
+        const path = hit.links.thumbnail.replace(`/pictures/${hit.id}/`, `/pictures/${moment.id}/`);
+        element("details-picture").src = `${path}?size=large`;
+        element("details-title").textContent = hitCaption({ ...hit, ...moment });
+      });
+      return button;
+    });
+    element("moments-list").replaceChildren(...buttons);
   }
 
   #showTexts(texts) {
