@@ -261,6 +261,8 @@ class ReindexReport:
         calibration: Calibration of the confidences; None if it was not part of the change.
         derived: Number of vectors of pictures and texts that this call derived from stored ones.
         decoded: Number of items that this call decoded for another encoder.
+        from_thumbnails: Number of items that this call encoded from their thumbnails, because the
+            index keeps no originals of them.
     """
 
     pictures: int
@@ -273,6 +275,18 @@ class ReindexReport:
     calibration: CalibrationReport | None = None
     derived: int = 0
     decoded: int = 0
+    from_thumbnails: int = 0
+
+    @property
+    def thumbnails_notice(self) -> str | None:
+        """A line about pictures that were encoded from their thumbnails; None without any."""
+        if not self.from_thumbnails:
+            return None
+        return (
+            f"{self.from_thumbnails:,} pictures were encoded from their thumbnails, because the"
+            " index keeps no originals of them. Add them again with keep_originals for vectors of"
+            " full detail."
+        )
 
 
 class Severity(StrEnum):

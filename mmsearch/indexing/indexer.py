@@ -16,7 +16,6 @@ from mmsearch.core.errors import Hint, StateError, UsageError
 from mmsearch.core.protocols import DerivedEncoder, Encoder, Executor, Fusion, Walk
 from mmsearch.core.records import (
     BuiltVectorIndex,
-    FailedFile,
     Identity,
     SourceRecord,
     check_encoder,
@@ -291,7 +290,7 @@ class Indexer:
         current_identity = require_identity(self.catalog)
         if not self.catalog.segments():
             raise empty_index_error()
-        failed: list[FailedFile] = []
+        update = SpaceUpdate()
         must_reencode = (
             fusion.cross_attend is not None and current_identity.fusion.name != fusion.spec.name
         )
@@ -310,7 +309,7 @@ class Indexer:
             current_identity, fusion=fusion.spec, vector_index=vector_index, goals=goals
         )
         if must_reencode:
-            failed = self._reencode_all(fusion, identity, progress)
+            update = self._reencode_all(fusion, identity, progress)
         else:
             progress(Progress("build", 0, None))
             self._publish(fusion, identity)
@@ -321,9 +320,10 @@ class Indexer:
             fusion.spec,
             built.plugin_name if built else vector_index,
             must_reencode,
-            tuple(failed),
+            tuple(update.failed.values()),
             time.monotonic() - started_at,
             built.settings if built else {},
+            from_thumbnails=update.from_copies,
         )
 
     def change_encoder(
@@ -397,6 +397,7 @@ class Indexer:
             failed=tuple(failed.values()),
             derived=derived,
             decoded=update.updated,
+            from_thumbnails=update.from_copies,
         )
 
     def explain_decoding(self) -> str | None:
@@ -528,19 +529,19 @@ class Indexer:
 
     def _reencode_all(
         self, fusion: Fusion, identity: Identity, progress: Callable[[Progress], None]
-    ) -> list[FailedFile]:
+    ) -> SpaceUpdate:
         """Replace the embeddings by those of a fusion that needs the pictures themselves.
 
         Pictures that cannot be read keep their vectors.
         """
         self.catalog.begin_space(f"{self.encoder.spec.fingerprint}+{fusion.spec.name}")
-        failed = self._fill_space(fusion, progress).failed
-        if failed:
+        update = self._fill_space(fusion, progress)
+        if update.failed:
             copy = copy_page(self.layout, self.catalog, self.encoder.spec)
             update_space(self.catalog, copy, COPY_PAGE_SIZE, building=True)
         progress(Progress("build", 0, None))
         activate_space(self.layout, self.catalog, fusion, self.builder, identity, {})
-        return list(failed.values())
+        return update
 
     def _ensure_identity(self) -> None:
         current_identity = self.catalog.identity()

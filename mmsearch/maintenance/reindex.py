@@ -70,15 +70,19 @@ def reindex(
                 reason = indexer.explain_decoding()
                 if reason is not None:
                     on_message(reason)
-                return indexer.change_encoder(drop_unreadable=drop_unreadable, progress=progress)
-            check_vector_index_name(name)
-            return indexer.reindex(
-                make_fusion(spec),
-                name,
-                identity.goals,
-                allow_reencode=reencode,
-                progress=progress,
-            )
+                report = indexer.change_encoder(drop_unreadable=drop_unreadable, progress=progress)
+            else:
+                check_vector_index_name(name)
+                report = indexer.reindex(
+                    make_fusion(spec),
+                    name,
+                    identity.goals,
+                    allow_reencode=reencode,
+                    progress=progress,
+                )
+    if report.thumbnails_notice is not None:
+        on_message(report.thumbnails_notice)
+    return report
 
 
 def optimize(

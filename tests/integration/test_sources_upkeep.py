@@ -12,10 +12,11 @@ from mmsearch.core.errors import SourceError
 from mmsearch.core.query import Mode
 from mmsearch.core.reports import Verdict
 from mmsearch.core.settings import Settings
-from mmsearch.core.types import Text
+from mmsearch.core.types import EncoderSpec, Text
 from mmsearch.factories import catalogs, indexing, warm_parts
 from mmsearch.maintenance import check as checking
 from mmsearch.maintenance import records, repair
+from mmsearch.maintenance import reindex as reindexing
 from mmsearch.storage.layout import IndexLayout, thumbnail_path
 from tests.integration.test_exchange import read_export, run_export, run_import
 from tests.integration.test_fused_search import run
@@ -242,17 +243,23 @@ def test_repair_encodes_records_from_their_originals(layout):
         assert engine.search_text("toy 3", 1, Mode.VECTOR).hits[0].key == "3.toy"
 
 
-def test_repair_encodes_records_from_thumbnails_and_says_so(layout):
-    add_records(layout, keep_originals=False)
+def write_thumbnails(layout, leave_out=b""):
+    """Write thumbnails of records; return the source and the assets."""
     with catalogs.open_read(layout) as catalog:
         (source,) = catalog.sources()
         assets = catalog.list_assets(source.id, b"")
     # Toys have no thumbnails, so other toys stand for them.
     for key, asset in assets.items():
-        if key != b"7.toy":
+        if key != leave_out:
             path = thumbnail_path(layout.thumbnails, asset.digest)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"toy small " + key)
+    return source, assets
+
+
+def test_repair_encodes_records_from_thumbnails_and_says_so(layout):
+    add_records(layout, keep_originals=False)
+    source, assets = write_thumbnails(layout, leave_out=b"7.toy")
     damage_segments(layout)
     report = run_repair(layout)
     assert [failure.path for failure in report.failed] == [b"7.toy"]
@@ -261,6 +268,36 @@ def test_repair_encodes_records_from_thumbnails_and_says_so(layout):
     with catalogs.open_read(layout) as catalog:
         assert list(catalog.find_assets(source.id, list(assets)).values()).count(None) == 1
     assert run_check(layout) == (Verdict.SOUND, [])
+
+
+@pytest.mark.parametrize("keep_originals", [True, False])
+def test_another_encoder_says_how_many_pictures_it_knows_from_thumbnails(layout, keep_originals):
+    add_records(layout, keep_originals=keep_originals)
+    if not keep_originals:
+        write_thumbnails(layout)
+
+    class OtherEncoder(ToyEncoder):
+        spec = EncoderSpec("other", ToyEncoder.spec.dim, "1" * 64, {}, 1, 16)
+
+    lines = []
+    settings = Settings(home=layout.folder.parent)
+    options = dict.fromkeys(("fusion", "text_weight", "kind_weights", "vector_index"))
+    with replaced(make_toys(OtherEncoder())):
+        report = reindexing.reindex(
+            layout,
+            settings,
+            lines.append,
+            **options,
+            reencode=False,
+            model="other",
+            drop_unreadable=False,
+            wait_s=0,
+            progress=lambda state: None,
+        )
+    expected = 0 if keep_originals else len(TOYS)
+    assert (report.failed, report.from_thumbnails) == ((), expected)
+    said = [line for line in lines if "thumbnails" in line]
+    assert [line.split(" ")[0] for line in said] == [str(expected)] * bool(expected)
 
 
 # --- export and import ---
