@@ -19,7 +19,13 @@ if TYPE_CHECKING:
         save_adapter,
         use_model,
     )
-    from mmsearch.api.open import list_indexes, open_image_loader, open_index, restore_index
+    from mmsearch.api.open import (
+        list_indexes,
+        open_image_loader,
+        open_index,
+        open_listener,
+        restore_index,
+    )
     from mmsearch.api.parsing import is_folder, parse_choices, parse_filters, parse_query
 
 _EXPORTS = {
@@ -35,7 +41,7 @@ _EXPORTS = {
         "save_adapter",
         "use_model",
     ),
-    "open": ("list_indexes", "open_index", "open_image_loader", "restore_index"),
+    "open": ("list_indexes", "open_index", "open_image_loader", "open_listener", "restore_index"),
     "parsing": ("is_folder", "parse_choices", "parse_filters", "parse_query"),
 }
 
@@ -49,6 +55,7 @@ __all__ = [
     "list_models",
     "open_image_loader",
     "open_index",
+    "open_listener",
     "open_model",
     "parse_choices",
     "parse_filters",

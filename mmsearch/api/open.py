@@ -18,6 +18,7 @@ from mmsearch.storage.layout import IndexLayout, list_index_names
 if TYPE_CHECKING:
     from mmsearch.core.reports import CopyReport
     from mmsearch.search.image_loader import SandboxedImageLoader
+    from mmsearch.search.listener import Listener
 
 
 @translate_os_errors()
@@ -132,3 +133,14 @@ def open_image_loader(settings: Settings, workers: int = 0) -> SandboxedImageLoa
     from mmsearch.factories.search import make_image_loader  # noqa: PLC0415 - only servers need it
 
     return make_image_loader(settings, workers or available_cpus())
+
+
+def open_listener(settings: Settings) -> Listener:
+    """Return a thread-safe listener for spoken queries of all indexes; the caller must close it.
+
+    Args:
+        settings: Settings with the model and the limits of decoding.
+    """
+    from mmsearch.factories.speech import make_listener  # noqa: PLC0415 - only servers need it
+
+    return make_listener(settings)

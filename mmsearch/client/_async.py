@@ -21,10 +21,18 @@ from mmsearch.client._transport import (
     request_options,
     to_response,
 )
-from mmsearch.core.arguments import FilterValues, PictureId, PictureIds, PictureInput, Texts
+from mmsearch.core.arguments import (
+    FilterValues,
+    PictureId,
+    PictureIds,
+    PictureInput,
+    SoundInput,
+    Texts,
+)
 from mmsearch.core.query import Query
 from mmsearch.core.results import Hit, Item
 from mmsearch.core.server_results import IndexSummary, JobStatus, SourceStatus
+from mmsearch.core.speech import SpokenHits
 from mmsearch.core.types import Vectors
 from mmsearch.core.write_reports import WriteReport
 
@@ -107,6 +115,34 @@ class AsyncClient(BaseClient):
                 k,
                 query,
                 syntax=syntax,
+                without=without,
+                filters=filters,
+                mode=mode,
+                min_score=min_score,
+                min_confidence=min_confidence,
+                sort=sort,
+            )
+        )
+
+    async def search_speech(
+        self,
+        sound: SoundInput,
+        k: int = 10,
+        *,
+        language: str | None = None,
+        without: Texts = (),
+        filters: FilterValues | None = None,
+        mode: str | None = None,
+        min_score: float | None = None,
+        min_confidence: float | None = None,
+        sort: str = "score",
+    ) -> SpokenHits:
+        """Return the pictures that match a spoken description; see `mmsearch.Client`."""
+        return await self._run(
+            self._flows.search_speech(
+                sound,
+                k,
+                language,
                 without=without,
                 filters=filters,
                 mode=mode,

@@ -32,6 +32,7 @@ from mmsearch.client._requests import (
     build_search_body,
     check_k,
     read_picture,
+    read_recording,
 )
 from mmsearch.core.arguments import (
     PictureId,
@@ -53,6 +54,7 @@ from mmsearch.core.query import PAGE_LIMIT, TEXTS_LIMIT, Query
 from mmsearch.core.results import Hit, Item, SearchPage
 from mmsearch.core.server_results import IndexSummary, JobStatus, SourceStatus
 from mmsearch.core.sorting import check_sort, sort_hits
+from mmsearch.core.speech import SpokenHits, SpokenSearchPage
 from mmsearch.core.types import Vectors
 from mmsearch.core.write_reports import DeleteReport, FailedRecord, ItemsPage, WriteReport
 
@@ -126,6 +128,31 @@ class IndexFlows:
             )
 
         return self._fetch_hits(k, sort, page_request)
+
+    @check_arguments("Client.search_speech")
+    def search_speech(
+        self, sound: Any, k: int, language: str | None, **options: Any
+    ) -> RequestFlow[SpokenHits]:
+        """See `mmsearch.Client.search_speech`; ``options`` are those of `build_picture_form`."""
+        check_k(k)
+        sort = _pop_sort(dict(options))
+        fields = {name: value for name, value in options.items() if name != "sort"}
+        form = build_picture_form("", **fields) | {"limit": str(min(k, PAGE_LIMIT))}
+        del form["query"]
+        if language is not None:
+            form["language"] = language
+        request = Request(
+            "POST",
+            self._endpoint.path("search", "speech"),
+            form=form,
+            speech=read_recording(sound),
+        )
+        page = yield from self._send_and_parse(request, SpokenSearchPage.from_dict)
+        hits = sort_hits(page.hits, sort)
+        if k > PAGE_LIMIT and page.next_cursor is not None:
+            # The recording is heard only once.
+            hits = yield from self.search(page.query, k, syntax=True, **options)
+        return SpokenHits(hits, page.heard)
 
     @check_arguments("Client.embed_texts")
     def embed_texts(self, texts: Texts) -> RequestFlow[Vectors]:

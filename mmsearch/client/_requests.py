@@ -25,9 +25,9 @@ from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
 from mmsearch.core.files import expand_user
 from mmsearch.core.filter_parser import format_condition
 from mmsearch.core.filters import FILTERS, NO_FILTERS, Filters
-from mmsearch.core.query import HITS_LIMIT, Mode, Query, Term
+from mmsearch.core.query import HITS_LIMIT, Mode, Query
 from mmsearch.modalities._memory import encode_image
-from mmsearch.search.query_parser import parse_query
+from mmsearch.search.query_parser import quote_text
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Request:
         body: JSON body, or None for a request without one.
         form: Form fields, sent alone or together with ``picture``.
         picture: Content of a picture file to upload.
+        speech: Content of a sound file to upload, with ``form``.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Request:
     picture: bytes | None = field(default=None, repr=False)
     content: bytes | None = field(default=None, repr=False)
     is_write: bool = False
+    speech: bytes | None = field(default=None, repr=False)
 
     def httpx_kwargs(self) -> dict[str, Any]:
         """Return the keyword arguments for httpx, except the method, the URL and the timeout."""
@@ -61,6 +63,8 @@ class Request:
             return {"params": dict(self.params), "content": self.content, "headers": headers}
         if self.picture is not None:
             return {"data": dict(self.form), "files": {"picture": ("picture", self.picture)}}
+        if self.speech is not None:
+            return {"data": dict(self.form), "files": {"speech": ("speech", self.speech)}}
         if self.form:
             return {"data": dict(self.form)}
         if self.body is None:
@@ -106,20 +110,6 @@ def build_search_body(
     body["like"] += to_picture_ids(like)
     body["like_url"] += to_texts(like_url)
     return body | {"min_score": min_score, "min_confidence": min_confidence}
-
-
-def quote_text(text: str) -> str:
-    """Return a line of the query language that searches for a text literally."""
-    text = text.strip()
-    try:
-        is_literal = not text or parse_query(text) == (Term(text),)
-    except InvalidQueryError:
-        is_literal = False
-    if is_literal:
-        return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    # The leading space matters: even a quoted path would name a file without it.
-    return f'" {escaped}"'
 
 
 def _build_query_body(query: Query) -> dict[str, Any]:
@@ -223,6 +213,26 @@ def read_picture(image: object) -> bytes:
     if (content := encode_image(image)) is not None:
         return content
     path = expand_user(check_value("image", image, "StrPath", "See help(mmsearch.Client.similar)."))
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"{display_path(path)} cannot be read: {error.strerror}.") from error
+
+
+def read_recording(sound: object) -> bytes:
+    """Return the content of a sound file.
+
+    Args:
+        sound: The content itself, or a path on this machine.
+
+    Raises:
+        SourceError: The file cannot be read.
+        UsageError: The recording is of another type.
+    """
+    if isinstance(sound, bytes | bytearray):
+        return bytes(sound)
+    hint = "See help(mmsearch.Client.search_speech)."
+    path = expand_user(check_value("sound", sound, "StrPath", hint))
     try:
         return path.read_bytes()
     except OSError as error:

@@ -21,10 +21,18 @@ from mmsearch.client._transport import (
     request_options,
     to_response,
 )
-from mmsearch.core.arguments import FilterValues, PictureId, PictureIds, PictureInput, Texts
+from mmsearch.core.arguments import (
+    FilterValues,
+    PictureId,
+    PictureIds,
+    PictureInput,
+    SoundInput,
+    Texts,
+)
 from mmsearch.core.query import Query
 from mmsearch.core.results import Hit, Item
 from mmsearch.core.server_results import IndexSummary, JobStatus, SourceStatus
+from mmsearch.core.speech import SpokenHits
 from mmsearch.core.types import Vectors
 from mmsearch.core.write_reports import WriteReport
 
@@ -171,6 +179,58 @@ class Client(BaseClient):
                 k,
                 query,
                 syntax=syntax,
+                without=without,
+                filters=filters,
+                mode=mode,
+                min_score=min_score,
+                min_confidence=min_confidence,
+                sort=sort,
+            )
+        )
+
+    def search_speech(
+        self,
+        sound: SoundInput,
+        k: int = 10,
+        *,
+        language: str | None = None,
+        without: Texts = (),
+        filters: FilterValues | None = None,
+        mode: str | None = None,
+        min_score: float | None = None,
+        min_confidence: float | None = None,
+        sort: str = "score",
+    ) -> SpokenHits:
+        """Return the pictures that match a spoken description best; the server recognizes it.
+
+        Args:
+            sound: Path of a sound file on this machine, which is uploaded, or the content of such a
+                file as bytes; at most 60 seconds.
+            k: Maximum number of hits, 1000 at most.
+            language: Code of the language that is spoken, such as ``de``; None to detect it.
+            without: See `search`; the other arguments, too.
+            filters: See `search`.
+            mode: See `search`.
+            min_score: See `search`.
+            min_confidence: See `search`.
+            sort: See `search`.
+
+        Returns:
+            The hits; their attribute ``heard`` has the words that were searched for.
+
+        Raises:
+            SourceError: The file cannot be read.
+            DecodeError: It is not a recording, or is too long.
+            InvalidQueryError: Nobody speaks in it, or k is out of range.
+            MissingExtraError: The server lacks the extra ``speech``.
+            UsageError: An argument has the wrong type, or the model does not recognize the
+                language.
+        """
+        return self._run(
+            self._flows.search_speech(
+                sound,
+                k,
+                language,
                 without=without,
                 filters=filters,
                 mode=mode,

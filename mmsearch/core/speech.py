@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from mmsearch.core.results import JsonObject
+from mmsearch.core.results import Hit, JsonObject, SearchPage
 
 if TYPE_CHECKING:
     from mmsearch.core.query import Term
@@ -134,3 +134,32 @@ class Heard(JsonObject):
     text: str
     language: str
     confidence: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpokenSearchPage(SearchPage):
+    """A page of a search by speech, as a server returns it.
+
+    Attributes:
+        heard: The words that were searched for. `query` has them as a line of the query language,
+            for a search without the recording.
+    """
+
+    heard: Heard
+
+    @classmethod
+    def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return super()._parse(values) | {"heard": Heard.from_dict(values["heard"])}
+
+
+class SpokenHits(list[Hit]):
+    """Hits of a spoken query.
+
+    Args:
+        hits: The hits.
+        heard: The words that were searched for.
+    """
+
+    def __init__(self, hits: Iterable[Hit], heard: Heard) -> None:
+        super().__init__(hits)
+        self.heard = heard

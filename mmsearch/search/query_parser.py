@@ -124,6 +124,20 @@ def format_query(terms: Sequence[Term]) -> str:
     return line.removeprefix(" + ").strip()
 
 
+def quote_text(text: str) -> str:
+    """Return a line of the query language that searches for a text literally."""
+    text = text.strip()
+    try:
+        is_literal = not text or parse_query(text) == (Term(text),)
+    except InvalidQueryError:
+        is_literal = False
+    if is_literal:
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    # The leading space matters: even a quoted path would name a file without it.
+    return f'" {escaped}"'
+
+
 def _format_term(term: Term) -> str:
     if term.picture is not None:
         return f"picture {term.picture}"

@@ -17,8 +17,8 @@ from starlette.responses import Response
 from mmsearch.server.schemas import SearchBody
 from mmsearch.server.state import get_client_root_path, get_server_state, get_worker
 
-PICTURE_FIELD = b"picture"
-"""Name of the form field that contains a picture."""
+FILE_FIELDS = (b"picture", b"speech")
+"""Names of the form fields that contain a file."""
 
 
 class Upload(UploadFile):
@@ -62,7 +62,7 @@ class SearchRoute(APIRoute):
 
 
 class UploadRoute(APIRoute):
-    """A route that accepts a picture without a file name in its form (RFC 7578, section 4.2)."""
+    """A route that accepts a file without a file name in its form (RFC 7578, section 4.2)."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler of requests."""
@@ -78,9 +78,9 @@ class _FormParser(MultiPartParser):
     def on_headers_finished(self) -> None:
         part = self._current_part
         _, options = parse_options_header(part.content_disposition)
-        if options.get(b"name") == PICTURE_FIELD and b"filename" not in options:
+        if options.get(b"name") in FILE_FIELDS and b"filename" not in options:
             # Without a file name the parser treats the part as text of at most 1 MB.
-            part.content_disposition = (part.content_disposition or b"") + b'; filename="picture"'
+            part.content_disposition = (part.content_disposition or b"") + b'; filename="file"'
         super().on_headers_finished()
 
 

@@ -24,6 +24,7 @@ from mmsearch.server.batcher import IndexPool, IndexWorker
 from mmsearch.server.config import ServerConfig
 from mmsearch.server.forwarded import get_root_path
 from mmsearch.server.jobs import Jobs
+from mmsearch.server.listening import SpeechQueue
 from mmsearch.server.metrics import Metrics
 from mmsearch.server.originals import OriginalCopies
 from mmsearch.server.thumbnails import ThumbnailCache
@@ -56,6 +57,7 @@ class ServerState:
         thumbnails: Cache of thumbnails.
         original_copies: Copies of originals that are in no folder.
         metrics: Metrics of the server.
+        speech: Recognizes spoken queries.
         fetcher: Fetches pictures from URLs; None if that is not allowed.
         thread_pool: Threads that wait for disks and decoders.
     """
@@ -68,6 +70,7 @@ class ServerState:
     thumbnails: ThumbnailCache
     original_copies: OriginalCopies
     metrics: Metrics
+    speech: SpeechQueue
     fetcher: Fetcher | None = None
     thread_pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MAX_THREADS, "mmsearch-files")
@@ -118,6 +121,7 @@ class ServerState:
             thumbnails,
             OriginalCopies(image_loader),
             metrics,
+            SpeechQueue(api.open_listener(settings)),
             fetcher,
         )
 
@@ -132,6 +136,7 @@ class ServerState:
         self.writers.close()
         self.index_pool.close()
         self.image_loader.close()
+        self.speech.close()
         self.original_copies.close()
         self.thread_pool.shutdown(wait=False, cancel_futures=True)
 

@@ -271,7 +271,15 @@ def test_docs_page_describes_every_route_and_object(service):
 
 
 def test_page_scripts_import_only_served_files(service):
-    for name in ("app.js", "grid.js", "details.js", "admin.js", "upload.js", "search_form.js"):
+    for name in (
+        "app.js",
+        "grid.js",
+        "details.js",
+        "admin.js",
+        "speech.js",
+        "upload.js",
+        "search_form.js",
+    ):
         script = ask(service, f"/static/{name}").text
         for other in re.findall(r'from "\./([^"]+)"', script):
             assert ask(service, f"/static/{other}").status_code == 200

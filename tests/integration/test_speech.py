@@ -18,6 +18,8 @@ from mmsearch.core.errors import (
     SourceError,
 )
 from mmsearch.core.settings import Settings
+from mmsearch.server.app import serve_in_thread
+from tests.http_client import http_client, open_server_state
 
 pytest.importorskip("faster_whisper", reason="the extra speech is not installed")
 
@@ -153,3 +155,107 @@ def test_command_explains_mistakes(mmsearch, photo_index, arguments, message):
     done = mmsearch("query", *arguments, "--home", photo_index, code=2)
     assert message in done.err
     assert done.out == ""
+
+
+# --- HTTP ---
+
+AT = "/v1/indexes/default/search"
+
+
+@pytest.fixture(scope="module")
+def server(photo_index, environment):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
+            patch.setenv(name, environment[name])
+        with http_client(photo_index) as client:
+            yield client
+
+
+def speak(server, content=None, **fields):
+    files = {"speech": PANDA.read_bytes() if content is None else content}
+    return server.post(f"{AT}/speech", files=files, data=fields)
+
+
+def test_http_search_by_speech_equals_the_search_for_its_words(server):
+    fields = {"limit": "5", "not": "grass", "filters": '{"min_width": 400}', "language": "en"}
+    answer = speak(server, **fields).json()
+    assert answer["heard"]["text"] == answer["query"] == "A black and white panda"
+    assert answer["heard"]["language"] == "en"
+    assert Path(answer["hits"][0]["path"]).name == PANDA_PICTURE
+    body = {"query": answer["query"], "not": ["grass"], "filters": {"min_width": 400}, "limit": 5}
+    typed = server.post(AT, json=body).json()
+    assert typed["hits"] == answer["hits"]
+    assert typed["next_cursor"] == answer["next_cursor"]
+
+
+def test_http_upload_needs_no_file_name(server):
+    part = b'--b\r\nContent-Disposition: form-data; name="speech"\r\n\r\n%b\r\n--b--\r\n'
+    answer = server.post(
+        f"{AT}/speech",
+        content=part % PANDA.read_bytes(),
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
+    )
+    assert answer.json()["heard"]["text"] == "A black and white panda"
+
+
+@pytest.mark.parametrize(
+    ("content", "fields", "status", "message"),
+    [
+        (b"hello", {}, 422, "not a recording in a known format"),
+        (b"", {}, 422, "it is empty"),
+        (silence(61), {}, 422, "longer than 60 seconds"),
+        (silence(2), {}, 400, "no speech in it"),
+        (None, {"language": "xx"}, 400, "does not recognize the language 'xx'"),
+        (None, {"limit": "0"}, 422, "limit must be at least 1"),
+        (None, {"filters": '{"colour": 1}'}, 422, "colour is unknown"),
+    ],
+)
+def test_http_mistakes_are_explained(server, content, fields, status, message):
+    answer = speak(server, content, **fields)
+    assert (answer.status_code, answer.json()["status"]) == (status, status)
+    assert message in answer.json()["detail"]
+
+
+def test_http_names_the_missing_extra(photo_index, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    with http_client(photo_index) as client:
+        answer = speak(client)
+    assert answer.status_code == 501
+    assert "[speech]" in answer.json()["detail"]
+
+
+def test_page_may_use_the_microphone_and_other_answers_may_not(server):
+    page = server.get("/")
+    assert page.headers["permissions-policy"] == "camera=(), microphone=(self), geolocation=()"
+    assert 'data-speech="true"' in page.text
+    for path in ("/docs", "/v1/indexes", "/static/app.js", "/nothing"):
+        assert "microphone=()" in server.get(path).headers["permissions-policy"]
+
+
+@pytest.mark.enable_socket
+def test_client_searches_by_speech(photo_index):
+    with (
+        open_server_state(photo_index) as state,
+        serve_in_thread(state, 0) as url,
+        library.Client(url) as client,
+    ):
+        hits = client.search_speech(PANDA, k=3, filters={"min_width": 400})
+        assert hits.heard.text == "A black and white panda"
+        assert [hit.id for hit in hits] == [
+            hit.id for hit in client.search(hits.heard.text, k=3, filters={"min_width": 400})
+        ]
+        assert len(client.search_speech(PANDA.read_bytes(), k=205, language="en")) == 205
+        with pytest.raises(InvalidQueryError, match="no speech"):
+            client.search_speech(silence(2))
+        with pytest.raises(library.DecodeError, match="known format"):
+            client.search_speech(b"hello")
+        with pytest.raises(SourceError, match="cannot be read"):
+            client.search_speech("missing.wav")
+
+
+@pytest.mark.enable_socket
+async def test_async_client_searches_by_speech(photo_index):
+    with open_server_state(photo_index) as state, serve_in_thread(state, 0) as url:
+        async with library.AsyncClient(url) as client:
+            hits = await client.search_speech(PANDA, k=1)
+    assert Path(hits[0].path).name == PANDA_PICTURE

@@ -1,10 +1,11 @@
 // The search page: keeps the form, the address, the hits and the open picture in sync.
 
-import { FILTER_FIELDS, ProblemError, ROOT, fetchJson, parseLocation, hasQuery, search, split, formatLocation } from "./search_form.js";
+import { FILTER_FIELDS, ProblemError, ROOT, fetchJson, parseLocation, hasQuery, search, searchBySpeech, split, formatLocation } from "./search_form.js";
 import { Details } from "./details.js";
 import { fileNameFromUrl, renderChips, bindUpload } from "./upload.js";
 import { Grid } from "./grid.js";
 import { bindIndexPanel } from "./admin.js";
+import { bindSpeech } from "./speech.js";
 
 const TYPING_MS = 200;
 const MAX_CACHED_RESULTS = 20;
@@ -319,6 +320,18 @@ function searchByUrl(url) {
   change({ like: "", like_url: url }, { picture: null });
 }
 
+async function searchRecording(recording) {
+  const found = await searchBySpeech(index, searchState, recording, { limit });
+  const heard = { q: found.query, like: "", like_url: "" };
+  // The hits are shown as those of the words, which stay in the search field to be corrected.
+  resultCache.set(` ${formatLocation({ ...searchState, ...heard, picture: "" })}`, found);
+  details.hide();
+  change(heard, { picture: null });
+  element("q").focus();
+  return found.heard.text;
+}
+
+bindSpeech(document.body.dataset.speech === "true", searchRecording);
 bindUpload(given, document.body.dataset.urls === "true" ? searchByUrl : null);
 bindIndexPanel(index, document.body.dataset.indexing === "true", () => {
   resultCache.clear();

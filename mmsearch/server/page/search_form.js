@@ -94,13 +94,8 @@ export async function fetchJson(path, options) {
 export function search(index, searchState, upload, { cursor, limit, signal }) {
   const searchUrl = `${ROOT}/v1/indexes/${encodeURIComponent(index)}/search`;
   if (upload) {
-    const form = new FormData();
-    form.set("picture", upload.file, "picture");
+    const form = uploadForm(searchState, "picture", upload.file, limit);
     form.set("query", searchState.q);
-    for (const part of split(searchState.not)) form.append("not", part);
-    form.set("filters", JSON.stringify(filters(searchState)));
-    if (searchState.sort) form.set("sort", searchState.sort);
-    form.set("limit", String(limit));
     if (cursor) form.set("cursor", cursor);
     return fetchJson(`${searchUrl}/picture`, { method: "POST", body: form, signal });
   }
@@ -112,6 +107,30 @@ export function search(index, searchState, upload, { cursor, limit, signal }) {
   if (searchState.sort) params.set("sort", searchState.sort);
   if (cursor) params.set("cursor", cursor);
   return fetchJson(`${searchUrl}?${params}`, { signal });
+}
+
+/**
+ * Search by a spoken description, and return one page of hits with what was heard.
+ *
+ * @param {string} index Name of the index.
+ * @param {Record<string, string>} searchState See parseLocation; its text and its pictures do not count.
+ * @param {Blob} recording The recording.
+ * @param {{limit: number}} page Size of the page.
+ */
+export function searchBySpeech(index, searchState, recording, { limit }) {
+  const form = uploadForm(searchState, "speech", recording, limit);
+  return fetchJson(`${ROOT}/v1/indexes/${encodeURIComponent(index)}/search/speech`, { method: "POST", body: form });
+}
+
+/** Return a form with a file and the fields that narrow a search. */
+function uploadForm(searchState, name, file, limit) {
+  const form = new FormData();
+  form.set(name, file, name);
+  for (const part of split(searchState.not)) form.append("not", part);
+  form.set("filters", JSON.stringify(filters(searchState)));
+  if (searchState.sort) form.set("sort", searchState.sort);
+  form.set("limit", String(limit));
+  return form;
 }
 
 function filters(searchState) {

@@ -66,6 +66,11 @@ PAGE_HEADERS = {
     "Referrer-Policy": "same-origin",
 }
 
+SEARCH_PAGE_HEADERS = PAGE_HEADERS | {
+    "Permissions-Policy": "camera=(), microphone=(self), geolocation=()"
+}
+"""Headers of the search page, which may ask for the microphone."""
+
 LIST_FIELDS = ("not", "like")
 """Fields that take several values, separated by commas."""
 
@@ -97,6 +102,7 @@ async def page(request: Request, server_state: StateDep) -> HTMLResponse:
         "names": names,
         "indexing": server_state.config.allow_indexing,
         "urls": server_state.config.allow_url_queries,
+        "speech": server_state.speech.is_available,
         "limit": PAGE_SIZE,
         "fields": fields,
         "filters": FILTERS,
@@ -128,7 +134,7 @@ async def page(request: Request, server_state: StateDep) -> HTMLResponse:
             f"{format_validation_errors(error.errors(), REQUEST_FIELDS)}.",
             422,
         )
-    return _render(request, "page.html", context, status)
+    return _render(request, "page.html", context, status, SEARCH_PAGE_HEADERS)
 
 
 @router.get("/docs")
@@ -225,7 +231,11 @@ def _render_login(
 
 
 def _render(
-    request: Request, template: str, context: dict[str, Any], status: int = 200
+    request: Request,
+    template: str,
+    context: dict[str, Any],
+    status: int = 200,
+    headers: Mapping[str, str] = PAGE_HEADERS,
 ) -> HTMLResponse:
     content = _templates.get_template(template).render(context, root=get_root_path(request.scope))
-    return HTMLResponse(content, status, PAGE_HEADERS)
+    return HTMLResponse(content, status, headers)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Form
+from fastapi import APIRouter, Depends, File, Form, HTTPException
 from fastapi import Query as QueryParams
 from pydantic import Json
 from pydantic_core import to_json
@@ -22,7 +22,9 @@ from mmsearch.core.errors import InvalidQueryError, MMSearchError
 from mmsearch.core.filters import FILTERS, Filters
 from mmsearch.core.query import HITS_LIMIT, PAGE_LIMIT, Query, SearchRequest, Term
 from mmsearch.core.results import SearchPage, SearchResult
+from mmsearch.core.speech import MAX_SOUND_BYTES, SpokenSearchPage, Transcript
 from mmsearch.core.types import Vectors
+from mmsearch.search.query_parser import quote_text
 from mmsearch.server.batcher import IndexWorker
 from mmsearch.server.rate_limit import charge
 from mmsearch.server.rendering import decode_cursor, render_search
@@ -104,14 +106,8 @@ async def search_batch(
     return JSONResponse({"answers": await asyncio.gather(*map(search_one, body.searches))})
 
 
-@router.post("/v1/indexes/{name}/search/picture", response_model=SearchPage)
-async def search_by_picture(
-    server_state: StateDep,
-    worker: WorkerDep,
-    picture: Picture,
-    root_path: RootPathDep,
+def read_search_form(
     *,
-    query: Annotated[BoundedText, Form(description="Query text to combine with the picture.")] = "",
     without: Annotated[list[BoundedText], Form(alias="not", max_length=20)] = [],  # noqa: B006
     filters: Annotated[
         Json[FilterBody] | None,
@@ -125,11 +121,10 @@ async def search_by_picture(
     sort: Annotated[SortOrder, Form()] = "score",
     limit: Annotated[int, Form(ge=1, le=PAGE_LIMIT)] = 20,
     cursor: Annotated[BoundedText | None, Form()] = None,
-) -> JSONResponse:
-    """Search by an uploaded picture, with or without text."""
-    body = SearchBody.model_validate(
+) -> SearchBody:
+    """Return the search of the fields that accompany an upload, without a query."""
+    return SearchBody.model_validate(
         {
-            "query": query,
             "not": without,
             "filters": filters or {},
             "mode": mode,
@@ -140,11 +135,58 @@ async def search_by_picture(
             "cursor": cursor,
         }
     )
+
+
+SearchForm = Annotated[SearchBody, Depends(read_search_form)]
+
+
+@router.post("/v1/indexes/{name}/search/picture", response_model=SearchPage)
+async def search_by_picture(
+    server_state: StateDep,
+    worker: WorkerDep,
+    picture: Picture,
+    root_path: RootPathDep,
+    form: SearchForm,
+    *,
+    query: Annotated[BoundedText, Form(description="Query text to combine with the picture.")] = "",
+) -> JSONResponse:
+    """Search by an uploaded picture, with or without text."""
+    body = form.model_copy(update={"query": query})
     async with server_state.save_upload(picture) as path:
         answer = await run_search(server_state, worker, body, root_path, [path])
     # Do not reveal the path of the temporary file.
     query_text = answer["query"].replace(display_path(path), "(picture)")
     return JSONResponse(answer | {"query": query_text})
+
+
+@router.post("/v1/indexes/{name}/search/speech", response_model=SpokenSearchPage)
+async def search_by_speech(
+    server_state: StateDep,
+    worker: WorkerDep,
+    speech: Annotated[
+        Upload, File(description="A recording of at most 60 seconds: WebM, MPEG-4, Ogg, WAV, MP3.")
+    ],
+    root_path: RootPathDep,
+    form: SearchForm,
+    *,
+    language: Annotated[
+        str | None,
+        Form(
+            min_length=2,
+            max_length=10,
+            description="Code of the language that is spoken; default: detected.",
+            examples=["en"],
+        ),
+    ] = None,
+) -> JSONResponse:
+    """Search by an uploaded recording of a spoken description, which is taken literally."""
+    content = await speech.read(MAX_SOUND_BYTES + 1)
+    if len(content) > MAX_SOUND_BYTES:
+        raise HTTPException(413, f"The recording is larger than {MAX_SOUND_BYTES / 1e6:g} MB.")
+    transcript = await server_state.speech.listen(content, language)
+    answer = await run_search(server_state, worker, form, root_path, transcript=transcript)
+    line = quote_text(transcript.text)
+    return JSONResponse(answer | {"query": line, "heard": transcript.heard.to_dict()})
 
 
 @router.post("/v1/indexes/{name}/embeddings/texts", response_model=EmbeddingsAnswer)
@@ -181,6 +223,7 @@ async def run_search(
     body: SearchBody,
     root_path: str,
     picture_paths: list[Path] | None = None,
+    transcript: Transcript | None = None,
 ) -> dict[str, Any]:
     """Run a search, and return one page of hits; see `SearchPage`.
 
@@ -190,6 +233,7 @@ async def run_search(
         body: The search request.
         root_path: Path below which the client sees the server, for the links of hits.
         picture_paths: Files of pictures to search by, in addition to those in the query.
+        transcript: Words to search for, in place of the query.
 
     Raises:
         MMSearchError: The search is invalid or fails.
@@ -198,7 +242,7 @@ async def run_search(
     limit = min(body.limit, HITS_LIMIT - offset)
     images = picture_paths or []
     query = api.parse_query(
-        body.query,
+        transcript or body.query,
         without=body.without,
         images=images,
         like=body.like,

@@ -207,6 +207,7 @@ PATHS = {
     "/v1/indexes/a/search": "GET, HEAD, POST",
     "/v1/indexes/a/search/batch": "POST",
     "/v1/indexes/a/search/picture": "POST",
+    "/v1/indexes/a/search/speech": "POST",
     "/v1/indexes/a/embeddings/texts": "POST",
     "/v1/indexes/a/embeddings/picture": "POST",
     "/v1/indexes/a/items": "GET, HEAD, POST, PATCH",
@@ -275,6 +276,7 @@ def test_cors_preflight_for_disallowed_method_returns_400_problem_document(app):
         ("/v1/indexes/a/search", "text/plain", "application/json"),
         ("/v1/indexes/a/search/batch", "multipart/form-data; boundary=a", "application/json"),
         ("/v1/indexes/a/search/picture", "application/json", "multipart/form-data"),
+        ("/v1/indexes/a/search/speech", "audio/webm", "multipart/form-data"),
         ("/v1/indexes/a/embeddings/texts", "image/png", "application/json"),
     ],
 )
