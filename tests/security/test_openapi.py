@@ -145,7 +145,7 @@ def test_openapi_examples_are_all_collected():
     shown = json.dumps(DOCUMENT).count('"examples"')
     # Members of filters appear in the schema of a body and among the parameters of a URL.
     # Those of texts and metadata are in each of the six schemas of a record or a patch.
-    assert shown == 17 + 12
+    assert shown == 19 + 12
     assert (len(EXAMPLES), len(IN_URLS), len(IN_FORMS)) == (10, 7, 1)
 
 
