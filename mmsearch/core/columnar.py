@@ -325,15 +325,17 @@ def _iter_batches(path: Path, selection: RowSelection) -> Iterator[tuple[int, An
     # Contents of files are large, so that few of them are decoded at a time.
     rows = 8 if selection.bytes_column else _BATCH_ROWS
     with parquet.ParquetFile(path) as file:
-        groups = None
-        if selection.part is not None:
-            stop = file.num_row_groups if selection.to_end else selection.part + 1
-            groups = list(range(selection.part, stop))
-        for batch in file.iter_batches(
-            rows, row_groups=groups, columns=list(selection.columns) or None, use_threads=False
-        ):
-            yield first_row, batch
-            first_row += batch.num_rows
+        first_group = selection.part or 0
+        stop = (
+            file.num_row_groups if selection.part is None or selection.to_end else first_group + 1
+        )
+        # A batch of several row groups would be lost with the damage of one of them.
+        for group in range(first_group, stop):
+            for batch in file.iter_batches(
+                rows, row_groups=[group], columns=list(selection.columns) or None, use_threads=False
+            ):
+                yield first_row, batch
+                first_row += batch.num_rows
 
 
 def _print_selection(path: Path, selection: RowSelection) -> None:

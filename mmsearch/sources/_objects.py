@@ -125,6 +125,8 @@ class FsspecStore:
     def __init__(self, uri: str, max_bytes: int, options: Mapping[str, Any]) -> None:
         require_packages("Reading remote sources", "remote", "fsspec")
         scheme = uri.partition("://")[0].lower()
+        if scheme in ("s3", "s3a"):
+            require_packages("Reading S3", "s3", "s3fs")
         self._shown = hide_password(uri)
         if scheme in LOCAL_SCHEMES or "::" in uri:
             raise SourceError(
@@ -361,7 +363,7 @@ class WebStore:
         except DecodeError as error:
             raise SourceError(
                 f"{hide_password(url)} cannot be listed: {error.message}.",
-                "Check the address; a private one needs allow_private.",
+                "Check the address.",
             ) from error
         parser = _LinkParser()
         with suppress(AssertionError):

@@ -170,15 +170,8 @@ def _iter_parquet(
         name for name in _text_columns(layout) if not only or normalize_name(name) in only
     )
     selection = RowSelection(part.group, to_end=to_end, columns=columns, where=condition)
-    number = part.first_row
-    try:
-        for index, row in select_rows(part.path, selection):
-            number = part.first_row + index + 1
-            yield number, _normalize(row)
-    except SourceError:
-        # Damage behind the part does not concern it.
-        if part.rows is None or number < part.first_row + part.rows:
-            raise
+    for index, row in select_rows(part.path, selection):
+        yield part.first_row + index + 1, _normalize(row)
 
 
 def _read_layout(path: Path) -> ColumnarLayout:

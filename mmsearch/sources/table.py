@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby, islice
+from itertools import islice
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from xxhash import xxh3_128_digest
 
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import DecodeError, SourceError, UsageError
+from mmsearch.core.errors import DecodeError, Hint, SourceError, UsageError
 from mmsearch.core.files import decode_error_from_os, open_source_file, special_file_kind
 from mmsearch.core.plugins import require_packages
 from mmsearch.core.sources import SourceFailure, SourceItem, SourcePart
@@ -182,7 +182,11 @@ def _choose_columns(
     if not place:
         raise SourceError(
             f"{path} has no column with paths or URLs; its columns are {', '.join(names)}.",
-            "Choose one with url_column or path_column.",
+            Hint(
+                "Choose one with {}.",
+                "url_column or path_column",
+                "--choice url_column=NAME or --choice path_column=NAME",
+            ),
         )
     if text_columns:
         texts = {name: column_kind(name) or "caption" for name in map(normalize_name, text_columns)}
@@ -198,6 +202,69 @@ def _has_url(path: Path) -> bool:
     for _, row in iter_rows(TablePart(path), ()):
         return not isinstance(row, SourceError) and "://" in row[ENTRY_COLUMN]
     return False
+
+
+class _RowStream:
+    """Rows from a part of a table to the end of its file, which go on from part to part.
+
+    Opening a file of Parquet takes a process, and rows with one key may be in two row groups.
+
+    Args:
+        rows: The key, the number and the values of each row, or the reason to refuse it; those
+            that are refused have no key.
+    """
+
+    def __init__(self, rows: Iterator[tuple[bytes, int, Row | str]]) -> None:
+        self._rows = rows
+        self._error: SourceError | None = None
+        self._last_row = 0
+        self._next = self._read()
+
+    @property
+    def has_failed(self) -> bool:
+        """True if the rows that are not taken cannot be read."""
+        return self._error is not None
+
+    def take(self, last_row: float) -> tuple[bytes, int, list[Row] | str] | None:
+        """Return the next row and those in succession that have its key.
+
+        Args:
+            last_row: Number of a row; None is returned if the next one is behind it.
+
+        Returns:
+            The key, the number of the first row, and the values of the rows, or the reason to
+            refuse the row; None at the end.
+
+        Raises:
+            SourceError: Rows up to ``last_row`` cannot be read.
+        """
+        if self._next is None or self._next[1] > last_row:
+            self._check(last_row)
+            return None
+        key, number, values = self._next
+        self._next = self._read()
+        rows = [] if isinstance(values, str) else [values]
+        while rows and self._next is not None and self._next[0] == key:
+            if len(rows) < MAX_ROW_TEXTS and not isinstance(self._next[2], str):
+                rows.append(self._next[2])
+            self._next = self._read()
+        # The last row before a damage may be part of it.
+        self._check(last_row)
+        return key, number, values if isinstance(values, str) else rows
+
+    def _check(self, last_row: float) -> None:
+        if self._error is not None and self._last_row < last_row:
+            raise self._error
+
+    def _read(self) -> tuple[bytes, int, Row | str] | None:
+        try:
+            row = next(self._rows, None)
+        except SourceError as error:
+            self._error = error
+            return None
+        if row is not None:
+            self._last_row = row[1]
+        return row
 
 
 class TableSource:
@@ -235,10 +302,13 @@ class TableSource:
         self._parts: list[tuple[bytes, TablePart]] = []
         self._numbers: dict[bytes, int] = {}
         self._first_rows = FirstRows(self._list_keys)
+        # Rows of the file of the last part, from a part on.
+        self._kept_rows: tuple[int, _RowStream] | None = None
 
     def parts(self) -> Iterator[SourcePart]:
         """Yield each table, or each row group of Parquet."""
         self._parts, self._numbers = [], {}
+        self._kept_rows = None
         self._first_rows = FirstRows(self._list_keys)
         stamp = b""
         for name, path in self._paths.items():
@@ -257,37 +327,36 @@ class TableSource:
             list(self.parts())
         number = self._numbers[part.key]
         preceding = self._first_rows.begin(number)
-        yield from self._iter_items(*self._parts[number], preceding)
+        kept, self._kept_rows = self._kept_rows, None
+        if kept is not None and kept[0] == number and self._parts[number][1].group:
+            rows = kept[1]
+        else:
+            rows = _RowStream(self._iter_numbered(self._parts[number][1], to_end=True))
+        yield from self._iter_items(*self._parts[number], rows, preceding)
         self._first_rows.end(number, preceding)
+        if not rows.has_failed:
+            self._kept_rows = number + 1, rows
 
     def _iter_items(
-        self, name: bytes, part: TablePart, preceding: PrecedingKeys
+        self, name: bytes, part: TablePart, rows: _RowStream, preceding: PrecedingKeys
     ) -> Iterator[SourceItem | SourceFailure]:
         continued = preceding.last if part.group else b""
         last_row = inf if part.rows is None else part.first_row + part.rows
-        # Rows at the end of a row group may go on in the next one.
-        rows = self._iter_numbered(part, to_end=True)
         try:
-            # Rows that are refused have no key, and are groups of their own.
-            for _, group in groupby(rows, key=lambda numbered: numbered[0] or numbered[1]):
-                key, number, first = next(group)
-                if number > last_row:
-                    return
+            while (taken := rows.take(last_row)) is not None:
+                key, number, values = taken
                 is_continued, continued = bool(key) and key == continued, b""
                 if is_continued:
                     continue
-                others = [
-                    row for _, _, row in islice(group, MAX_ROW_TEXTS) if not isinstance(row, str)
-                ]
                 where = b"%b row %d" % (name, number) if name else b"row %d" % number
                 is_first = preceding.add(key)
-                if isinstance(first, str):
-                    yield SourceFailure(where, first)
+                if isinstance(values, str):
+                    yield SourceFailure(where, values)
                 elif not is_first:
                     same = self._columns.key or self._columns.place
                     yield SourceFailure(where, f"an earlier row has the same {same}")
                 else:
-                    yield self._make_item(key, [first, *others])
+                    yield self._make_item(key, values)
         except SourceError as error:
             reason = error.message.rstrip(".")
             yield SourceFailure(name, reason, ends_part=True)
@@ -322,6 +391,7 @@ class TableSource:
 
     def close(self) -> None:
         """End the fetches."""
+        self._kept_rows = None
         if self._web is not None:
             self._web.close()
 

@@ -75,6 +75,7 @@ class FetchError(Exception):
         transient: True if a retry may succeed.
         status: HTTP status of the response, if there was one.
         retry_after_s: Seconds that the server wants a client to wait.
+        is_blocked: True if the address policy forbids the address.
     """
 
     def __init__(
@@ -84,12 +85,14 @@ class FetchError(Exception):
         transient: bool = False,
         status: int | None = None,
         retry_after_s: float = 0.0,
+        is_blocked: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.transient = transient
         self.status = status
         self.retry_after_s = retry_after_s
+        self.is_blocked = is_blocked
 
 
 class _NotAPictureError(FetchError):
@@ -333,7 +336,7 @@ def _describe(error: Exception, deadline_s: float | None) -> FetchError:
     if isinstance(error, FetchError):
         return error
     if isinstance(error, AddressBlockedError):
-        return FetchError(error.reason)
+        return FetchError(error.reason, is_blocked=True)
     if isinstance(error, httpcore2.TimeoutException | TimeoutError):
         seconds = "" if deadline_s is None else f" within {deadline_s:g} seconds"
         return FetchError(f"the server did not answer{seconds}", transient=True)

@@ -100,8 +100,9 @@ class WebReader:
                 break
             except FetchError as error:
                 if not error.transient or attempt == self._tries:
+                    permitted = "; the choice allow_private permits it" if error.is_blocked else ""
                     raise DecodeError(
-                        error.reason, transient=error.transient, status=error.status
+                        error.reason + permitted, transient=error.transient, status=error.status
                     ) from error
                 backoff_s = BACKOFF_S * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)  # noqa: S311
                 self._sleep(min(max(backoff_s, error.retry_after_s), MAX_WAIT_S))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmsearch.core.errors import DecodeError, SourceError, UsageError
 from mmsearch.core.sources import SourceFailure, SourceItem
-from mmsearch.sources import table
+from mmsearch.sources import _rows, table
 from tests.source_samples import collect_items
 
 
@@ -151,6 +151,51 @@ def test_table_rows_of_a_key_go_on_in_the_next_row_group(folder, group_size, bac
     failures = sorted(item.key for item in found if isinstance(item, SourceFailure))
     assert failures == [b"row 5", b"row 6"]
     assert len(found) == 4
+
+
+def test_table_of_row_groups_is_read_by_one_process(folder, monkeypatch):
+    columns = {"path": [name for name in ("a.jpg", "b.jpg") for _ in range(6)], "n": [*range(12)]}
+    pq.write_table(pa.table(columns), folder / "t.parquet", row_group_size=2)
+    selections = []
+    select_rows = _rows.select_rows
+
+    def count(path, selection):
+        selections.append(selection.part)
+        return select_rows(path, selection)
+
+    monkeypatch.setattr(_rows, "select_rows", count)
+    source = build(folder / "t.parquet")
+    parts = list(source.parts())
+    assert len(parts) == 6
+    found = {part.key: [item.key for item in source.items(part)] for part in parts}
+    assert found == {
+        b"#0": [b"a.jpg"],
+        b"#1": [],
+        b"#2": [],
+        b"#3": [b"b.jpg"],
+        b"#4": [],
+        b"#5": [],
+    }
+    assert selections == [0]
+    # Parts that are passed over are read for their keys.
+    assert [item.key for item in source.items(parts[3])] == [b"b.jpg"]
+    assert selections == [0, 0, 1, 2, 3]
+
+
+def test_table_damage_behind_a_row_group_does_not_concern_it(folder):
+    columns = {"path": ["a.jpg"] * 2 + ["b.jpg"] * 2, "n": list(range(4))}
+    path = folder / "t.parquet"
+    pq.write_table(pa.table(columns), path, row_group_size=2, compression="none")
+    group = pq.ParquetFile(path).metadata.row_group(1).column(0)
+    content = bytearray(path.read_bytes())
+    offset = group.dictionary_page_offset or group.data_page_offset
+    content[offset : offset + group.total_compressed_size] = b"\xff" * group.total_compressed_size
+    path.write_bytes(content)
+    source = build(path)
+    first, second = source.parts()
+    assert [item.key for item in source.items(first)] == [b"a.jpg"]
+    (failure,) = source.items(second)
+    assert (failure.key, failure.ends_part) == (b"", True)
 
 
 def test_table_stamp_of_a_part_changes_with_the_tables_before_it(folder):
