@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         CheckReport,
         CompactReport,
         CopyReport,
+        DescribeReport,
         ExportReport,
         ImportReport,
         ReindexReport,
@@ -198,6 +199,54 @@ class MaintainedIndex:
         with open_progress(progress) as on_progress:
             return calibrate(self._layout, self._settings, self._on_message, wait_s, on_progress)
 
+    def describe(
+        self,
+        enrichers: Texts = ("tags",),
+        *,
+        vocabulary: StrPath | None = None,
+        retry_failed: bool = False,
+        wait_s: float = 0.0,
+        progress: ProgressOption = False,
+    ) -> list[DescribeReport]:
+        """Make texts about the pictures of the index with models.
+
+        Only pictures that an enricher has not read yet are read, or those that it read with another
+        model or vocabulary. Its texts are searched and filtered, and never change a vector.
+
+        Args:
+            enrichers: Names of enrichers: ``tags`` compares the pictures with a vocabulary.
+            vocabulary: File of the tags to choose from, one a line; None for the built-in ones.
+            retry_failed: True to try files again that an enricher could not read.
+            wait_s: Seconds to wait for another writer.
+            progress: True for a progress bar, or a callable, which is called often with the
+                progress.
+
+        Returns:
+            A report of each enricher.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            UnknownNameError: There is no such enricher.
+            SourceError: The vocabulary cannot be read.
+            UsageError: The vocabulary has no tag, or no enricher was named.
+            StateError: The index is empty.
+        """
+        from mmsearch.maintenance.describe import describe  # noqa: PLC0415 - searches never need it
+
+        with open_progress(progress) as on_progress:
+            return describe(
+                self._layout,
+                self._settings,
+                self._on_message,
+                to_texts(enrichers),
+                vocabulary=None
+                if vocabulary is None
+                else Path(os.fsdecode(to_absolute_path(vocabulary))),
+                retry_failed=retry_failed,
+                wait_s=wait_s,
+                progress=on_progress,
+            )
+
     # --- status and maintenance ---
 
     def status(self) -> IndexStatus:
@@ -226,6 +275,7 @@ class MaintainedIndex:
                 last_run=catalog.last_run(),
                 damaged=tuple(catalog.damaged_files()),
                 calibration=calibration and replace(calibration, background=""),
+                derived=tuple(catalog.derived.summarize()),
                 skipped=count_skipped((file.path, file.reason) for file in catalog.skipped_files()),
             )
 

@@ -89,6 +89,7 @@ _OPERATORS = {name: name for name in ("!=", "<", "<=", ">", ">=", "+", "-", "*",
 _TAGS = "SELECT 1 FROM tags WHERE tags.item_id = items.id"
 _LIST_FIELD_KINDS = {
     "tags": "keywords",
+    "auto_tags": "tag",
     "people": "people",
     "place": "place",
 }
@@ -209,7 +210,8 @@ class _WhereClause:
     def _has_value(self, kind: str, value: str) -> str:
         """Return the condition that a picture has a keyword, or a name that contains a text."""
         bound = self._bind(fold_text(value))
-        matches = f"tags.tag = {bound}" if kind == "keywords" else f"instr(tags.tag, {bound}) > 0"
+        is_whole = kind in ("keywords", "tag")
+        matches = f"tags.tag = {bound}" if is_whole else f"instr(tags.tag, {bound}) > 0"
         return f"EXISTS ({_TAGS} AND tags.kind = '{kind}' AND {matches})"
 
     def _date(self, between: TakenBetween) -> str:

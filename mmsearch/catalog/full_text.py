@@ -57,6 +57,9 @@ KIND_EVIDENCE = {
     "place": 3.5,
     "filename": 2.8,
     "folder": 0.2,
+    "ocr": 2.8,
+    "transcript": 2.1,
+    "tag": 0.2,
 }
 """Evidence of a text that holds all words of a query, if they are rare, in nats.
 
@@ -184,10 +187,13 @@ class FullText:
         self._exact_words: dict[str, set[str]] = {}
 
     def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
-        """Return a bool mask (n,) of the pictures that have a text other than file names."""
+        """Return a bool mask (n,) of the pictures that have a text by a person.
+
+        Names of files do not count, and neither does what a model has made.
+        """
         # The unary plus keeps SQLite from scanning all texts of those sources.
         rows = self._query(
-            "SELECT DISTINCT item_id FROM texts WHERE source <> 'filename'"
+            "SELECT DISTINCT item_id FROM texts WHERE source <> 'filename' AND made_by IS NULL"
             " AND +source IN (SELECT value FROM json_each(:sources))"
             " AND item_id IN (SELECT value FROM json_each(:ids))",
             ids=json.dumps(ids.tolist()),

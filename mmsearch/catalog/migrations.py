@@ -32,7 +32,11 @@ Triggers also maintain two full-text tables, ``words`` and ``trigrams``, over th
   changed and is not merged yet; ``embedded`` is that of the picture file itself.
 - ``texts``: a text of an item, or, with an ``asset_id``, of one of its assets. ``table_path`` is
   the absolute path of the caption table that it came from.
-- ``tags``: one value of a text of kind ``keywords``, ``people`` or ``place``, casefolded.
+  One that a model made has its fingerprint as ``made_by``; then ``source`` names the enricher.
+- ``derived``: the work of an enricher on a content: ``done``, ``failed`` with an ``error``, or
+  ``partial`` up to a time. What has no row with its fingerprint is left to do.
+- ``derived_files``: an immutable file of derived texts, from which a lost catalog gets them again.
+- ``tags``: one value of a text of kind ``keywords``, ``people``, ``place`` or ``tag``, casefolded.
 - ``spaces``: the embeddings of one encoder, by its fingerprint. One space is ``serving``; another
   may be ``building``, and replaces it once every live item is in it. The settings name the encoder
   of the serving one, which has no fingerprint here until they are written.
@@ -654,6 +658,51 @@ _MOMENTS = (
     "CREATE INDEX items_moments ON items (is_live) WHERE part > 0",
 )
 
+# Texts that a model made change no embedding. The files have them again, for a lost catalog.
+_DERIVED = (
+    "ALTER TABLE texts ADD COLUMN made_by TEXT",
+    "ALTER TABLE texts ADD COLUMN confidence REAL",
+    "ALTER TABLE texts ADD COLUMN start_ms INTEGER",
+    "ALTER TABLE texts ADD COLUMN end_ms INTEGER",
+    """
+    CREATE TABLE derived (
+        content_id INTEGER NOT NULL REFERENCES contents (id) ON DELETE CASCADE,
+        enricher TEXT NOT NULL,
+        made_by TEXT NOT NULL,
+        state TEXT NOT NULL,
+        upto_ms INTEGER,
+        seconds REAL NOT NULL,
+        error TEXT,
+        PRIMARY KEY (content_id, enricher)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX derived_enricher ON derived (enricher, made_by, state)",
+    """
+    CREATE TABLE derived_files (
+        number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        UNIQUE (name)
+    )""",
+    "DROP TRIGGER texts_inserted",
+    "DROP TRIGGER texts_deleted",
+    """
+    CREATE TRIGGER texts_inserted AFTER INSERT ON texts
+    BEGIN
+        INSERT INTO words (rowid, text) VALUES (NEW.id, NEW.text);
+        UPDATE embeddings SET stale = 1
+        WHERE NEW.made_by IS NULL AND item_id = NEW.item_id AND stale = 0;
+    END""",
+    """
+    CREATE TRIGGER texts_deleted AFTER DELETE ON texts
+    BEGIN
+        INSERT INTO words (words, rowid, text) VALUES ('delete', OLD.id, OLD.text);
+        UPDATE embeddings SET stale = 1
+        WHERE OLD.made_by IS NULL AND item_id = OLD.item_id AND stale = 0;
+    END""",
+)
+
 FORMAT1_SCHEMA = 10
 """The last schema of format 1; a backup of the catalog precedes its migration."""
 
@@ -670,4 +719,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("skipped_files", _SKIPPED_FILES),
     Migration("items_sources_spaces", _ITEMS),
     Migration("moments", _MOMENTS),
+    Migration("derived_texts", _DERIVED),
 )

@@ -79,10 +79,11 @@ from mmsearch.core.records import (
     StoredAsset,
     StoredPicture,
 )
-from mmsearch.core.types import Ids, full_text_sources
+from mmsearch.core.types import Ids, TextSource, full_text_sources
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import Snapshot
+    from mmsearch.core.derived import DerivedReader
     from mmsearch.core.filter_tree import FilterTree
 
 UNFINISHED_REPAIR_KEY = "unfinished_repair"
@@ -291,7 +292,7 @@ class SqliteSnapshot:
 
     @cached_property
     def has_texts(self) -> bool:
-        """True if a live item has a searchable text other than file names."""
+        """True if a live item has a searchable text other than file names and tags."""
         sources = self.identity.texts if self.identity else ()
         # The unary plus keeps SQLite from beginning with the items.
         statement = (
@@ -299,8 +300,8 @@ class SqliteSnapshot:
             " WHERE texts.source <> 'filename'"
             " AND texts.source IN (SELECT value FROM json_each(?)) AND +is_live = 1)"
         )
-        searched = sorted(full_text_sources(sources))
-        return bool(self._db.query(statement, [json.dumps(searched)])[0][0])
+        searched = full_text_sources(sources) - {TextSource.FILENAME, TextSource.TAGS}
+        return bool(self._db.query(statement, [json.dumps(sorted(searched))])[0][0])
 
     def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
         """Return a bool mask (n,) of the pictures with a searchable text other than file names."""
@@ -402,6 +403,13 @@ class SqliteReader:
         """Close the idle connection; the next read opens a new one."""
         self._connections.close()
 
+    @property
+    def derived(self) -> DerivedReader:
+        """The texts that enrichers have made."""
+        from mmsearch.catalog.derived import SqliteDerivedReader  # noqa: PLC0415 - searches
+
+        return SqliteDerivedReader(self._connections)
+
     # --- generations and segments ---
 
     def identity(self) -> Identity | None:
@@ -432,14 +440,15 @@ class SqliteReader:
         return keys[0] if keys else None
 
     def referenced_files(self) -> set[str]:
-        """Return the file names of all segments and of the newest generation's built index.
+        """Return the file names of all segments, of derived texts and of the newest built index.
 
         Segments of the space being built are included.
         """
         with self._connections.read_transaction() as db:
             segments = read_segments(db) + read_segments(db, BUILDING)
             built = SqliteSnapshot(db).built
-        names = {segment.file_ref.name for segment in segments}
+            derived = column_values(db, "SELECT name FROM derived_files")
+        names = {*derived, *(segment.file_ref.name for segment in segments)}
         return names if built is None else names | {built.file_ref.name}
 
     def next_free_ids(self) -> tuple[int, int]:

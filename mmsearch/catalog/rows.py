@@ -84,6 +84,9 @@ PICTURE_COLUMNS = (
     "width, height, format, damage, taken_at, taken_from, camera, lens, latitude, longitude,"
     " rating, label"
 )
+TEXT_COLUMNS = "kind, text, language, source, made_by, confidence, start_ms, end_ms"
+"""Columns of ``texts`` in the order of the fields of `mmsearch.core.types.Text`."""
+
 LOCATOR_COLUMNS = "items.part, start_ms, end_ms, page"
 IN_IDS = "IN (SELECT value FROM json_each(?))"
 
@@ -431,8 +434,7 @@ def load_texts(db: ReadConnection, ids: str) -> dict[int, list[Text]]:
     """Return the texts of pictures in the order of their ids; ``ids`` is a JSON list."""
     texts: dict[int, list[Text]] = {}
     for item_id, *columns in db.query(
-        "SELECT item_id, kind, text, language, source FROM texts"  # noqa: S608
-        f" WHERE item_id {IN_IDS} ORDER BY id",
+        f"SELECT item_id, {TEXT_COLUMNS} FROM texts WHERE item_id {IN_IDS} ORDER BY id",  # noqa: S608
         [ids],
     ):
         texts.setdefault(item_id, []).append(Text(*columns))

@@ -47,6 +47,10 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "space_id": None,
     "kind": b"folder",
     "choices": b"{}",
+    "made_by": None,
+    "confidence": None,
+    "start_ms": None,
+    "end_ms": None,
 }
 """Default values, as Python objects, for rows older than these columns."""
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = int.from_bytes(b"mmsr")
 
-SCHEMA_SHA256 = "1ed088b30f814f2f423fa56b7676d9ee241a8de3242a5d38b2b16f307a57c615"
+SCHEMA_SHA256 = "a0886f60ec99f305fcb7f3ce2b9068c4ea07d03176d1b8a7a300e844303ef813"
 """Digest of the newest schema's sorted statements; faster than comparing each statement."""
 
 _SQLITE_OWN_TABLES = frozenset(
@@ -58,6 +58,11 @@ _INVALID_FILE_NAMES_SQL = " UNION ALL ".join(
         (
             "built_indexes",
             f"name GLOB 'ann/{_SIX_DIGITS_GLOB}*.[a-z0-9_]*' AND name NOT GLOB 'ann/*[^0-9a-z_.]*'",
+        ),
+        (
+            "derived_files",
+            f"name GLOB 'derived/{_SIX_DIGITS_GLOB}*-{'[0-9a-f]' * SEGMENT_TOKEN_DIGITS}.jsonl.gz'"
+            " AND name NOT GLOB 'derived/*[^0-9a-f]*.jsonl.gz'",
         ),
     )
 )

@@ -24,6 +24,8 @@ def _table(name: str) -> Table:
 ASSETS = _table("assets")
 BUILT_INDEXES = _table("built_indexes")
 CONTENTS = _table("contents")
+DERIVED = _table("derived")
+DERIVED_FILES = _table("derived_files")
 EMBEDDINGS = _table("embeddings")
 GENERATIONS = _table("generations")
 ITEMS = _table("items")

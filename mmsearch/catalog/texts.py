@@ -49,6 +49,10 @@ def insert_texts(
                 "text": value,
                 "spaceless": int(bool(UNSEGMENTED_SCRIPTS.search(value))),
                 "table_path": table,
+                "made_by": storable(text.made_by),
+                "confidence": text.confidence,
+                "start_ms": text.start_ms,
+                "end_ms": text.end_ms,
             }
         )
         if text.kind in LIST_KINDS:
@@ -73,7 +77,7 @@ def replace_embedded_texts(
     stored: dict[int, list[Text]] = {}
     for item_id, *columns in as_read_connection(connection).query(
         "SELECT item_id, kind, text, language, source FROM texts WHERE asset_id IS NULL"
-        " AND item_id IN (SELECT value FROM json_each(?)) ORDER BY id",
+        " AND made_by IS NULL AND item_id IN (SELECT value FROM json_each(?)) ORDER BY id",
         [json.dumps(list(texts_by_item))],
     ):
         stored.setdefault(item_id, []).append(Text(*columns))
@@ -83,7 +87,8 @@ def replace_embedded_texts(
         if [_stored_form(text) for text in texts] != stored.get(item_id, [])
     }
     for chunk in chunks([item_id for item_id in changed if item_id in stored]):
-        is_embedded = TEXTS.c.asset_id.is_(None) & TEXTS.c.item_id.in_(chunk)
+        is_embedded = TEXTS.c.asset_id.is_(None) & TEXTS.c.made_by.is_(None)
+        is_embedded &= TEXTS.c.item_id.in_(chunk)
         connection.execute(delete(TEXTS).where(is_embedded))
     insert_texts(
         connection,

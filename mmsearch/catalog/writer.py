@@ -21,6 +21,7 @@ from mmsearch.catalog.commits import (
     upsert_assets,
 )
 from mmsearch.catalog.connection import MAINTENANCE_TIMEOUT_S, ReadPool
+from mmsearch.catalog.derived_commits import SqliteDerivedWriter
 from mmsearch.catalog.generations import (
     add_generation,
     delete_old_generations,
@@ -102,6 +103,11 @@ class SqliteWriter(SqliteReader):
         self._path = path
         self._engine = engine
         self._is_open = True
+
+    @property
+    def derived(self) -> SqliteDerivedWriter:
+        """The texts that enrichers have made."""
+        return SqliteDerivedWriter(self._connections, self._engine)
 
     def close(self) -> None:
         """Close the connections and write the checksum. All snapshots must be closed before."""

@@ -8,6 +8,7 @@ import typer
 
 from mmsearch import __version__
 from mmsearch.cli import (
+    describe,
     embeddings,
     evaluate,
     index,
@@ -38,6 +39,7 @@ app.command("watch")(watch.watch)
 app.command("reindex")(reindex.reindex)
 app.command("optimize")(optimize.optimize)
 app.command("calibrate")(optimize.calibrate)
+app.command("describe")(describe.describe)
 app.command("query", cls=search.QueryCommand)(search.query)
 app.command("similar")(search.similar)
 app.command("serve")(serve.serve)

@@ -27,6 +27,7 @@ from mmsearch.core.records import SourceRecord, describe_older_model
 from mmsearch.core.reports import format_skipped
 
 if TYPE_CHECKING:
+    from mmsearch.core.derived import DerivedSummary
     from mmsearch.core.records import FailedFile, IndexCalibration
     from mmsearch.core.results import IndexStatus
     from mmsearch.core.types import EncoderSpec, FusionSpec
@@ -99,6 +100,8 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
         yield "fusion", _format_fusion(index_status.identity.fusion)
         yield "texts", ", ".join(index_status.identity.texts) or "none"
         yield "vector index", _format_vector_index(index_status)
+        for work in index_status.derived:
+            yield "described", _format_derived(work)
         if index_status.calibration is not None:
             yield (
                 "percentages",
@@ -118,6 +121,11 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
             yield "last run", f"{run.started_at}, still running or killed"
         else:
             yield "last run", f"{run.started_at}, {run.outcome}: {counts or 'nothing to do'}"
+
+
+def _format_derived(work: DerivedSummary) -> str:
+    failed = f", {work.failed:,} could not be read" if work.failed else ""
+    return f"{work.enricher}: {work.done:,} done{failed} ({work.made_by})"
 
 
 def _format_source(source: SourceRecord) -> tuple[str, str]:

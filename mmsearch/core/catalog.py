@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.derived import DerivedReader, DerivedWriter
 from mmsearch.core.filter_tree import FilterTree
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.records import (
@@ -130,10 +131,13 @@ class Snapshot(Protocol):
 
     @property
     def has_texts(self) -> bool:
-        """True if any text other than a file name is in the full-text index."""
+        """True if any text other than a file name or a tag is in the full-text index."""
 
     def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
-        """Return a bool (n,) mask of pictures with a searchable text other than a file name."""
+        """Return a bool (n,) mask of pictures with a searchable text by a person.
+
+        File names do not count, and neither does what a model has made.
+        """
 
     def match(self, terms: Sequence[TextTerm], limit: int, allowed: Ids | None) -> TextMatches:
         """Return the pictures whose texts contain the largest share of the words.
@@ -279,6 +283,10 @@ class CatalogReader(Protocol):
     def skipped_files(self) -> list[FailedFile]:
         """Return the files that are not read, with their absolute paths and the reasons."""
 
+    @property
+    def derived(self) -> DerivedReader:
+        """The texts that enrichers have made."""
+
     def last_run(self) -> RunRecord | None: ...
 
     def load_unfinished_roots(self) -> list[int]:
@@ -299,6 +307,10 @@ class CatalogReader(Protocol):
 
 class CatalogWriter(CatalogReader, Protocol):
     """Writing part, of which there is one at a time. Every write is one transaction."""
+
+    @property
+    def derived(self) -> DerivedWriter:
+        """The texts that enrichers have made."""
 
     def set_identity(self, identity: Identity) -> None:
         """Set the identity of a new index, or replace the parts that may change."""

@@ -105,7 +105,7 @@ def make_filter_tree(filters: Filters) -> FilterTree:
     Raises:
         InvalidQueryError: A filter has more than `MAX_FILTER_VALUES` values.
     """
-    for name in ("formats", "cameras", "tags", "people", "places"):
+    for name in ("formats", "cameras", "tags", "auto_tags", "people", "places"):
         values = getattr(filters, name)
         if len(values) > MAX_FILTER_VALUES:
             raise InvalidQueryError(
@@ -132,6 +132,7 @@ def _iter_parts(filters: Filters) -> Iterator[FilterNode]:  # noqa: C901 - one c
         yield AnyOf(tuple(Contains("camera", part) for part in filters.cameras))
     for name, values in (
         ("tags", filters.tags),
+        ("auto_tags", filters.auto_tags),
         ("people", filters.people),
         ("place", filters.places),
     ):

@@ -107,6 +107,7 @@ class Filters:
         cameras: Strings of which the camera name must contain one; case-insensitive.
         near: Circle in which the picture must be taken.
         tags: Keywords that the picture must all have; case-insensitive.
+        auto_tags: Tags of the enricher ``tags`` that the picture must all have; case-insensitive.
         people: Parts of names of people who must all be in the picture; case-insensitive.
         places: Parts of names of the place (location, city, state, country) that the picture must
             all have; case-insensitive.
@@ -191,6 +192,14 @@ class Filters:
         name="tag",
         default=(),
         label="Keyword",
+    )
+    auto_tags: tuple[str, ...] = _filter(
+        "WORD",
+        "Only pictures with this tag of 'mmsearch describe'.",
+        "Tags that a model gave the picture, which must have them all.",
+        name="auto_tag",
+        default=(),
+        label="Automatic tag",
     )
     people: tuple[str, ...] = _filter(
         "NAME",

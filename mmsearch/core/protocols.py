@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.derived import EnricherInput, EnricherOptions
 from mmsearch.core.query import HybridCandidates
 from mmsearch.core.records import (
     FailedFile,
@@ -486,6 +487,56 @@ class SpeechPlugin(Protocol):
 
     def build(self, options: SpeechOptions) -> SpeechRecognizer:
         """Build the recognizer; UnknownNameError or ModelUnavailableError without its model."""
+
+
+class VectorEnricher(Protocol):
+    """Maker of texts from the image vectors of items, without their files."""
+
+    def describe(self, images: Vectors) -> list[tuple[Text, ...]]:
+        """Return the texts of each of n items, given their image vectors (n, dim)."""
+
+
+class PixelEnricher(Protocol):
+    """Maker of texts from the pixels of items; runs in worker processes."""
+
+    @property
+    def edge_px(self) -> int:
+        """Minimum short side in pixels to which a decoder may reduce a picture."""
+
+    def read(self, pixels: Pixels) -> tuple[Text, ...]:
+        """Return the texts of one item.
+
+        Raises:
+            DecodeError: The picture cannot be read; the message is the reason.
+        """
+
+
+class EnricherPlugin(Protocol):
+    """Interface of a module in enrichers/ that makes texts of the contents of an index.
+
+    Its name is the source of the texts, one of `mmsearch.core.types.DERIVED_SOURCES`.
+    """
+
+    READS: EnricherInput
+    """Input of the enricher, which decides between `VectorEnricher` and `PixelEnricher`."""
+
+    KINDS: frozenset[str]
+    """Kinds of the contents that it reads."""
+
+    def fingerprint(self, options: EnricherOptions, encoder: EncoderSpec) -> str:
+        """Return what its texts depend on: model, options and version, without loading the model.
+
+        Args:
+            options: Options of the enricher.
+            encoder: Encoder of the index.
+
+        Raises:
+            ModelUnavailableError: The weights are not available.
+            SourceError: The vocabulary cannot be read.
+        """
+
+    def build(self, options: EnricherOptions) -> VectorEnricher | PixelEnricher:
+        """Build the enricher; ModelUnavailableError if its weights are not available."""
 
 
 class Walk(Protocol):

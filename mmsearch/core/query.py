@@ -104,6 +104,7 @@ FILTER_FIELDS: dict[str, type] = {
     "longitude": float,
     "size_bytes": int,
     "tags": str,
+    "auto_tags": str,
     "people": str,
     "place": str,
 }
@@ -113,9 +114,9 @@ FILTER_FIELDS: dict[str, type] = {
 ISO 8601 local time. `LIST_FIELDS` are sets of values.
 """
 
-LIST_FIELDS = ("tags", "people", "place")
+LIST_FIELDS = ("tags", "auto_tags", "people", "place")
 """Fields with several values, only for `Contains` and `IsMissing`: the keywords of a picture, the
-names of the people in it, and the names of the place."""
+tags that a model gave it, the names of the people in it, and the names of the place."""
 
 
 _METADATA = "metadata."

@@ -22,6 +22,29 @@ MAX_EXAMPLE_CHARS = 200
 
 
 @dataclass(frozen=True)
+class DescribeReport:
+    """Work of one enricher in a run.
+
+    Attributes:
+        enricher: Its name.
+        made_by: Its fingerprint: what it makes with another one is made again.
+        described: Number of pictures or files that it read in this run.
+        texts: Number of texts that it made of them.
+        failed: Files that it could not read.
+        left: Number of pictures or files that it has not read yet, such as missing files.
+        seconds: Duration in seconds.
+    """
+
+    enricher: str
+    made_by: str
+    described: int
+    texts: int
+    failed: tuple[FailedFile, ...]
+    left: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class RowSample:
     """Rows of a table with the same outcome.
 

@@ -20,6 +20,7 @@ from mmsearch.core.query import Band, MatchedText, Mode
 from mmsearch.core.types import IMAGE_KIND, ItemLocator, Picture, Text
 
 if TYPE_CHECKING:
+    from mmsearch.core.derived import DerivedSummary
     from mmsearch.core.folder_choices import WalkOptions
     from mmsearch.core.records import (
         BuiltVectorIndex,
@@ -529,8 +530,9 @@ class IndexStatus:
         sources: All sources, folders among them.
         built: The vector index that queries use; None if queries scan the segments.
         waiting: Number of pictures in segments newer than the vector index.
-        bytes_by_part: Sizes on disk of ``catalog``, ``segments`` and ``ann``.
+        bytes_by_part: Sizes on disk of ``catalog``, ``segments``, ``ann`` and ``derived``.
         last_run: The most recent run.
+        derived: What each enricher has done; see `Index.describe`.
     """
 
     name: str
@@ -549,3 +551,4 @@ class IndexStatus:
     damaged: tuple[FailedFile, ...] = ()
     skipped: tuple[SkippedCount, ...] = ()
     sources: tuple[SourceRecord, ...] = ()
+    derived: tuple[DerivedSummary, ...] = ()

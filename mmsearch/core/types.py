@@ -285,10 +285,23 @@ class TextSource(StrEnum):
     TABLE = "table"
     FILENAME = "filename"
     DOCUMENT = "document"
+    TAGS = "tags"
+    OCR = "ocr"
+    SPEECH = "speech"
+    CAPTIONS = "captions"
 
 
 CONTENT_SOURCES = frozenset({TextSource.METADATA, TextSource.DOCUMENT})
 """Sources of texts that are in the content itself; those of the others belong to a file."""
+
+DERIVED_SOURCES = frozenset(
+    {TextSource.TAGS, TextSource.OCR, TextSource.SPEECH, TextSource.CAPTIONS}
+)
+"""Sources of texts that a model made; each is the name of an enricher.
+
+They are in the full-text index, and never get a vector: what a model sees in a picture is in its
+vector already.
+"""
 
 
 @dataclass(frozen=True)
@@ -301,16 +314,25 @@ class Text:
         text: The text itself.
         language: BCP 47 tag, if known.
         source: Source of the text, a `TextSource`.
+        made_by: Model and version that made it; None if no model did.
+        confidence: Probability that it is right, 0..1, if the model says one.
+        start_ms: When it starts in its film or sound, in milliseconds; None for a text without a
+            time.
+        end_ms: When it ends.
     """
 
     kind: str
     text: str
     language: str | None = None
     source: str = "metadata"
+    made_by: str | None = None
+    confidence: float | None = None
+    start_ms: int | None = None
+    end_ms: int | None = None
 
 
-LIST_KINDS = ("keywords", "people", "place")
-"""Kinds of text that hold several values: keywords, names of people, and names of a place."""
+LIST_KINDS = ("keywords", "people", "place", "tag")
+"""Kinds of text that hold several values: keywords, names of people and of a place, tags."""
 
 UNENCODED_KINDS = frozenset({"people", "place"})
 """Kinds of text that get no vector: names say nothing about what a picture looks like."""
@@ -455,9 +477,18 @@ MAX_ENCODED_TEXTS = 64
 """Maximum number of texts encoded per picture; the full-text index has all of them."""
 
 
+def collected_sources(sources: Collection[TextSource]) -> frozenset[TextSource]:
+    """Return the sources of the texts around a file that are stored; none if empty."""
+    return frozenset({*sources, TextSource.FILENAME}) if sources else frozenset()
+
+
 def full_text_sources(sources: Collection[TextSource]) -> frozenset[TextSource]:
-    """Return the sources of the full-text index: these, file names and pages; none if empty."""
-    return frozenset({*sources, TextSource.FILENAME, TextSource.DOCUMENT} if sources else ())
+    """Return the sources of the full-text index.
+
+    These, file names and pages if there are any, and always what models have made.
+    """
+    own = {*collected_sources(sources), TextSource.DOCUMENT} if sources else set()
+    return DERIVED_SOURCES | own
 
 
 def select_encoded_texts(

@@ -11,7 +11,13 @@ from mmsearch.core import plugins
 from mmsearch.core.errors import EncoderMismatchError, Hint, UsageError
 from mmsearch.core.records import Identity, check_encoder
 from mmsearch.core.settings import Settings
-from mmsearch.core.types import EncoderOptions, FusionSpec, ModelInfo, TextSource
+from mmsearch.core.types import (
+    DERIVED_SOURCES,
+    EncoderOptions,
+    FusionSpec,
+    ModelInfo,
+    TextSource,
+)
 
 if TYPE_CHECKING:
     from mmsearch.core.protocols import (
@@ -56,7 +62,7 @@ def parse_text_sources(texts: str) -> tuple[TextSource, ...]:
         UsageError: The setting is empty, names an unknown source, or combines ``none`` with others.
     """
     names = {name.strip().lower() for name in texts.split(",")} - {""}
-    known_names = [source.value for source in TextSource]
+    known_names = [source.value for source in TextSource if source not in DERIVED_SOURCES]
     unknown_names = names - {*known_names, "none"}
     if unknown_names or ("none" in names and len(names) > 1) or not names:
         raise UsageError(

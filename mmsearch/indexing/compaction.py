@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
-from mmsearch.core.catalog import CatalogMaintenance
+from mmsearch.core.catalog import CatalogMaintenance, CatalogWriter
+from mmsearch.core.derived import DerivedReader, DerivedTexts
 from mmsearch.core.errors import Hint, StateError
 from mmsearch.core.protocols import Fusion
 from mmsearch.core.records import Segment, require_identity
@@ -17,8 +18,12 @@ from mmsearch.core.reports import CompactReport
 from mmsearch.core.results import Progress
 from mmsearch.indexing.build import IndexBuilder
 from mmsearch.indexing.spaces import COPY_PAGE_SIZE, activate_space, copy_page, update_space
+from mmsearch.storage.derived import write_derived
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.legacy import LEGACY_SUFFIX
+
+DERIVED_PAGE_SIZE = 500
+"""Number of contents whose derived texts are copied at once."""
 
 
 def compact(
@@ -77,6 +82,7 @@ def compact(
         update_space(catalog, copy, COPY_PAGE_SIZE, building=True, on_page=on_page)
         progress(Progress("build", 0, None))
         activate_space(layout, catalog, fusion, builder, identity, {})
+    merge_derived(layout, catalog)
     _remove_old_pictures(layout.thumbnails, catalog)
     _remove_old_pictures(layout.originals, catalog)
     # It refers to segments that are gone.
@@ -90,6 +96,23 @@ def compact(
         sum(layout.bytes_by_part().values()),
         time.monotonic() - started_at,
     )
+
+
+def merge_derived(layout: IndexLayout, catalog: CatalogWriter) -> None:
+    """Write all derived texts of the catalog to one file, which replaces the others."""
+    derived = catalog.derived
+    if not derived.files():
+        return
+    file = write_derived(layout, derived.next_number(), _iter_derived(derived))
+    derived.replace_files(file if file.rows else None)
+    layout.remove_orphans(catalog.referenced_files())
+
+
+def _iter_derived(derived: DerivedReader) -> Iterator[DerivedTexts]:
+    texts, last_id = derived.list_texts(0, DERIVED_PAGE_SIZE)
+    while texts:
+        yield from texts
+        texts, last_id = derived.list_texts(last_id, DERIVED_PAGE_SIZE)
 
 
 def _remove_old_pictures(pictures: Path, catalog: CatalogMaintenance) -> None:

@@ -492,7 +492,7 @@ class DecoderFactory:
                         _write_thumbnail(target, modality, path, item.locator)
             return window
         window = self._read(self._choose(task.path, task.path), task.path, task.first_part)
-        _check_unchanged(task)
+        check_unchanged(task)
         return window
 
     def _choose(self, path: bytes, name: bytes) -> Modality:
@@ -532,7 +532,7 @@ def _write_thumbnail(target: Path, modality: Modality, path: bytes, locator: Ite
         temporary.replace(target)
 
 
-def _check_unchanged(task: DecodeTask) -> None:
+def check_unchanged(task: DecodeTask) -> None:
     """Raise if the file has changed since it was hashed.
 
     Otherwise its vector would be stored under the digest of the old content.

@@ -25,7 +25,7 @@ from mmsearch.core.records import (
 from mmsearch.core.reports import IndexReport, ReindexReport
 from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.core.sources import Source
-from mmsearch.core.types import SearchGoals, TextSource, full_text_sources
+from mmsearch.core.types import SearchGoals, TextSource, collected_sources
 from mmsearch.indexing.build import (
     REBUILD_BELOW,
     SMALL_ADDITION_ROWS,
@@ -181,7 +181,7 @@ class Indexer:
             self.catalog,
             shard_executor=self.shard_executor,
             make_worker=self.make_worker,
-            text_sources=full_text_sources(self.sources),
+            text_sources=collected_sources(self.sources),
             retry_failed=retry_failed,
             is_partial=is_partial,
             on_content=on_content,

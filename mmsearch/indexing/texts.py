@@ -20,7 +20,7 @@ from mmsearch.core.types import (
     TextSource,
     TextVectors,
     Vectors,
-    full_text_sources,
+    collected_sources,
     select_encoded_texts,
     texts_digest,
 )
@@ -116,8 +116,7 @@ class TextCollector:
     _searched_sources: frozenset[TextSource] = field(init=False)
 
     def __post_init__(self) -> None:
-        searched = full_text_sources(self.sources) - {TextSource.DOCUMENT}
-        object.__setattr__(self, "_searched_sources", searched)
+        object.__setattr__(self, "_searched_sources", collected_sources(self.sources))
 
     @property
     def uses_tables(self) -> bool:

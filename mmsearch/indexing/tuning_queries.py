@@ -32,7 +32,7 @@ PAGE_SIZE = 64
 def synthetic_queries(count: int) -> list[str]:
     """Return ``count`` distinct generated descriptions, the same in every call."""
     vocabulary = tomllib.loads(
-        resources.files(__package__).joinpath("tuning_vocabulary.toml").read_text()
+        resources.files("mmsearch.core.language_data").joinpath("things.toml").read_text()
     )
     templates = vocabulary.pop("shapes")
     random = np.random.default_rng(20)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mmsearch.core.catalog import CatalogReader, CatalogWriter
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DamagedFileError, Hint, SourceError, UsageError
-from mmsearch.core.files import expand_user
+from mmsearch.core.files import create_folder, expand_user
 from mmsearch.core.reports import CopyReport
 from mmsearch.factories import catalogs
 from mmsearch.storage.atomic import (
@@ -263,12 +263,14 @@ def _copy_files(
     with open_writer(target) as copy:
         copy.discard_building()
         stamps = [segment.file_ref for segment in copy.segments()]
+        stamps += [file.file_ref for file in copy.derived.files()]
         with copy.snapshot() as snapshot:
             pictures = snapshot.pictures
             stamps += [snapshot.built.file_ref] if snapshot.built else []
         for file_ref in stamps:
             path = source.path(file_ref)
             verify_file(path, file_ref)
+            create_folder(target.path(file_ref).parent, inherit_permissions=True)
             atomic_write(target.path(file_ref), map_file(path, file_ref.bytes).data)
     for folder, copied_folder in (
         (source.thumbnails, target.thumbnails),

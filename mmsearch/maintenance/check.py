@@ -28,6 +28,7 @@ from mmsearch.factories.plugins import (
     make_modalities,
 )
 from mmsearch.maintenance.check_sources import check_folders, check_sources
+from mmsearch.maintenance.derived import iter_derived_problems
 from mmsearch.storage.atomic import verify_file
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.lock import writer_lock
@@ -162,7 +163,7 @@ def _drop_outdated(layout: IndexLayout, findings: list[Finding]) -> list[Finding
             referenced = catalog.referenced_files()
     except Exception as error:  # noqa: BLE001 - whatever it is, it proves nothing by itself
         return [*findings, finding_from_error(CATALOG, error)]
-    prefixes = ("segments/", "ann/")
+    prefixes = ("segments/", "ann/", "derived/")
     return [
         finding
         for finding in findings
@@ -196,6 +197,13 @@ def check_vectors(
         is_sound = False
         yield finding
     yield from check_built_index(layout, catalog, find_plugin, fusion if is_sound else None)
+    yield from check_derived(layout, catalog)
+
+
+def check_derived(layout: IndexLayout, catalog: CatalogReader) -> Iterator[Finding]:
+    """Yield the damage to files of derived texts, and what could not be checked."""
+    for name, problems in iter_derived_problems(layout, catalog):
+        yield from make_findings(name, problems)
 
 
 def check_segments(layout: IndexLayout, catalog: CatalogReader) -> dict[int, Finding]:

@@ -44,7 +44,7 @@ CHUNK_BYTES: Final = 1 << 20
 
 _OPTIONAL_FOLDERS: Final = ("thumbnails", "originals")
 _NAME: Final = re.compile(
-    r"catalog\.(?:sqlite|seal)|(?:segments|ann|thumbnails|originals)(?:/[\w-][\w.-]{0,199}){1,4}",
+    r"catalog\.(?:sqlite|seal)|(?:segments|ann|derived|thumbnails|originals)(?:/[\w-][\w.-]{0,199}){1,4}",
     re.ASCII,
 )
 _SHA256: Final = re.compile("[0-9a-f]{64}")
@@ -146,6 +146,7 @@ def restore_from_store(
     _for_each(fetch, refs)
     with open_writer(target) as catalog:
         vector_files = [segment.file_ref for segment in catalog.segments()]
+        vector_files += [file.file_ref for file in catalog.derived.files()]
         with catalog.snapshot() as snapshot:
             pictures = snapshot.pictures
             vector_files += [snapshot.built.file_ref] if snapshot.built else []
@@ -174,14 +175,15 @@ def _send_files(
     with open_writer(copy) as writer:
         writer.discard_building()
         vector_files = [segment.file_ref for segment in writer.segments()]
+        vector_files += [file.file_ref for file in writer.derived.files()]
         with writer.snapshot() as snapshot:
             pictures = snapshot.pictures
             vector_files += [snapshot.built.file_ref] if snapshot.built else []
 
     def send_verified(ref: FileRef) -> FileRef:
         path = source.path(ref)
-        # The name of a segment is random, so one that is there is the same.
-        if ref.name.startswith("segments/") and present.get(ref.name) == ref.bytes:
+        # The names of these files are random, so one that is there is the same.
+        if ref.name.startswith(("segments/", "derived/")) and present.get(ref.name) == ref.bytes:
             verify_file(path, ref)
             return ref
         try:

@@ -54,13 +54,16 @@ from mmsearch.factories.plugins import (
 )
 from mmsearch.factories.sources import open_source
 from mmsearch.indexing.build import IndexBuilder, needs_merge
+from mmsearch.indexing.compaction import merge_derived
 from mmsearch.indexing.spaces import SpaceUpdate
 from mmsearch.maintenance.check import (
     check_built_index,
     check_catalog,
+    check_derived,
     check_segments,
 )
 from mmsearch.maintenance.check_sources import check_folders
+from mmsearch.maintenance.derived import restore_derived
 from mmsearch.maintenance.folders import FolderRun, run_folder
 from mmsearch.storage.atomic import TEMPORARY_SUFFIX, verify_file
 from mmsearch.storage.layout import IndexLayout, remove_folder, segment_number
@@ -88,6 +91,7 @@ def repair(
             with catalogs.open_locked(layout, create=True) as catalog:
                 repair_run.folders(catalog)
                 repair_run.segments(catalog)
+                repair_run.derived(catalog)
                 repair_run.built(catalog)
                 layout.remove_orphans(catalog.referenced_files())
     return RepairReport(
@@ -206,6 +210,7 @@ class _Repair:
             catalog.set_identity(identity)
             count, other = restore_segments(self._layout, catalog, encoder, salvage.building)
             carried_over = catalog.recover_rows(self._layout.catalog, salvage.checksum_roots)
+            damaged_texts = restore_derived(self._layout, catalog)
             unfinished = find_stale_roots(catalog)
             lost_rows = {"sources", "assets", "texts"} & set(carried_over.unreadable_tables)
             has_catalog = self._layout.exists()
@@ -219,13 +224,18 @@ class _Repair:
                 self.quarantine.copy(path)
         catalogs.replace_catalog(self._layout, self._rebuilt)
         remove_folder(self._rebuilt.folder)
-        for path in (*survey.damaged, *other):
+        for path in (*survey.damaged, *damaged_texts, *other):
             self.quarantine.move(path)
         self.repaired.append(
             f"{reason} It has been rebuilt with {count:,} vectors, {carried_over.files:,} files and"
             f" {carried_over.texts:,} texts of these files."
         )
         self._report_losses(carried_over, lost, identity)
+        if damaged_texts:
+            self.losses.append(
+                "Some texts that models made could not be read. 'mmsearch describe' makes them"
+                " again."
+            )
         if lost_commits:
             self.losses.append(
                 "Captions from a table that were added in the last commits may be missing. Index"
@@ -356,6 +366,15 @@ class _Repair:
                         f"{update.from_copies:,} records without an original were encoded from"
                         " their thumbnails. Add them again for exact vectors."
                     )
+
+    def derived(self, catalog: CatalogMaintenance) -> None:
+        """Write damaged files of derived texts again, from the catalog."""
+        damaged = _proven_damage(check_derived(self._layout, catalog))
+        if damaged:
+            for name in {finding.part for finding in damaged}:
+                self.quarantine.move(self._layout.folder / name)
+            merge_derived(self._layout, catalog)
+            self.repaired.append("Files of derived texts were damaged and have been written again.")
 
     def built(self, catalog: CatalogMaintenance) -> None:
         """Rebuild the vector index if it is damaged, or if too many vectors are missing from it."""

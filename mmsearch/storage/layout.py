@@ -7,6 +7,7 @@
       catalog.seal                               checksum of the catalog while no writer is active
       segments/000001-8c1f03a97d5e2b46.vectors   immutable vectors
       ann/000001.vectors                         a vector index built from segments; derived
+      derived/000001-5d1e7a40c2b98f63.jsonl.gz   immutable texts that models have made
       damaged/                                   files that a repair moved aside
       lock, lock.holder                          writer lock, and a description of its holder
 """
@@ -30,17 +31,19 @@ _INDEX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CATALOG = "catalog.sqlite"
 _SEGMENTS, _VECTOR_INDEXES = "segments", "ann"
 _THUMBNAILS, _ORIGINALS = "thumbnails", "originals"
-_FOLDERS = (_SEGMENTS, _VECTOR_INDEXES, _THUMBNAILS, _ORIGINALS, "damaged", "rebuilding")
+_DERIVED = "derived"
+_FOLDERS = (_SEGMENTS, _VECTOR_INDEXES, _DERIVED, _THUMBNAILS, _ORIGINALS, "damaged", "rebuilding")
 _LOCK = "lock"
 
 SEGMENT_TOKEN_DIGITS = 16
-"""Number of hexadecimal digits of the random part of a segment's name."""
+"""Number of hexadecimal digits of the random part of the name of a segment or derived texts."""
 
 # Numbers have at least six digits; plugins define the suffixes of vector indexes. Segments of
 # earlier versions have no random part.
 _VECTOR_FILE_PATTERN = (
     rf"(?:segments/[0-9]{{6,19}}(?:\.npz|(?:-[0-9a-f]{{{SEGMENT_TOKEN_DIGITS}}})?\.vectors)"
-    r"|ann/[0-9]{6,19}\.[a-z0-9_]{1,32})"
+    r"|ann/[0-9]{6,19}\.[a-z0-9_]{1,32}"
+    rf"|derived/[0-9]{{6,19}}-[0-9a-f]{{{SEGMENT_TOKEN_DIGITS}}}\.jsonl\.gz)"
 )
 _VECTOR_FILE_NAME = re.compile(_VECTOR_FILE_PATTERN)
 _INDEX_FILE_NAME = re.compile(_VECTOR_FILE_PATTERN + r"(?:\.tmp)?")
@@ -69,8 +72,12 @@ def new_segment_name(number: int) -> str:
 
     So two workers that encode the same shard, of which one was taken for dead, write two files.
     """
-    token = os.urandom(SEGMENT_TOKEN_DIGITS // 2).hex()
-    return f"{_SEGMENTS}/{number:06d}-{token}.vectors"
+    return f"{_SEGMENTS}/{number:06d}-{_random_token()}.vectors"
+
+
+def new_derived_name(number: int) -> str:
+    """Return a name for a new file of derived texts, with a random part."""
+    return f"{_DERIVED}/{number:06d}-{_random_token()}.jsonl.gz"
 
 
 @dataclass(frozen=True)
@@ -208,13 +215,13 @@ class IndexLayout:
         return self.folder / file_ref.name
 
     def files(self) -> list[tuple[str, Path]]:
-        """Return names and paths of the files in segments/ and ann/, including temporary ones.
+        """Return names and paths of the files in segments/, ann/ and derived/, also temporary ones.
 
         Files with foreign names, links, and files in linked folders are left out.
         """
         return [
             (name, path)
-            for folder in (_SEGMENTS, _VECTOR_INDEXES)
+            for folder in (_SEGMENTS, _VECTOR_INDEXES, _DERIVED)
             for name, path in _regular_files(self.folder / folder)
             if _INDEX_FILE_NAME.fullmatch(name)
         ]
@@ -228,14 +235,17 @@ class IndexLayout:
         return [path for path in paths if _is_regular(path)]
 
     def bytes_by_part(self) -> dict[str, int]:
-        """Return the sizes of catalog, segments and built indexes; safe while they are written."""
+        """Return the sizes of catalog, segments, built indexes and derived texts.
+
+        It may be called while they are written.
+        """
         parts = {"catalog": self.catalog_files()}
-        for part in (_SEGMENTS, _VECTOR_INDEXES):
+        for part in (_SEGMENTS, _VECTOR_INDEXES, _DERIVED):
             parts[part] = [path for name, path in self.files() if name.startswith(f"{part}/")]
         return {part: sum(map(_file_bytes, files)) for part, files in parts.items()}
 
     def find_orphans(self, referenced: set[str]) -> list[tuple[str, Path]]:
-        """Return names and paths of files in segments/ and ann/ that the catalog does not use.
+        """Return names and paths of the `files` that the catalog does not use.
 
         Args:
             referenced: Names of the files in use, as in `FileRef.name`.
@@ -259,8 +269,12 @@ class IndexLayout:
         return removed
 
 
+def _random_token() -> str:
+    return os.urandom(SEGMENT_TOKEN_DIGITS // 2).hex()
+
+
 def segment_number(path: Path) -> int:
-    """Return the number of a segment by the name of its file."""
+    """Return the number of a segment, or of derived texts, by the name of its file."""
     return int(re.split("[-.]", path.name, maxsplit=1)[0])
 
 
@@ -319,7 +333,7 @@ def _unknown_file_error(name: object) -> DamagedFileError:
     quoted = repr(name)
     quoted = quoted if len(quoted) <= _MAX_QUOTED_CHARS else f"{quoted[:_MAX_QUOTED_CHARS]}..."
     return DamagedFileError(
-        f"The catalog refers to {quoted}, which is not a vector file of an index.", _REPAIR_HINT
+        f"The catalog refers to {quoted}, which is not a file of an index.", _REPAIR_HINT
     )
 
 

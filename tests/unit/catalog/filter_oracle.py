@@ -65,8 +65,8 @@ def matches_condition(facts, condition):  # noqa: C901, PLR0911 - one return per
             return not matches_condition(facts, inner)
         case IsMissing(name):
             return field_value(facts, name) is None
-        case Contains("tags", part):
-            return fold(part) in facts["tags"]
+        case Contains("tags" | "auto_tags" as name, part):
+            return fold(part) in facts[name]
         case Contains("people" | "place" as name, part):
             return any(fold(part) in each for each in facts[name])
         case Contains(name, part):
@@ -137,6 +137,7 @@ def matches_filters(facts, filters):
             and any(fold(part) in fold(facts["camera"]) for part in filters.cameras)
         ),
         all(fold(tag) in facts["tags"] for tag in filters.tags),
+        all(fold(tag) in facts["auto_tags"] for tag in filters.auto_tags),
         all(any(fold(part) in name for name in facts["people"]) for part in filters.people),
         all(any(fold(part) in name for name in facts["place"]) for part in filters.places),
         filters.min_rating is None or (facts["rating"] or -1) >= filters.min_rating,

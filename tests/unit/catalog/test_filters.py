@@ -61,6 +61,7 @@ facts = st.fixed_dictionaries(
         "people": st.frozensets(st.sampled_from(PEOPLE)),
         "place": st.frozensets(st.sampled_from(NAMES_OF_PLACES)),
         "tags": st.frozensets(st.sampled_from(TAGS)),
+        "auto_tags": st.frozensets(st.sampled_from(TAGS)),
         "files": st.lists(
             st.tuples(st.sampled_from(FOLDERS), st.integers(0, 2 * 10**18)),
             max_size=2,
@@ -128,6 +129,7 @@ filters = st.builds(
         st.sampled_from((0.1, 5.7, 50.0, 21000.0)),
     ),
     tags=st.lists(st.sampled_from(("beach", "Straße", "ÉTÉ")), max_size=2).map(tuple),
+    auto_tags=st.lists(st.sampled_from(("beach", "ÉTÉ")), max_size=1).map(tuple),
     file_dates=st.booleans(),
     people=st.lists(st.sampled_from(("anna", "E\u0301MILE", "b")), max_size=1).map(tuple),
     places=st.lists(st.sampled_from(("lisbon", "o", "e\u0301")), max_size=2).map(tuple),
@@ -151,7 +153,12 @@ def fill(catalog, pictures, *, numbered=True):
     for number, own in enumerate(pictures, start=1):
         texts = tuple(
             Text(kind, "; ".join(sorted(own[name])))
-            for name, kind in (("tags", "keywords"), ("people", "people"), ("place", "place"))
+            for name, kind in (
+                ("tags", "keywords"),
+                ("auto_tags", "tag"),
+                ("people", "people"),
+                ("place", "place"),
+            )
             if own.get(name)
         )
         latitude, longitude = own["position"]
@@ -283,7 +290,7 @@ def test_filter_ids_path_pattern_after_deadline_raises_deadline_error(catalog):
             snapshot.filter_ids(make_filter_tree(Filters(paths=("a",))))
 
 
-@pytest.mark.parametrize("name", ["formats", "cameras", "tags", "people", "places"])
+@pytest.mark.parametrize("name", ["formats", "cameras", "tags", "auto_tags", "people", "places"])
 def test_filter_ids_list_over_100_values_raises_invalid_query_error(catalog, name):
     with catalog.snapshot() as snapshot:
         assert snapshot.filter_ids(make_filter_tree(Filters(**{name: ("a",) * 100}))).tolist() == []

@@ -34,6 +34,7 @@ ARGUMENTS = {
     ("eval",): ["set.csv"],
     ("status",): [],
     ("check",): [],
+    ("describe",): [],
     ("repair",): [],
     ("compact",): [],
     ("backup",): ["copy"],

@@ -142,7 +142,7 @@ def test_bytes_by_part_skips_listed_file_renamed_meanwhile(layout, monkeypatch):
         ("segments/000002.vectors.tmp", layout.folder / "segments/2.npz.tmp"),
     ]
     monkeypatch.setattr(IndexLayout, "files", lambda self: listed_files)
-    assert layout.bytes_by_part() == {"catalog": 0, "segments": 4, "ann": 0}
+    assert layout.bytes_by_part() == {"catalog": 0, "segments": 4, "ann": 0, "derived": 0}
 
 
 def test_next_vector_index_number_exceeds_existing_numbers(layout):

@@ -1,0 +1,168 @@
+"""Derived texts as records; without SQLAlchemy, as all reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+
+from mmsearch.catalog.connection import PinnedConnection, ReadConnection, ReadPool
+from mmsearch.catalog.rows import IN_IDS, TEXT_COLUMNS, column_values, load_pictures
+from mmsearch.core.derived import (
+    DerivedFile,
+    DerivedState,
+    DerivedSummary,
+    DerivedTexts,
+    PendingContent,
+)
+from mmsearch.core.records import StoredPicture
+from mmsearch.core.types import Text
+from mmsearch.storage.layout import parse_file_ref
+
+
+class SqliteDerivedReader:
+    """Implementation of `mmsearch.core.derived.DerivedReader`; thread-safe.
+
+    Args:
+        connections: Connections to a database with the newest schema.
+    """
+
+    def __init__(self, connections: ReadPool | PinnedConnection) -> None:
+        self._connections = connections
+
+    def files(self) -> list[DerivedFile]:
+        """Return the files of derived texts, oldest first."""
+        with self._connections.read_transaction() as db:
+            return [
+                DerivedFile(number, parse_file_ref(name, size, sha256), rows)
+                for number, name, size, sha256, rows in db.query(
+                    "SELECT number, name, bytes, sha256, rows FROM derived_files ORDER BY number"
+                )
+            ]
+
+    def next_number(self) -> int:
+        """Return a number for the next file."""
+        statement = "SELECT seq FROM sqlite_sequence WHERE name = 'derived_files'"
+        with self._connections.read_transaction() as db:
+            return int(max(column_values(db, statement), default=0)) + 1
+
+    def list_texts(self, after_id: int, limit: int) -> tuple[list[DerivedTexts], int]:
+        """Return what was made of contents with an id above one, and the last of their ids."""
+        with self._connections.read_transaction() as db:
+            return _load_texts(db, after_id, limit)
+
+    def list_pending(
+        self,
+        enricher: str,
+        made_by: str,
+        kinds: Collection[str],
+        after_id: int,
+        limit: int,
+        *,
+        retry_failed: bool = False,
+    ) -> list[PendingContent]:
+        """Return the live contents that an enricher has not finished, ordered by id."""
+        finished = [DerivedState.DONE.value, *([] if retry_failed else [DerivedState.FAILED.value])]
+        with self._connections.read_transaction() as db:
+            rows = db.query(
+                "SELECT contents.id, coalesce(derived.upto_ms, 0), json_group_array(items.id)"
+                " FROM contents JOIN items ON items.content_id = contents.id"
+                " LEFT JOIN derived ON derived.content_id = contents.id"
+                " AND derived.enricher = :enricher AND derived.made_by = :made_by"
+                " WHERE contents.id > :after AND asset_count > 0"
+                " AND contents.kind IN (SELECT value FROM json_each(:kinds))"
+                " AND (derived.state IS NULL"
+                " OR derived.state NOT IN (SELECT value FROM json_each(:finished)))"
+                " GROUP BY contents.id ORDER BY contents.id LIMIT :limit",
+                {
+                    "enricher": enricher,
+                    "made_by": made_by,
+                    "after": after_id,
+                    "kinds": json.dumps(sorted(kinds)),
+                    "finished": json.dumps(finished),
+                    "limit": limit,
+                },
+            )
+            item_ids = {content_id: json.loads(ids) for content_id, _, ids in rows}
+            pictures = {
+                item.id: item
+                for item in load_pictures(db, [i for ids in item_ids.values() for i in ids])
+            }
+        return [
+            PendingContent(content_id, _by_part(item_ids[content_id], pictures), upto_ms)
+            for content_id, upto_ms, _ in rows
+        ]
+
+    def count_contents(self, kinds: Collection[str]) -> int:
+        """Return the number of live contents of some kinds."""
+        statement = (
+            "SELECT count(*) FROM contents WHERE asset_count > 0"
+            " AND kind IN (SELECT value FROM json_each(?))"
+        )
+        with self._connections.read_transaction() as db:
+            return int(db.query(statement, [json.dumps(sorted(kinds))])[0][0])
+
+    def summarize(self) -> list[DerivedSummary]:
+        """Return what each enricher has done with the live contents."""
+        with self._connections.read_transaction() as db:
+            rows = db.query(
+                "SELECT enricher, made_by, total(state = 'done'), total(state = 'failed'),"
+                " total(seconds) FROM derived JOIN contents ON contents.id = content_id"
+                " WHERE asset_count > 0 GROUP BY enricher, made_by ORDER BY enricher, made_by"
+            )
+        return [
+            DerivedSummary(enricher, made_by, int(done), int(failed), seconds)
+            for enricher, made_by, done, failed, seconds in rows
+        ]
+
+
+def _by_part(
+    item_ids: Iterable[int], pictures: Mapping[int, StoredPicture]
+) -> tuple[StoredPicture, ...]:
+    items = [pictures[item_id] for item_id in item_ids if item_id in pictures]
+    return tuple(sorted(items, key=lambda item: item.locator.part))
+
+
+def _load_texts(db: ReadConnection, after_id: int, limit: int) -> tuple[list[DerivedTexts], int]:
+    """Return all that was derived of some contents with an id above one, in the order of the ids.
+
+    Returns:
+        What was derived of at most ``limit`` contents, and the last of their ids; no rows at the
+        end.
+    """
+    ids = column_values(
+        db,
+        "SELECT DISTINCT content_id FROM derived WHERE content_id > ? ORDER BY content_id LIMIT ?",
+        [after_id, limit],
+    )
+    if not ids:
+        return [], after_id
+    json_ids = json.dumps(ids)
+    texts: dict[tuple[int, str], dict[int, list[Text]]] = {}
+    for content_id, part, *columns in db.query(
+        f"SELECT content_id, part, {_qualified_text_columns()} FROM texts"  # noqa: S608
+        " JOIN items ON items.id = texts.item_id"
+        f" WHERE content_id {IN_IDS} AND made_by IS NOT NULL ORDER BY texts.id",
+        [json_ids],
+    ):
+        text = Text(*columns)
+        parts = texts.setdefault((content_id, text.source), {})
+        parts.setdefault(part, []).append(text)
+    derived = []
+    for digest, content_id, enricher, made_by, state, upto_ms, seconds, error in db.query(
+        "SELECT digest, content_id, enricher, made_by, state, upto_ms, seconds, error FROM derived"  # noqa: S608
+        f" JOIN contents ON contents.id = content_id WHERE content_id {IN_IDS}"
+        " ORDER BY content_id, enricher",
+        [json_ids],
+    ):
+        own = texts.get((content_id, enricher), {})
+        by_part = {part: tuple(values) for part, values in own.items()}
+        derived.append(
+            DerivedTexts(
+                digest, enricher, made_by, by_part, DerivedState(state), 0, upto_ms, seconds, error
+            )
+        )
+    return derived, ids[-1]
+
+
+def _qualified_text_columns() -> str:
+    return ", ".join(f"texts.{name}" for name in TEXT_COLUMNS.split(", "))

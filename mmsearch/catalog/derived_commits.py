@@ -1,0 +1,146 @@
+"""Writing of derived texts: each method is one transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+
+from sqlalchemy import Connection, Engine, delete, func, select
+from sqlalchemy.dialects.sqlite import insert
+
+from mmsearch.catalog.connection import PinnedConnection, ReadConnection, ReadPool
+from mmsearch.catalog.derived import SqliteDerivedReader
+from mmsearch.catalog.generations import add_generation
+from mmsearch.catalog.rows import IN_IDS, chunks, find_items, storable
+from mmsearch.catalog.sqlalchemy_engine import as_read_connection, write_transaction
+from mmsearch.catalog.tables import DERIVED, DERIVED_FILES, TEXTS
+from mmsearch.catalog.texts import insert_texts
+from mmsearch.core.derived import DerivedFile, DerivedState, DerivedTexts
+
+
+class SqliteDerivedWriter(SqliteDerivedReader):
+    """Implementation of `mmsearch.core.derived.DerivedWriter`; thread-safe.
+
+    Args:
+        connections: Connections to a database with the newest schema.
+        engine: Its engine.
+    """
+
+    def __init__(self, connections: ReadPool | PinnedConnection, engine: Engine) -> None:
+        super().__init__(connections)
+        self._engine = engine
+
+    def commit(self, file: DerivedFile, contents: Sequence[DerivedTexts]) -> None:
+        """Record a file, replace the texts of its contents, and add a generation."""
+        with write_transaction(self._engine) as connection:
+            _insert_file(connection, file)
+            _replace_texts(connection, contents)
+            add_generation(connection)
+
+    def restore(self, file: DerivedFile, contents: Sequence[DerivedTexts]) -> int:
+        """Record a file of a lost catalog; return the number of its contents in the index."""
+        with write_transaction(self._engine) as connection:
+            _insert_file(connection, file)
+            return _replace_texts(connection, contents)
+
+    def replace_files(self, file: DerivedFile | None) -> None:
+        """Record one file in place of all others; None if nothing is left to keep."""
+        with write_transaction(self._engine) as connection:
+            connection.execute(delete(DERIVED_FILES))
+            if file is not None:
+                _insert_file(connection, file)
+
+    def remove(self, enricher: str) -> int:
+        """Remove all that an enricher has made; return the number of contents."""
+        with write_transaction(self._engine) as connection:
+            is_own = (TEXTS.c.source == enricher) & TEXTS.c.made_by.is_not(None)
+            connection.execute(delete(TEXTS).where(is_own))
+            count = connection.execute(
+                select(func.count()).where(DERIVED.c.enricher == enricher)
+            ).scalar()
+            connection.execute(delete(DERIVED).where(DERIVED.c.enricher == enricher))
+            add_generation(connection)
+        return int(count or 0)
+
+
+def _insert_file(connection: Connection, file: DerivedFile) -> None:
+    values = {"number": file.number, **asdict(file.file_ref), "rows": file.rows}
+    connection.execute(insert(DERIVED_FILES), values)
+
+
+def _replace_texts(connection: Connection, contents: Sequence[DerivedTexts]) -> int:
+    """Replace what enrichers made of contents; return the number of contents that are known.
+
+    Those that are no longer in the index are passed over. What was read of a part of a content
+    replaces older texts of that part only, and a failure replaces none.
+    """
+    db = as_read_connection(connection)
+    items: dict[bytes, dict[int, int]] = {}
+    for (digest, part), item_id in find_items(db, (one.digest for one in contents)).items():
+        items.setdefault(digest, {})[part] = item_id
+    content_ids = _find_content_ids(db, items)
+    known = [one for one in contents if one.digest in content_ids]
+    _delete_texts(connection, known, items)
+    insert_texts(
+        connection,
+        [
+            (items[one.digest][part], None, text, None)
+            for one in known
+            for part, texts in sorted(one.texts.items())
+            if part in items[one.digest]
+            for text in texts
+        ],
+    )
+    former_s = _load_seconds(db, [content_ids[one.digest] for one in known])
+    rows = [
+        {
+            "content_id": content_id,
+            "enricher": one.enricher,
+            "made_by": one.made_by,
+            "state": one.state.value,
+            "upto_ms": one.upto_ms,
+            "seconds": one.seconds
+            + (former_s.get((content_id, one.enricher, one.made_by), 0.0) if one.from_ms else 0.0),
+            "error": storable(one.error),
+        }
+        for one in known
+        for content_id in [content_ids[one.digest]]
+    ]
+    if rows:
+        connection.execute(insert(DERIVED).prefix_with("OR REPLACE"), rows)
+    return len(known)
+
+
+def _load_seconds(
+    db: ReadConnection, content_ids: Sequence[int]
+) -> dict[tuple[int, str, str], float]:
+    statement = (
+        f"SELECT content_id, enricher, made_by, seconds FROM derived WHERE content_id {IN_IDS}"  # noqa: S608
+    )
+    return {tuple(key): seconds for *key, seconds in db.query(statement, [json.dumps(content_ids)])}
+
+
+def _find_content_ids(db: ReadConnection, digests: Iterable[bytes]) -> dict[bytes, int]:
+    ids: dict[bytes, int] = {}
+    for chunk in chunks(list(digests)):
+        marks = ", ".join("?" * len(chunk))
+        ids.update(db.query(f"SELECT digest, id FROM contents WHERE digest IN ({marks})", chunk))  # noqa: S608
+    return ids
+
+
+def _delete_texts(
+    connection: Connection, contents: Sequence[DerivedTexts], items: Mapping[bytes, dict[int, int]]
+) -> None:
+    """Delete the texts that new ones of the same enricher replace."""
+    for one in contents:
+        if one.state is DerivedState.FAILED:
+            continue
+        start_ms = func.coalesce(TEXTS.c.start_ms, 0)
+        is_older = TEXTS.c.made_by != one.made_by
+        if one.state is DerivedState.PARTIAL:
+            is_older &= start_ms < one.upto_ms
+        is_replaced = is_older | ((TEXTS.c.made_by == one.made_by) & (start_ms >= one.from_ms))
+        for chunk in chunks(sorted(items[one.digest].values())):
+            is_own = TEXTS.c.item_id.in_(chunk) & (TEXTS.c.source == one.enricher)
+            connection.execute(delete(TEXTS).where(is_own & is_replaced))

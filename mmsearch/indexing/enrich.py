@@ -1,0 +1,297 @@
+"""Work of enrichers: texts about the contents of an index that have none of them yet.
+
+What is left is what has no row in the table ``derived``. Each page of contents becomes a file and a
+commit, so an interrupted run goes on where it was, and searches find what is committed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from mmsearch.core.catalog import CatalogWriter
+from mmsearch.core.derived import (
+    DerivedState,
+    DerivedTexts,
+    PendingContent,
+)
+from mmsearch.core.errors import DecodeError
+from mmsearch.core.files import choose_modality, content_as_file
+from mmsearch.core.protocols import Executor, Modality, PixelEnricher, VectorEnricher
+from mmsearch.core.records import FailedFile
+from mmsearch.core.results import Progress, TaskFailure
+from mmsearch.core.types import Text
+from mmsearch.indexing.compaction import merge_derived
+from mmsearch.indexing.encode import DecodeTask, check_unchanged
+from mmsearch.indexing.spaces import gather_vectors
+from mmsearch.storage.derived import write_derived
+from mmsearch.storage.layout import IndexLayout
+
+MAX_DERIVED_FILES = 32
+"""Number of files of derived texts from which on a run merges them."""
+
+VECTOR_PAGE_SIZE = 4096
+"""Number of contents whose stored vectors are described between two commits."""
+
+PIXEL_PAGE_SIZE = 64
+"""Number of contents that are read between two commits."""
+
+WINDOW_S = 15.0
+"""Seconds after which a worker returns what it has of a long content."""
+
+MakeTexts = Callable[[Sequence[PendingContent]], Iterator[DerivedTexts]]
+"""Function that makes the texts of a page of contents; their `made_by` is set afterwards."""
+
+
+@dataclass(frozen=True)
+class EnrichJob:
+    """Work of one enricher.
+
+    Attributes:
+        enricher: Its name, which is the source of its texts.
+        made_by: Its fingerprint.
+        kinds: Kinds of the contents that it reads.
+        page_size: Number of contents between two commits.
+        retry_failed: Try contents again that it could not read.
+    """
+
+    enricher: str
+    made_by: str
+    kinds: frozenset[str]
+    page_size: int
+    retry_failed: bool = False
+
+
+@dataclass
+class EnrichStats:
+    """Counts of the work of one enricher.
+
+    Attributes:
+        done: Number of contents that it has finished.
+        texts: Number of texts that it has made.
+        failed: Files that it could not read.
+        seconds: Time that it took.
+    """
+
+    done: int = 0
+    texts: int = 0
+    failed: list[FailedFile] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def enrich(
+    layout: IndexLayout,
+    catalog: CatalogWriter,
+    job: EnrichJob,
+    make_texts: MakeTexts,
+    progress: Callable[[Progress], None],
+) -> EnrichStats:
+    """Make the texts of all contents that an enricher has not finished, with a commit per page.
+
+    Args:
+        layout: File layout of the index.
+        catalog: Catalog, open for writing.
+        job: The work.
+        make_texts: Makes the texts of a page.
+        progress: Called after each content.
+    """
+    started_at = time.monotonic()
+    stats = EnrichStats()
+    total = catalog.derived.count_contents(job.kinds)
+    finished = sum(
+        summary.done + (0 if job.retry_failed else summary.failed)
+        for summary in catalog.derived.summarize()
+        if (summary.enricher, summary.made_by) == (job.enricher, job.made_by)
+    )
+    after_id = 0
+    while page := catalog.derived.list_pending(
+        job.enricher,
+        job.made_by,
+        job.kinds,
+        after_id,
+        job.page_size,
+        retry_failed=job.retry_failed,
+    ):
+        paths = {item.digest: item.path for content in page for item in content.items}
+        results: list[DerivedTexts] = []
+        for result in make_texts(page):
+            results.append(_signed(result, job))
+            _count(stats, results[-1], paths[result.digest])
+            progress(Progress(job.enricher, finished + stats.done + len(stats.failed), total))
+        if results:
+            file = write_derived(layout, catalog.derived.next_number(), results)
+            catalog.derived.commit(file, results)
+        after_id = page[-1].id
+    if len(catalog.derived.files()) > MAX_DERIVED_FILES:
+        merge_derived(layout, catalog)
+    stats.seconds = time.monotonic() - started_at
+    return stats
+
+
+def _signed(result: DerivedTexts, job: EnrichJob) -> DerivedTexts:
+    """Return texts with the names of the enricher and its fingerprint."""
+    texts = {
+        part: tuple(replace(text, source=job.enricher, made_by=job.made_by) for text in own)
+        for part, own in result.texts.items()
+        if own
+    }
+    return replace(result, enricher=job.enricher, made_by=job.made_by, texts=texts)
+
+
+def _count(stats: EnrichStats, result: DerivedTexts, path: bytes) -> None:
+    if result.state is DerivedState.FAILED:
+        stats.failed.append(FailedFile(path, result.error or ""))
+        return
+    stats.done += 1
+    stats.texts += sum(len(texts) for texts in result.texts.values())
+
+
+def describe_vectors(
+    layout: IndexLayout, catalog: CatalogWriter, enricher: VectorEnricher
+) -> MakeTexts:
+    """Return the function that makes texts from the stored image vectors of a page."""
+
+    def make_texts(page: Sequence[PendingContent]) -> Iterator[DerivedTexts]:
+        started_at = time.monotonic()
+        segments = {segment.number: segment for segment in catalog.segments()}
+        items = [item for content in page for item in content.items if item.segment is not None]
+        if not items:
+            return
+        texts = dict(
+            zip(
+                (item.id for item in items),
+                enricher.describe(gather_vectors(layout, segments, items).images),
+                strict=True,
+            )
+        )
+        seconds = (time.monotonic() - started_at) / len(page)
+        for content in page:
+            own = {item.locator.part: texts.get(item.id, ()) for item in content.items}
+            yield DerivedTexts(content.items[0].digest, "", "", own, seconds=seconds)
+
+    return make_texts
+
+
+@dataclass(frozen=True)
+class ReadWindow:
+    """Part of a content that a worker has read.
+
+    Attributes:
+        texts: Texts by part.
+        next_part: First part of the rest; None if nothing is left.
+        seconds: Time that it took.
+        problem: Reason why nothing after it can be read, or None.
+    """
+
+    texts: dict[int, tuple[Text, ...]]
+    next_part: int | None
+    seconds: float
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class PixelReaderFactory:
+    """Factory for the worker of a process that reads texts from pixels; it is pickled.
+
+    Attributes:
+        modalities: Readers of files.
+        build: Builds the enricher, once per process.
+    """
+
+    modalities: tuple[Modality, ...]
+    build: Callable[[], PixelEnricher]
+
+    def __call__(self) -> Callable[[DecodeTask], ReadWindow]:
+        """Return the worker."""
+        enricher = self.build()
+
+        def read(task: DecodeTask) -> ReadWindow:
+            if task.content is None:
+                check_unchanged(task)
+                window = self._read(enricher, task.path, task)
+                check_unchanged(task)
+                return window
+            with content_as_file(task.content) as path:
+                return self._read(enricher, path, task)
+
+        return read
+
+    def _read(self, enricher: PixelEnricher, path: bytes, task: DecodeTask) -> ReadWindow:
+        modality = choose_modality(self.modalities, path, task.file_name)
+        if modality is None:
+            raise DecodeError("this type of file is not indexed")
+        started_at = time.monotonic()
+        texts: dict[int, tuple[Text, ...]] = {}
+        part = task.first_part
+        try:
+            for item in modality.items(path, enricher.edge_px, task.first_part):
+                part = item.locator.part + 1
+                texts[item.locator.part] = enricher.read(item.pixels)
+                elapsed_s = time.monotonic() - started_at
+                if elapsed_s > WINDOW_S and modality.max_items > 1:
+                    return ReadWindow(texts, part, elapsed_s)
+        except DecodeError as error:
+            if not texts and not task.first_part:
+                raise
+            return ReadWindow(texts, None, time.monotonic() - started_at, error.message)
+        return ReadWindow(texts, None, time.monotonic() - started_at)
+
+
+def read_pixels(
+    executor: Executor,
+    make_reader: PixelReaderFactory,
+    load_item: Callable[[str, bytes, bytes, bytes], bytes],
+) -> MakeTexts:
+    """Return the function that makes texts from the pixels of a page, in worker processes.
+
+    Args:
+        executor: Runs the workers.
+        make_reader: Makes a worker.
+        load_item: Returns the content of an item by kind and URI of its source, its key and digest.
+    """
+
+    def make_texts(page: Sequence[PendingContent]) -> Iterator[DerivedTexts]:
+        tasks: dict[DecodeTask, bytes] = {}
+        for content in page:
+            first = content.items[0]
+            try:
+                tasks[_read_task(content, load_item)] = first.digest
+            except DecodeError as error:
+                if not error.details.get("transient"):
+                    yield _failure(first.digest, error.message)
+        done: dict[bytes, tuple[dict[int, tuple[Text, ...]], float]] = {}
+        while tasks:
+            pending, tasks = tasks, {}
+            for task, outcome in executor.run(make_reader, list(pending)):
+                digest = pending[task]
+                if isinstance(outcome, TaskFailure):
+                    # A file that is gone or has changed is tried again by a later run.
+                    if not outcome.transient:
+                        yield _failure(digest, outcome.reason)
+                    continue
+                texts, seconds = done.pop(digest, ({}, 0.0))
+                texts.update(outcome.texts)
+                seconds += outcome.seconds
+                if outcome.next_part is not None:
+                    done[digest] = texts, seconds
+                    tasks[replace(task, first_part=outcome.next_part)] = digest
+                else:
+                    yield DerivedTexts(
+                        digest, "", "", texts, seconds=seconds, error=outcome.problem
+                    )
+
+    return make_texts
+
+
+def _read_task(
+    content: PendingContent, load_item: Callable[[str, bytes, bytes, bytes], bytes]
+) -> DecodeTask:
+    first = content.items[0]
+    if first.source is None:
+        return DecodeTask(first.path, first.size, first.mtime_ns)
+    return DecodeTask(content=load_item(*first.source, first.digest), name=first.path)
+
+
+def _failure(digest: bytes, reason: str) -> DerivedTexts:
+    return DerivedTexts(digest, "", "", state=DerivedState.FAILED, error=reason)

@@ -1,0 +1,370 @@
+"""Texts that enrichers make: tags of real photographs, and texts read from the pixels of toys."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass
+
+import pytest
+
+import mmsearch
+from mmsearch.core.errors import DecodeError, UnknownNameError, UsageError
+from mmsearch.core.query import TextTerm
+from mmsearch.core.reports import Verdict
+from mmsearch.core.types import Text
+from mmsearch.executors import threads
+from mmsearch.factories import catalogs
+from mmsearch.indexing import enrich as enriching
+from mmsearch.indexing.compaction import merge_derived
+from mmsearch.indexing.enrich import EnrichJob, PixelReaderFactory, enrich, read_pixels
+from mmsearch.storage.layout import IndexLayout
+from tests.integration.test_indexer_law import write
+from tests.integration.test_moments import film, run
+from tests.toy_index import ToyFilmModality, ToyModality, seeded_pixels
+
+NUM_PHOTOS = 24
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, environment, photos):
+    """Folder with some photographs and the home of their index."""
+    folder = tmp_path_factory.mktemp("describe")
+    (folder / "photos").mkdir()
+    for path in sorted((photos / "photos").glob("*.jpg"))[:NUM_PHOTOS]:
+        shutil.copy(path, folder / "photos")
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
+            patched.setenv(name, environment[name])
+        with mmsearch.open_index(home=folder / "home", model="starter") as index:
+            assert index.add_folder(folder / "photos").added == NUM_PHOTOS
+    return folder
+
+
+@pytest.fixture
+def folder(filled, tmp_path):
+    shutil.copytree(filled / "home", tmp_path / "home")
+    return tmp_path
+
+
+@pytest.fixture
+def index(folder, environment, monkeypatch):
+    for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
+        monkeypatch.setenv(name, environment[name])
+    with mmsearch.open_index(home=folder / "home") as index:
+        yield index
+
+
+def tags_by_picture(index):
+    return {
+        item.id: [(text.text, text.confidence) for text in item.texts if text.kind == "tag"]
+        for item in index
+    }
+
+
+def derived_files(index):
+    folder = index.folder / "derived"
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def test_tags_are_shown_filtered_and_never_change_a_vector(index):
+    before = index.search("an animal", k=NUM_PHOTOS, mode="vector")
+    (report,) = index.describe()
+    assert (report.enricher, report.described, report.left) == ("tags", NUM_PHOTOS, 0)
+    assert report.texts > 0
+    tags = tags_by_picture(index)
+    assert sum(map(len, tags.values())) == report.texts
+    assert all(0.15 <= confidence <= 1 for own in tags.values() for _, confidence in own)
+    word = next(own for own in tags.values() if own)[0][0]
+    tagged = {number for number, own in tags.items() if word in dict(own)}
+    found = index.search("anything", k=NUM_PHOTOS, filters={"auto_tag": word.upper()})
+    assert {hit.id for hit in found} == tagged
+    assert index.search("anything", filters={"tag": word}) == []
+    condition = f"'{word}' in auto_tags"
+    assert {
+        hit.id for hit in index.search("x", k=NUM_PHOTOS, filters={"where": condition})
+    } == tagged
+    after = index.search("an animal", k=NUM_PHOTOS, mode="vector")
+    assert [(hit.id, hit.score) for hit in after] == [(hit.id, hit.score) for hit in before]
+    # Tags alone do not make a search hybrid.
+    assert [hit.id for hit in index.search("an animal", k=9)] == [hit.id for hit in before[:9]]
+    assert tagged <= {hit.id for hit in index.search(word, k=NUM_PHOTOS, mode="text")}
+
+
+def test_only_what_is_new_is_described(index, photos):
+    index.describe()
+    generation = index.status().generation
+    (report,) = index.describe()
+    assert (report.described, report.texts) == (0, 0)
+    assert index.status().generation == generation
+    new = sorted((photos / "photos").glob("*.jpg"))[NUM_PHOTOS]
+    index.add([new], ids=["new"])
+    (report,) = index.describe()
+    assert report.described == 1
+    (summary,) = index.status().derived
+    assert (summary.enricher, summary.done, summary.failed) == ("tags", NUM_PHOTOS + 1, 0)
+
+
+def test_another_vocabulary_replaces_all_tags(index, tmp_path):
+    index.describe()
+    vocabulary = tmp_path / "tags.txt"
+    vocabulary.write_text("photograph of an animal\nphotograph of a building\n")
+    (report,) = index.describe(vocabulary=vocabulary)
+    assert report.described == NUM_PHOTOS
+    words = {word for own in tags_by_picture(index).values() for word, _ in own}
+    assert words <= {"photograph of an animal", "photograph of a building"}
+    assert index.describe(vocabulary=vocabulary)[0].described == 0
+
+
+def test_interrupted_work_continues_and_what_is_committed_is_found(index, monkeypatch):
+    monkeypatch.setattr("mmsearch.maintenance.describe.VECTOR_PAGE_SIZE", 5)
+
+    def stop(state):
+        if state.done == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index.describe(progress=stop)
+    assert index.status().derived[0].done == 10
+    (report,) = index.describe()
+    assert report.described == NUM_PHOTOS - 10
+    assert len(derived_files(index)) == 5
+    assert index.check().verdict is Verdict.SOUND
+
+
+@pytest.mark.parametrize("point", ["file_renamed", "transaction_committed"])
+def test_killed_work_leaves_a_sound_index(index, point):
+    script = "import mmsearch, sys; mmsearch.open_index(home=sys.argv[1]).describe()"
+    home = index.folder.parent
+    killed = subprocess.run(
+        [sys.executable, "-c", script, home],
+        env=os.environ | {"MMSEARCH_FAULT": f"{point}:1"},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert index.check().verdict is Verdict.SOUND
+    index.describe()
+    assert index.status().derived[0].done == NUM_PHOTOS
+    assert len(derived_files(index)) == 1
+    assert index.check().verdict is Verdict.SOUND
+
+
+def test_compaction_merges_files_and_drops_texts_of_deleted_pictures(index, monkeypatch):
+    monkeypatch.setattr("mmsearch.maintenance.describe.VECTOR_PAGE_SIZE", 5)
+    index.describe()
+    tags = tags_by_picture(index)
+    assert len(derived_files(index)) == 5
+    index.compact()
+    assert len(derived_files(index)) == 1
+    assert tags_by_picture(index) == tags
+    assert index.check().verdict is Verdict.SOUND
+
+
+def test_many_files_are_merged_by_the_run(index, monkeypatch):
+    monkeypatch.setattr("mmsearch.maintenance.describe.VECTOR_PAGE_SIZE", 2)
+    monkeypatch.setattr(enriching, "MAX_DERIVED_FILES", 8)
+    index.describe()
+    assert len(derived_files(index)) == 1
+    assert index.check().verdict is Verdict.SOUND
+
+
+def test_backup_and_restore_keep_what_was_made(index, tmp_path):
+    index.describe()
+    tags = tags_by_picture(index)
+    index.backup(tmp_path / "backup")
+    restored = mmsearch.restore_index(tmp_path / "backup", "again", home=index.folder.parent)
+    with mmsearch.open_index("again", home=index.folder.parent) as again:
+        assert tags_by_picture(again) == tags
+        assert again.check().verdict is Verdict.SOUND
+        assert again.describe()[0].described == 0
+    assert restored.pictures == NUM_PHOTOS
+
+
+def test_backup_in_a_store_keeps_what_was_made(index):
+    index.describe()
+    tags = tags_by_picture(index)
+    uri = f"memory://{uuid.uuid4().hex}/photos"
+    index.backup(uri)
+    mmsearch.restore_index(uri, "again", home=index.folder.parent)
+    with mmsearch.open_index("again", home=index.folder.parent) as again:
+        assert tags_by_picture(again) == tags
+        assert again.check().verdict is Verdict.SOUND
+
+
+def test_lost_catalog_gets_derived_texts_from_their_files(index, filled):
+    index.describe()
+    tags = tags_by_picture(index)
+    assert any(tags.values())
+    for path in index.folder.glob("catalog.*"):
+        path.unlink()
+    index.repair()
+    report = index.add_folder(filled / "photos")
+    assert (report.copied + report.moved + report.added, report.encoded) == (NUM_PHOTOS, 0)
+    assert tags_by_picture(index) == tags
+    assert index.check().verdict is Verdict.SOUND
+    assert index.describe()[0].described == 0
+
+
+def test_damaged_file_of_derived_texts_is_found_and_written_again(index):
+    index.describe()
+    tags = tags_by_picture(index)
+    (path,) = derived_files(index)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    report = index.check()
+    assert report.verdict is Verdict.DAMAGED
+    assert [finding.part for finding in report.findings] == [f"derived/{path.name}"]
+    repaired = index.repair()
+    assert "derived texts" in " ".join(repaired.mended)
+    assert tags_by_picture(index) == tags
+    assert index.check().verdict is Verdict.SOUND
+
+
+def test_missing_file_of_derived_texts_is_written_again(index):
+    index.describe()
+    (path,) = derived_files(index)
+    path.unlink()
+    assert index.check().verdict is Verdict.DAMAGED
+    index.repair()
+    assert index.check().verdict is Verdict.SOUND
+    assert len(derived_files(index)) == 1
+
+
+def test_change_of_the_encoder_keeps_tags_until_they_are_made_again(index):
+    index.describe()
+    tags = tags_by_picture(index)
+    index.reindex(fusion="weighted")
+    assert tags_by_picture(index) == tags
+    assert index.describe()[0].described == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"enrichers": "nonsense"}, UnknownNameError),
+        ({"enrichers": []}, UsageError),
+        ({"enrichers": 7}, UsageError),
+        ({"vocabulary": 7}, UsageError),
+    ],
+)
+def test_wrong_arguments_are_refused(index, arguments, error):
+    with pytest.raises(error):
+        index.describe(**arguments)
+
+
+# --- texts read from pixels ---
+
+
+@dataclass(frozen=True)
+class ToyReader:
+    """Reads the first pixel of a picture; refuses those of which it is in ``unreadable``."""
+
+    unreadable: frozenset = frozenset()
+    edge_px: int = 8
+
+    def __call__(self):
+        return self
+
+    def read(self, pixels):
+        if int(pixels[0, 0, 0]) in self.unreadable:
+            raise DecodeError("it has nothing to read")
+        return (Text("ocr", f"pixel {pixels[0, 0].tolist()}", None, "ocr", None, 0.9),)
+
+
+def text_of(name):
+    return f"pixel {seeded_pixels(name.encode())[0, 0].tolist()}"
+
+
+@pytest.fixture
+def toys(tmp_path):
+    """Folder with ten pictures and a film, and the layout of their index."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number in range(10):
+        write(folder, b"%d.toy" % number, b"picture %d" % number, 1 + number)
+    write(folder, b"clip.film", film("clip", 5), 41)
+    layout = IndexLayout(tmp_path / "home" / "index")
+    run(layout, folder)
+    return layout, folder
+
+
+def read_all(layout, reader=None, made_by="r-1", kinds=("image", "video"), **options):
+    job = EnrichJob("ocr", made_by, frozenset(kinds), 4, **options)
+    factory = PixelReaderFactory((ToyModality(), ToyFilmModality()), reader or ToyReader())
+    executor = threads.build(2)
+    try:
+        with catalogs.open_write(layout, 0, create=False) as catalog:
+            make_texts = read_pixels(executor, factory, lambda *source: b"")
+            return enrich(layout, catalog, job, make_texts, lambda state: None)
+    finally:
+        executor.close()
+
+
+def stored(layout):
+    """Return the texts of all items, by the name of their file and their part."""
+    with catalogs.open_read(layout) as catalog:
+        return {
+            (os.path.basename(item.path).decode(), item.locator.part): [
+                text.text for text in item.picture.texts
+            ]
+            for item in catalog.list_live_pictures(0, 100)
+        }
+
+
+def test_each_item_gets_its_own_texts_also_in_windows(toys, monkeypatch):
+    layout, _ = toys
+    monkeypatch.setattr(enriching, "WINDOW_S", -1.0)
+    stats = read_all(layout)
+    assert (stats.done, stats.texts, stats.failed) == (11, 15, [])
+    texts = stored(layout)
+    assert all(texts[f"{n}.toy", 0] == [text_of(f"picture {n}")] for n in range(10))
+    assert all(texts["clip.film", part] == [text_of(f"clip-{part}")] for part in range(5))
+    with catalogs.open_read(layout) as catalog, catalog.snapshot() as snapshot:
+        words = text_of("clip-3").split()[1].strip("[,")
+        found = snapshot.match([TextTerm(words)], 20, None).ids.tolist()
+        assert snapshot.has_texts
+        assert found
+
+
+def test_failure_of_an_enricher_leaves_the_picture_in_the_index(toys):
+    layout, _ = toys
+    first = int(seeded_pixels(b"picture 3")[0, 0, 0])
+    stats = read_all(layout, ToyReader(frozenset({first})))
+    assert b"3.toy" in {os.path.basename(file.path) for file in stats.failed}
+    assert {file.reason for file in stats.failed} == {"it has nothing to read"}
+    assert stored(layout)["3.toy", 0] == []
+    assert read_all(layout).done == 0
+    again = read_all(layout, retry_failed=True)
+    assert again.done == len(stats.failed)
+    assert stored(layout)["3.toy", 0] == [text_of("picture 3")]
+
+
+def test_files_that_are_gone_or_changed_are_left_for_later(toys):
+    layout, folder = toys
+    (folder / "1.toy").unlink()
+    write(folder, b"2.toy", b"another picture", 99)
+    stats = read_all(layout)
+    assert (stats.done, stats.failed) == (9, [])
+    run(layout, folder)
+    assert read_all(layout).done == 1
+    assert stored(layout)["2.toy", 0] == [text_of("another picture")]
+
+
+def test_kinds_that_an_enricher_does_not_read_are_left_alone(toys):
+    layout, _ = toys
+    assert read_all(layout, kinds=("audio",)).done == 0
+    assert read_all(layout, kinds=("image",)).done == 10
+    assert read_all(layout, kinds=("image", "video")).done == 1
+
+
+def test_merged_files_hold_all_items(toys):
+    layout, _ = toys
+    read_all(layout)
+    before = stored(layout)
+    with catalogs.open_write(layout, 0, create=False) as catalog:
+        merge_derived(layout, catalog)
+        assert len(catalog.derived.files()) == 1
+    assert stored(layout) == before
