@@ -68,6 +68,38 @@ def to_lines(contents):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+def test_server_killed_after_its_answers_has_made_each_write(environment, contents, tmp_path):
+    home = tmp_path / "home"
+    command = [COMMAND, "serve", "--home", home, "--port", "0", "--create"]
+    server = ServerProcess(command, environment, signal.SIGKILL)
+    try:
+        url = [server.line() for _ in range(3)][2].split(" at ")[1].split(";")[0]
+        items = f"{url}/v1/indexes/default/items"
+        with httpx.Client(timeout=120) as client:
+            for number in range(4):
+                form = {"picture": contents[number], "record": (None, '{"texts": "a boat"}')}
+                made = client.put(f"{items}/{number}?keep_originals=true", files=form)
+                assert made.status_code == 201
+            assert client.put(f"{items}/1", files={"picture": contents[9]}).status_code == 200
+            changed = client.patch(f"{items}/2", json={"texts": "a mill", "metadata": {"n": 2}})
+            assert changed.status_code == 200
+            assert client.delete(f"{items}/3").status_code == 204
+            os.killpg(server.process.pid, signal.SIGKILL)
+    finally:
+        server.process.kill()
+        server.process.communicate(timeout=60)
+    settings = Settings(home=home, cache=environment["MMSEARCH_CACHE"])
+    with library.open_index("default", settings=settings) as index:
+        assert all(finding.weight is Severity.NOTE for finding in index.check())
+        assert sorted(item.key for item in index) == ["0", "1", "2"]
+        assert index.read_original("0") == contents[0]
+        assert index.get("1").size_bytes == len(contents[9])
+        assert index.get("2").metadata == {"n": 2}
+        assert [hit.key for hit in index.search("a mill", k=1, mode="text")] == ["2"]
+        assert len(index.search("a picture", k=9)) == 3
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
 def test_server_killed_in_a_bulk_addition_leaves_whole_records(
     mmsearch, environment, contents, tmp_path
 ):

@@ -1,9 +1,12 @@
 """Full, failing and read-only disks."""
 
+import base64
+import json
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from mmsearch.storage.layout import IndexLayout
 from tests.faults.conftest import TOYS, content_of, index_in_process, same, verify
 from tests.faults.test_power_cut import can_trace
+from tests.http_client import http_client
 from tests.property_budget import share_of
 
 
@@ -79,6 +83,53 @@ def test_index_on_read_only_disk_exits_1_and_queries_still_work(
     verify(home, undisturbed)
     assert len(mmsearch("query", "a photograph", "--home", home).out.splitlines()) == 10
     mmsearch("check", "--home", home)
+
+
+def fill_up(path):
+    """Write a file until the disk is full."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 1024)
+
+
+def test_writes_over_http_on_full_disk_change_nothing_and_succeed_with_space(
+    disk, few_photos, environment, monkeypatch
+):
+    for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
+        monkeypatch.setenv(name, environment[name])
+    first, second, third = (path.read_bytes() for path in sorted(few_photos.glob("*.jpg"))[2:5])
+    folder = disk(20_000)
+    at = "/v1/indexes/default/items"
+    lines = "".join(
+        json.dumps({"key": key, "data": base64.b64encode(content).decode()}) + "\n"
+        for key, content in (("two", second), ("three", third))
+    )
+    requests = {
+        "put": ("PUT", f"{at}/two", {"files": {"picture": second}}),
+        "bulk": (
+            "POST",
+            at,
+            {"content": lines, "headers": {"Content-Type": "application/x-ndjson"}},
+        ),
+        "patch": ("PATCH", f"{at}/one", {"json": {"texts": "a boat", "metadata": {"n": 1}}}),
+        "delete": ("DELETE", f"{at}/one", {}),
+    }
+    with http_client(folder / "home") as client:
+        assert client.put(f"{at}/one", files={"picture": first}).status_code == 201
+        before = client.get(at).json()
+        fill_up(folder / "filler")
+        for name, (method, path, sent) in requests.items():
+            answer = client.request(method, path, **sent)
+            assert answer.status_code == 507, (name, answer.text)
+            assert "full" in answer.json()["detail"], answer.text
+            assert client.get(at).json() == before
+            assert client.get("/v1/indexes/default/search?q=boat").status_code == 200
+        (folder / "filler").unlink()
+        statuses = [
+            client.request(m, path, **sent).status_code for m, path, sent in requests.values()
+        ]
+        assert statuses == [201, 200, 200, 204]
+        assert {item["key"] for item in client.get(at).json()["items"]} == {"two", "three"}
 
 
 STEP = {"fsync": 1, "write": 1, "pwrite64": 19}

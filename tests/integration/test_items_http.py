@@ -586,6 +586,23 @@ def test_many_clients_write_at_once_while_eight_threads_search(server, pictures)
     assert report == {"deleted": 510, "missing": []}
 
 
+def test_writers_of_one_key_leave_the_whole_record_of_one_of_them(server, pictures):
+    def write(number):
+        record = {"texts": f"text {number}", "metadata": {"n": number}}
+        return put(server, "one", pictures[number], **record)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(write, range(16)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 15 + [201]
+    for number, answer in enumerate(answers):
+        assert answer.json()["metadata"] == {"n": number}
+    (item,) = iterate(server)
+    number = item["metadata"]["n"]
+    assert (item["key"], item["size_bytes"]) == ("one", len(pictures[number]))
+    assert [text["text"] for text in item["texts"]] == [f"text {number}"]
+    assert [hit["id"] for hit in search(server)] == [item["id"]]
+
+
 def iterate(server):
     cursor = None
     while True:

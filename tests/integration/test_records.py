@@ -456,7 +456,7 @@ def test_file_with_the_content_of_records_is_opened_and_shows_the_record_of_a_fi
 
 
 def test_program_keeps_products_while_eight_threads_search(index):
-    """What a program adds, changes, replaces and deletes is found at once."""
+    """Each write of a program is found at once, and the index has what the program expects."""
     count, stop = 240, threading.Event()
     index.delete([f"sku-{name}" for name in COLOURS])
     expected = {}
