@@ -2,7 +2,7 @@
 
 faster-whisper runs it in CTranslate2, in int8 on the CPU. Silence, noise and music have no words in
 them, but Whisper writes some all the same. So a detector of voices (Silero VAD) cuts them out
-first, and two numbers of Whisper itself decide about what is left.
+first, and numbers of Whisper itself decide about what is left.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ MAX_NO_SPEECH: Final = 0.6
 MIN_LOG_PROBABILITY: Final = -0.7
 """A segment is dropped if Whisper's probability that there is no speech is above the first and the
 mean log probability of its tokens below the second: the words that it invents are such."""
+
+MAX_COMPRESSION: Final = 2.4
+"""Ratio of a text to its compressed form above which it is a loop: one word again and again."""
 
 
 def build(options: SpeechOptions) -> SpeechRecognizer:
@@ -171,8 +174,9 @@ def _to_segments(found: Any, duration_s: float) -> Iterator[SpeechSegment]:
         is_invented = (
             segment.no_speech_prob > MAX_NO_SPEECH and segment.avg_logprob < MIN_LOG_PROBABILITY
         )
+        is_loop = segment.compression_ratio > MAX_COMPRESSION
         text = segment.text.strip()
-        if is_invented or not any(map(str.isalnum, text)):
+        if is_invented or is_loop or not any(map(str.isalnum, text)):
             continue
         words = tuple(
             Word(word.word.strip(), to_time(word.start), to_time(word.end), float(word.probability))

@@ -1,5 +1,6 @@
 """Hearing of spoken questions, with a recognizer of toys."""
 
+import os
 import threading
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from mmsearch.core.errors import InvalidQueryError, SourceError
 from mmsearch.core.results import TaskFailure
 from mmsearch.core.speech import SAMPLE_RATE, SpeechSegment, Transcript
+from mmsearch.executors import processes
 from mmsearch.search.listener import Listener
 
 
@@ -115,3 +117,21 @@ def test_release_frees_the_model(listener, recognizer):
     listener.listen(b"1")
     listener.release()
     assert recognizer.released
+
+
+def make_crashing_decoder():
+    return crash
+
+
+def crash(task):
+    os._exit(1)
+
+
+def test_decoder_that_crashes_does_not_take_the_program_with_it(recognizer):
+    listener = Listener(
+        lambda: recognizer, make_crashing_decoder, lambda: processes.build(1, timeout_s=30)
+    )
+    for _ in range(2):
+        with pytest.raises(SourceError, match="the decoder crashed"):
+            listener.listen(b"1")
+    listener.close()
