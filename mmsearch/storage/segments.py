@@ -52,7 +52,6 @@ from mmsearch.storage.atomic import (
 )
 from mmsearch.storage.layout import IndexLayout, new_segment_name, segment_number
 from mmsearch.storage.legacy import LEGACY_SUFFIX, NpzArrays, open_arrays
-from mmsearch.storage.stores.local import LocalStore
 
 if TYPE_CHECKING:
     from mmsearch.core.protocols import Fusion, Store, StoreFile
@@ -204,6 +203,8 @@ def write_segment(
     Returns:
         The segment, with its checksum.
     """
+    from mmsearch.storage.stores.local import LocalStore  # noqa: PLC0415 - searches do not need it
+
     encoder = metadata.encoder if metadata else None
     with segment_writer(LocalStore(layout.folder), number, encoder) as writer:
         writer.append(vectors, metadata.pictures if metadata else ())

@@ -295,6 +295,8 @@ def test_background_sample_has_one_moment_of_each_film(layout):
         ids = snapshot.sample_ids(SAMPLE_SIZE)
         assert len(sample) == len(ids) == PICTURES + 3
         assert len(np.unique(snapshot.content_ids(ids))) == len(ids)
+        everything = np.array(sorted(ids_by_moment(layout).values()))
+        assert len(everything) > snapshot.count_contents(everything) == PICTURES + 3
 
 
 def test_similar_to_moment_finds_it_first(layout):
