@@ -14,11 +14,16 @@ from mmsearch.api import Index
 from mmsearch.cli.output import (
     check_output_path,
     describe_match,
-    excerpt,
     format_location,
     hit_date,
 )
-from mmsearch.core.display import WEAKER_MATCHES, display_path, divider_position, format_match
+from mmsearch.core.display import (
+    WEAKER_MATCHES,
+    display_path,
+    divider_position,
+    excerpt,
+    format_match,
+)
 from mmsearch.core.errors import UsageError
 from mmsearch.core.results import Hit, SearchResult
 

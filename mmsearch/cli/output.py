@@ -15,6 +15,7 @@ from mmsearch.core.display import (
     WEAKER_MATCHES,
     display_path,
     divider_position,
+    excerpt,
     format_match,
     format_position,
     replace_unprintable,
@@ -108,7 +109,9 @@ def print_tsv(rows: Iterable[Sequence[object]]) -> None:
 
 
 def _format_cell(cell: object) -> str:
-    return display_path(excerpt(cell)[0] if isinstance(cell, dict) else str(cell))
+    return display_path(
+        excerpt(cell, MAX_TEXT_COLUMNS - 2)[0] if isinstance(cell, dict) else str(cell)
+    )
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -365,28 +368,6 @@ def _render_matched(matched: Mapping[str, Any], length: int) -> RichText:
     for start, end in spans:
         rendered.stylize("bold", start, end)
     return rendered
-
-
-def excerpt(
-    matched: Mapping[str, Any], length: int = MAX_TEXT_COLUMNS - 2
-) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """Return an excerpt of a text around its first match, and the spans of the matches in it.
-
-    Args:
-        matched: A `MatchedText` as a JSON object.
-        length: Length of the excerpt in characters, without ellipses.
-    """
-    text, spans = matched["text"], matched["spans"]
-    first = spans[0][0] if spans else 0
-    start = max(0, min(first - length // 3, len(text) - length))
-    end = start + length
-    snippet = text[start:end]
-    prefix, suffix = "…" if start else "", "…" if end < len(text) else ""
-    offset = len(prefix) - start
-    shown_spans = tuple(
-        (a + offset, min(b, end) + offset) for a, b in spans if a >= start and a < end
-    )
-    return f"{prefix}{snippet}{suffix}", shown_spans
 
 
 def print_paths(paths: Sequence[str], terminator: bytes) -> None:

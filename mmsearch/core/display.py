@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 WEAKER_MATCHES = "Weaker matches"
 """Text of the divider above hits without a label."""
@@ -77,3 +78,23 @@ def format_position(start_ms: int | None, page: int | None) -> str:
     minutes, seconds = divmod(start_ms // 1000, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def excerpt(matched: Mapping[str, Any], length: int) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Return an excerpt of a text around its first match, and the spans of the matches in it.
+
+    Args:
+        matched: A `MatchedText` as a JSON object.
+        length: Length of the excerpt in characters, without ellipses.
+    """
+    text, spans = matched["text"], matched["spans"]
+    first = spans[0][0] if spans else 0
+    start = max(0, min(first - length // 3, len(text) - length))
+    end = start + length
+    snippet = text[start:end]
+    prefix, suffix = "…" if start else "", "…" if end < len(text) else ""
+    offset = len(prefix) - start
+    shown_spans = tuple(
+        (a + offset, min(b, end) + offset) for a, b in spans if a >= start and a < end
+    )
+    return f"{prefix}{snippet}{suffix}", shown_spans

@@ -64,8 +64,8 @@ def build_query(
     )
 
 
-DESCRIPTIVE_TEXT_KINDS = ("title", "description", "caption")
-"""Kinds of texts that describe what a picture shows."""
+DESCRIPTIVE_TEXT_KINDS = ("title", "description", "caption", "page")
+"""Kinds of texts that describe what a picture shows, or are written on it."""
 
 
 def hit_metadata(hit: Hit, url: str = "") -> dict[str, Any]:

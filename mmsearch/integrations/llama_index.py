@@ -25,6 +25,7 @@ from mmsearch.client import AsyncClient, Client
 from mmsearch.core.errors import GoneError, InvalidQueryError, MissingExtraError, UsageError
 from mmsearch.core.filters import Filters
 from mmsearch.core.results import Hit, Item
+from mmsearch.core.types import IMAGE_KIND
 from mmsearch.integrations._common import (
     build_query,
     check_options,
@@ -206,11 +207,13 @@ def to_node(hit: Hit, url: str = "") -> ImageNode:
         "texts": "\n".join(hit_fields["texts"]),
         "metadata": json.dumps(hit_fields["metadata"], ensure_ascii=False),
     }
+    is_image = hit.kind == IMAGE_KIND
     if hit.links:
-        location = {"image_url": hit_fields["original"]}
+        # The original of a page is a document, which no model sees as a picture.
+        location = {"image_url": hit_fields["original" if is_image else "thumbnail"]}
         uri = link_url(url, hit.links["self"])
     elif not hit.uri or hit.path.is_file():
-        location = {"image_path": _encodable_path(hit.path)}
+        location = {"image_path": _encodable_path(hit.path)} if is_image else {}
         uri = hit.path.as_uri()
     else:
         location, uri = {}, hit.uri
@@ -225,7 +228,7 @@ def to_node(hit: Hit, url: str = "") -> ImageNode:
         # The blocks of an image node contain its metadata and the picture, but never its text. The
         # metadata therefore include the texts, and the template does not repeat them.
         text_template="{metadata_str}",
-        image_mimetype=f"image/{hit.format.lower()}" if hit.format else None,
+        image_mimetype=f"image/{hit.format.lower()}" if is_image and hit.format else None,
         metadata=metadata,
         excluded_llm_metadata_keys=excluded_keys,
         excluded_embed_metadata_keys=list(metadata),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, create_model
 
-from mmsearch.core.display import display_path, format_match
-from mmsearch.core.query import Band
+from mmsearch.core.display import display_path, excerpt, format_match
+from mmsearch.core.query import Band, MatchedText
 from mmsearch.core.results import Hit, IndexStatus, Item, SearchResult
 from mmsearch.core.types import Text
 from mmsearch.server.schemas import BoundedText, SortOrder, StrictModel, filter_fields
@@ -122,8 +122,14 @@ class PictureInfo(BaseModel):
     )
 
     @classmethod
-    def from_item(cls, item: Item, **scores: Any) -> Self:
-        """Make an entry from a picture; ``scores`` are the other fields of a hit."""
+    def from_item(cls, item: Item, matched: MatchedText | None = None, **scores: Any) -> Self:
+        """Make an entry from a picture.
+
+        Args:
+            item: The picture.
+            matched: Text that matches the query, of which an excerpt around the match is shown.
+            scores: The other fields of a hit.
+        """
         date, dated_by = _date_with_source(item)
         return cls(
             id=item.id,
@@ -134,7 +140,7 @@ class PictureInfo(BaseModel):
             date=date,
             dated_by=dated_by,
             camera=item.camera,
-            texts=_format_texts(item.texts),
+            texts=_format_texts(item.texts, matched),
             copies=[display_path(path) for path in item.copies[:MAX_COPIES]],
             key=item.key,
             keys=list(item.keys[:MAX_COPIES]),
@@ -157,7 +163,7 @@ class PictureHit(PictureInfo):
     def from_hit(cls, rank: int, hit: Hit) -> Self:
         """Make an entry from a hit and its rank."""
         return cls.from_item(
-            hit, rank=rank, score=hit.score, confidence=hit.confidence, band=hit.band
+            hit, hit.matched, rank=rank, score=hit.score, confidence=hit.confidence, band=hit.band
         )
 
 
@@ -222,11 +228,14 @@ def _date_with_source(item: Item) -> tuple[str, str]:
     return datetime.fromtimestamp(item.modified_at).astimezone().date().isoformat(), "file"
 
 
-def _format_texts(texts: Sequence[Text]) -> list[str]:
+def _format_texts(texts: Sequence[Text], matched: MatchedText | None) -> list[str]:
     """Return each text on one line: texts in files could imitate the lines of an answer."""
     formatted = []
     for text in texts[:MAX_TEXTS]:
-        line = display_path(" ".join(text.text.split()))
+        shown = text.text
+        if matched is not None and (text.kind, shown) == (matched.kind, matched.text):
+            shown = excerpt(vars(matched), MAX_TEXT_CHARS - 2)[0]
+        line = display_path(" ".join(shown.split()))
         short_line = line if len(line) <= MAX_TEXT_CHARS else f"{line[: MAX_TEXT_CHARS - 1]}…"
         formatted.append(f"{text.kind}: {short_line}")
     return formatted

@@ -252,3 +252,41 @@ def test_files_of_unknown_names_get_the_ids_that_their_content_needs(tmp_path, p
         assert found(index, "washer", k=1, mode="text") == [("scan", 2)]
     with catalogs.open_read(IndexLayout(tmp_path / "home" / "default")) as catalog:
         assert catalog.next_free_ids()[0] == 7
+
+
+def test_client_and_assistants_have_the_page(home, index):
+    from mmsearch.mcp.schemas import PictureHit, format_hit
+
+    with http_client(home) as http:
+        body = {"query": "impeller", "mode": "text"}
+        answer = http.post("/v1/indexes/default/search", json=body).raise_for_status().json()
+        hit = library.Hit.from_dict(answer["hits"][0])
+    assert (hit.page, hit.position) == (17, "page 17")
+    shown = format_hit(PictureHit.from_hit(1, hit))
+    assert "manual.pdf (page 17)" in shown
+    assert "page: the impeller is replaced" in shown
+
+
+def test_langchain_document_is_the_text_of_the_page(index):
+    pytest.importorskip("langchain_core")
+    from mmsearch.integrations.langchain import MMSearchRetriever
+
+    (found_page,) = MMSearchRetriever(source=index, k=1, mode="text").invoke("impeller")
+    assert found_page.page_content == "the impeller is replaced with a hexagonal key"
+    assert (found_page.metadata["page"], found_page.metadata["position"]) == (17, "page 17")
+
+
+def test_llama_index_node_is_the_text_of_the_page_and_no_picture_file(home, index):
+    pytest.importorskip("llama_index.core")
+    from mmsearch.integrations.llama_index import MMSearchRetriever, to_node
+
+    (found_page,) = MMSearchRetriever(source=index, k=1, mode="text").retrieve("impeller")
+    node = found_page.node
+    assert node.text == "the impeller is replaced with a hexagonal key"
+    assert node.metadata["page"] == 17
+    assert (node.image_path, node.image_mimetype) == (None, None)
+    with http_client(home) as http:
+        body = {"query": "impeller", "mode": "text"}
+        answer = http.post("/v1/indexes/default/search", json=body).raise_for_status().json()
+    node = to_node(library.Hit.from_dict(answer["hits"][0]), "http://host")
+    assert node.image_url.endswith("/thumbnail")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmsearch.core.query import Band, Mode
+from mmsearch.core.query import Band, MatchedText, Mode
 from mmsearch.core.results import Hit, Notice, SearchResult
 from mmsearch.core.types import Text
 from mmsearch.mcp.schemas import (
@@ -100,6 +100,17 @@ def test_picture_hit_long_and_many_texts_are_truncated():
     texts = PictureHit.from_hit(1, sample_hit).texts
     assert len(texts) == 5
     assert {len(text) for text in texts} == {len("caption: ") + 200}
+
+
+def test_picture_hit_has_excerpt_of_a_long_text_around_the_match():
+    words = "chapter " * 100 + "the impeller " + "more " * 100
+    start = words.index("impeller")
+    matched = MatchedText("page", None, words, ((start, start + 8),))
+    texts = (Text("title", "Pumps"), Text("page", words))
+    title, page = PictureHit.from_hit(1, hit(texts=texts, matched=matched)).texts
+    assert title == "title: Pumps"
+    assert "the impeller" in page
+    assert len(page) <= len("page: ") + 200
 
 
 def test_picture_hit_undecodable_path_bytes_are_escaped():
