@@ -205,6 +205,7 @@ def to_node(hit: Hit, url: str = "") -> ImageNode:
     # LlamaIndex stores metadata only if they are flat.
     metadata = hit_fields | {
         "texts": "\n".join(hit_fields["texts"]),
+        "keys": "\n".join(hit_fields["keys"]),
         "metadata": json.dumps(hit_fields["metadata"], ensure_ascii=False),
     }
     is_image = hit.kind == IMAGE_KIND
