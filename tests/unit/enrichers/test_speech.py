@@ -1,4 +1,4 @@
-"""What the recognizer makes of the output of Whisper, with a model of toys."""
+"""The recognizer turns the output of Whisper, here of a model of toys, into transcripts."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -50,6 +50,7 @@ def test_spoken_language_counts_more_than_the_looks_of_the_words():
     assert notices_of((Term("ein Hund am Strand", language="en"),)) == {}
     notice = notices_of((Term("mbwa", language="sw"),), languages=("en", "de"))["language"]
     assert "does not read every language; the language 'sw' was spoken" in notice.text
+    assert "pip install" not in notice.text
 
 
 def test_text_search_and_english_queries_give_no_notice():
