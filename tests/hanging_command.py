@@ -39,7 +39,7 @@ def in_search():
 
 def in_sql():
     """Make a filter in SQLite endless."""
-    from mmsearch.catalog.reader import SqliteSnapshot
+    from mmsearch.catalog.snapshot import SqliteSnapshot
 
     def filter_ids(self, filters):
         return self._db.query(ENDLESS_SQL)

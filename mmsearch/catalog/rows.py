@@ -87,6 +87,7 @@ PICTURE_COLUMNS = (
 TEXT_COLUMNS = "kind, text, language, source, made_by, confidence, start_ms, end_ms"
 """Columns of ``texts`` in the order of the fields of `mmsearch.core.types.Text`."""
 
+FILE_COLUMNS = "key, size, mtime_ns, checked_ns, digest, content_id, error, texts_key, ctime_ns"
 LOCATOR_COLUMNS = "items.part, start_ms, end_ms, page"
 IN_IDS = "IN (SELECT value FROM json_each(?))"
 

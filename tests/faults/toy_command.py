@@ -39,6 +39,8 @@ PRELOADED_MODULES = [
     "cli.search",
     "catalog.open",
     "catalog.reader",
+    "catalog.derived",
+    "catalog.derived_commits",
     "catalog.checksum",
     "catalog.checksum",
     "maintenance.check",

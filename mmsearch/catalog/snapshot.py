@@ -1,0 +1,310 @@
+"""Snapshots of a catalog: one generation, which queries read.
+
+Everything is SQL text on Python's sqlite3, because importing SQLAlchemy takes longer than a query.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.catalog.connection import (
+    ReadConnection,
+)
+from mmsearch.catalog.full_text import FullText
+from mmsearch.catalog.identity import read_calibration, read_identity
+from mmsearch.catalog.rows import (
+    FILE_COLUMNS,
+    IN_IDS,
+    SEGMENT_COLUMNS,
+    SERVING,
+    SPACE_IN,
+    column_values,
+    find_content_ids,
+    load_records,
+    make_built_index,
+    make_segment,
+    read_ids,
+    read_segments,
+    read_stale_rows,
+    relative_to,
+    scalar,
+)
+from mmsearch.catalog.vocabulary import Vocabulary
+from mmsearch.core.query import MatchedText, TextMatches, TextTerm
+from mmsearch.core.records import (
+    BuiltVectorIndex,
+    FileRecord,
+    Identity,
+    IndexCalibration,
+    PictureRecord,
+    Segment,
+)
+from mmsearch.core.types import Ids, TextSource, full_text_sources
+
+if TYPE_CHECKING:
+    from mmsearch.core.filter_tree import FilterTree
+
+_BUILT_COLUMNS = "plugin, name, bytes, sha256, rows, covers, settings"
+_SERVING_ID = SPACE_IN.format(SERVING)
+
+
+class SqliteSnapshot:
+    """One generation of a catalog, read lazily.
+
+    It may be used by one thread, and only while it is open.
+
+    Args:
+        db: A connection in a transaction of its own.
+    """
+
+    def __init__(self, db: ReadConnection) -> None:
+        self._db = db
+        # SQLite's snapshot begins with the first read, which is this one. Every item is a row of a
+        # segment, so the sum over the few segments, less their stale rows, gives their number.
+        rows = db.query(
+            "SELECT number, (SELECT total(rows) FROM segments"  # noqa: S608
+            f" WHERE space_id = {_SERVING_ID}) - (SELECT count(*) FROM stale_rows WHERE segment IN"
+            f" (SELECT number FROM segments WHERE space_id = {_SERVING_ID})), built_id,"
+            f" {_qualified('built_indexes', _BUILT_COLUMNS)} FROM generations"
+            " LEFT JOIN built_indexes ON built_indexes.id = built_id"
+            " WHERE number = (SELECT max(number) FROM generations)"
+        )
+        self.generation: int
+        self.generation, num_rows, built_id, *built = rows[0] if rows else (0, 0, None)
+        self._num_rows = int(num_rows)
+        # By the identity of the tree, which is kept so that no other one gets it.
+        self._filtered: dict[int, tuple[FilterTree, Ids]] = {}
+        self._built_row = None if built_id is None else built
+
+    @cached_property
+    def identity(self) -> Identity | None:
+        """The identity of the index; None before its first run."""
+        return read_identity(self._db)
+
+    @cached_property
+    def calibration(self) -> IndexCalibration | None:
+        """The index's own calibration; None if it has none."""
+        return read_calibration(self._db)
+
+    @cached_property
+    def built(self) -> BuiltVectorIndex | None:
+        """The built index, which covers the older segments; None if there is no built index."""
+        return None if self._built_row is None else make_built_index(tuple(self._built_row))
+
+    @cached_property
+    def unindexed_segments(self) -> Sequence[Segment]:
+        """The segments that are in no built index yet, oldest first."""
+        return read_segments(self._db, above=0 if self.built is None else self.built.covers)
+
+    def stale_rows(self, *, above: int = 0) -> dict[int, Ids]:
+        """Return the ids of the items whose rows are stale, by number of the segment.
+
+        Args:
+            above: Only segments with a higher number are included.
+        """
+        return read_stale_rows(self._db, above)
+
+    def moved_ids(self, covers: int) -> Ids:
+        """Return the items of segments up to ``covers`` whose embedding is in a newer segment.
+
+        A vector index built from those segments holds a former embedding of them.
+
+        Returns:
+            int64 (n,), ascending.
+        """
+        return read_ids(
+            self._db,
+            "SELECT DISTINCT item_id FROM stale_rows JOIN embeddings USING (item_id)"  # noqa: S608
+            f" WHERE stale_rows.segment <= ? AND space_id = {_SERVING_ID}"
+            " AND embeddings.segment > ? ORDER BY item_id",
+            [covers, covers],
+        )
+
+    @cached_property
+    def deleted_ids(self) -> Ids:
+        """Ids of the items without assets (tombstones); int64, ascending."""
+        # With a bound parameter for 0, SQLite could not use the partial index.
+        return read_ids(self._db, "SELECT id FROM items WHERE is_live = 0 ORDER BY id")
+
+    @property
+    def items(self) -> int:
+        """Number of live items."""
+        return self._num_rows - len(self.deleted_ids)
+
+    @property
+    def pictures(self) -> int:
+        """Number of live contents: a film or a document counts once."""
+        return self.items - self._num_moments
+
+    @cached_property
+    def _num_moments(self) -> int:
+        """Number of live items beyond the first one of their content."""
+        # With bound parameters, SQLite could not use the partial index.
+        statement = "SELECT count(*) FROM items WHERE part > 0 AND is_live = 1"
+        return scalar(self._db, statement)
+
+    @property
+    def has_moments(self) -> bool:
+        """True if a content has several items."""
+        return self._num_moments > 0
+
+    def content_ids(self, ids: Ids) -> Ids:
+        """Return the id of the content of each item, int64 (n,), in the order of ``ids``."""
+        if not self.has_moments:
+            # Ids of contents are only compared with each other.
+            return ids
+        return find_content_ids(self._db, ids)
+
+    def count_contents(self, ids: Ids) -> int:
+        """Return the number of contents of different items."""
+        return len(np.unique(self.content_ids(ids))) if self.has_moments else len(ids)
+
+    def sibling_ids(self, ids: Ids) -> Ids:
+        """Return the ids of all items of the contents of some items, int64 (n,), ascending."""
+        statement = (
+            "SELECT id FROM items WHERE content_id IN"  # noqa: S608
+            f" (SELECT content_id FROM items WHERE id {IN_IDS}) ORDER BY id"
+        )
+        return read_ids(self._db, statement, [json.dumps(ids.tolist())])
+
+    def sample_ids(self, count: int) -> Ids:
+        """Return the first items of contents spread evenly over the index, int64, ascending.
+
+        Args:
+            count: Maximum number of ids.
+        """
+        ((first, last),) = self._db.query("SELECT min(id), max(id) FROM contents")
+        if first is None:
+            return np.empty(0, np.int64)
+        starts = np.unique(np.linspace(first, last, count).astype(np.int64))
+        statement = (
+            "SELECT (SELECT id FROM items WHERE content_id >= value AND part = 0 AND is_live = 1"
+            " ORDER BY content_id LIMIT 1) FROM json_each(?)"
+        )
+        found = column_values(self._db, statement, [json.dumps(starts.tolist())])
+        return np.unique(np.array([i for i in found if i is not None], dtype=np.int64))
+
+    @cached_property
+    def _full_text(self) -> FullText:
+        sources = self.identity.texts if self.identity else ()
+        return FullText(
+            self._db,
+            full_text_sources(sources),
+            self.pictures,
+            self.deleted_ids,
+            self.content_ids if self.has_moments else None,
+            self.count_contents,
+        )
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        sources = self.identity.texts if self.identity else ()
+        return Vocabulary(self._db, full_text_sources(sources))
+
+    @cached_property
+    def has_texts(self) -> bool:
+        """True if a live item has a searchable text other than file names and tags."""
+        sources = self.identity.texts if self.identity else ()
+        # The unary plus keeps SQLite from beginning with the items.
+        statement = (
+            "SELECT EXISTS (SELECT 1 FROM texts JOIN items ON items.id = texts.item_id"
+            " WHERE texts.source <> 'filename'"
+            " AND texts.source IN (SELECT value FROM json_each(?)) AND +is_live = 1)"
+        )
+        searched = full_text_sources(sources) - {TextSource.FILENAME, TextSource.TAGS}
+        return bool(self._db.query(statement, [json.dumps(sorted(searched))])[0][0])
+
+    def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
+        """Return a bool mask (n,) of the pictures with a searchable text other than file names."""
+        return self._full_text.has_text_mask(ids)
+
+    def match(self, terms: Sequence[TextTerm], limit: int, allowed: Ids | None) -> TextMatches:
+        """Return at most ``limit`` pictures whose texts hold most of the words."""
+        return self._full_text.match(terms, limit, allowed)
+
+    def matched_texts(
+        self, ids: Sequence[int], terms: Sequence[TextTerm]
+    ) -> list[MatchedText | None]:
+        """Return, for each picture, the text that holds most of the words; None if none match."""
+        return self._full_text.matched_texts(ids, terms)
+
+    def has_word(self, word: str) -> bool:
+        """Return True if a text holds the word or a form of it with the same stem."""
+        return self._vocabulary.has_word(word)
+
+    def closest_word(self, word: str) -> str | None:
+        """Return the word of a text that a misspelt word is closest to; None without any."""
+        return self._vocabulary.closest_word(word)
+
+    def find_segments(self, ids: Sequence[int]) -> dict[int, Segment]:
+        """Return, for each live picture, the segment that holds its vectors."""
+        rows = self._db.query(
+            f"SELECT items.id, {_qualified('segments', SEGMENT_COLUMNS)}"  # noqa: S608
+            " FROM items JOIN embeddings ON embeddings.item_id = items.id"
+            " JOIN segments ON segments.number = embeddings.segment"
+            f" WHERE items.id {IN_IDS} AND is_live = 1 AND embeddings.space_id = {_SERVING_ID}",
+            [json.dumps(list(ids))],
+        )
+        return {item_id: make_segment(row) for item_id, *row in rows}
+
+    def find_item(self, path: bytes) -> tuple[FileRecord, int] | None:
+        """Return the record of a file by its absolute path, and its item; None without an item."""
+        for root_id, folder in self._db.query("SELECT id, uri FROM sources WHERE kind = 'folder'"):
+            relative_path = relative_to(folder, path)
+            if relative_path is None:
+                continue
+            for row in self._db.query(
+                f"SELECT items.id, {FILE_COLUMNS} FROM assets JOIN items USING (content_id)"  # noqa: S608
+                " WHERE source_id = ? AND key = ? AND items.part = 0",
+                [root_id, relative_path],
+            ):
+                return FileRecord(*row[1:]), row[0]
+        return None
+
+    def list_ids(self, after_id: int, limit: int) -> list[int]:
+        """Return the ids of the first items of live contents, above an id, ascending."""
+        statement = (
+            "SELECT id FROM items WHERE id > ? AND is_live = 1 AND part = 0 ORDER BY id LIMIT ?"
+        )
+        return column_values(self._db, statement, [after_id, limit])
+
+    def filter_ids(self, filters: FilterTree) -> Ids:
+        """Return the ids of the live pictures that pass the filters; int64, ascending."""
+        from mmsearch.catalog.filters import filter_ids  # noqa: PLC0415 - most queries have none
+
+        # A search passes one tree to count pictures, to search vectors and to search texts.
+        known = self._filtered.get(id(filters))
+        if known is None:
+            known = self._filtered[id(filters)] = filters, filter_ids(self._db, filters)
+        return known[1]
+
+    def records(self, ids: Sequence[int], filters: FilterTree | None = None) -> list[PictureRecord]:
+        """Load the records of pictures, with a few statements for all of them.
+
+        Args:
+            ids: Ids of pictures, in any order; they may repeat.
+            filters: Filters that the pictures pass. Of a content in several places, the record has
+                the key and the metadata of the first place whose metadata passes them.
+
+        Returns:
+            Records in the same order and number as ``ids``. A deleted picture (tombstone) has no
+            paths, and 0 as size and modification time.
+
+        Raises:
+            KeyError: An id does not exist.
+        """
+        if filters is None or not filters.uses_metadata:
+            return load_records(self._db, ids)
+        from mmsearch.catalog.filters import find_passing_places  # noqa: PLC0415 - rare
+
+        return load_records(self._db, ids, find_passing_places(self._db, filters, ids))
+
+
+def _qualified(table: str, columns: str) -> str:
+    return ", ".join(f"{table}.{column}" for column in columns.split(", "))
