@@ -92,7 +92,7 @@ export class Details {
       button.ariaPressed = moment === hit;
       button.addEventListener("click", () => {
         for (const other of buttons) other.ariaPressed = other === button;
-        const path = hit.links.thumbnail.replace(`/pictures/${hit.id}/`, `/pictures/${moment.id}/`);
+        const path = hit.links.thumbnail.replace(`pictures/${hit.id}/`, `pictures/${moment.id}/`);
         element("details-picture").src = `${path}?size=large`;
         element("details-title").textContent = hitCaption({ ...hit, ...moment });
       });
