@@ -33,6 +33,11 @@ DEFAULT_LANGUAGE: Final = "en"
 MIN_LANGUAGE_CONFIDENCE: Final = 0.5
 """Probability of a detected language below which the sound is taken for English."""
 
+CODES: Final = {"no": "nb", "jw": "jv"}
+"""Codes of languages for which Whisper has its own, as everything else spells them."""
+
+_WHISPER_CODES: Final = {code: whisper for whisper, code in CODES.items()}
+
 MAX_NO_SPEECH: Final = 0.6
 MIN_LOG_PROBABILITY: Final = -0.7
 """A segment is dropped if Whisper's probability that there is no speech is above the first and the
@@ -87,7 +92,7 @@ class WhisperRecognizer:
     @property
     def languages(self) -> tuple[str, ...]:
         """Codes of the languages that the model recognizes."""
-        return tuple(self._model.supported_languages)
+        return tuple(CODES.get(code, code) for code in self._model.supported_languages)
 
     def transcribe(self, samples: NDArray[np.float32], language: str | None = None) -> Transcript:
         """Return what is spoken in float32 (n,) samples at 16 kHz in mono, from -1 to 1.
@@ -111,7 +116,9 @@ class WhisperRecognizer:
             confidence = float(dict(facts.all_language_probs)[DEFAULT_LANGUAGE])
             found, facts = self._run(samples, DEFAULT_LANGUAGE)
         segments = tuple(_to_segments(found, duration_s))
-        return Transcript(segments, facts.language, confidence, duration_s)
+        return Transcript(
+            segments, CODES.get(facts.language, facts.language), confidence, duration_s
+        )
 
     def release(self) -> None:
         """Free the model; the next call loads it again."""
@@ -143,7 +150,7 @@ class WhisperRecognizer:
         """
         found, facts = self._model.transcribe(
             samples,
-            language=language,
+            language=None if language is None else _WHISPER_CODES.get(language, language),
             beam_size=BEAM_SIZE,
             # A ladder of temperatures costs up to twice the time and finds no more words.
             temperature=0.0,

@@ -26,7 +26,7 @@ P = {"probability": 0.9}
 class ToyModel:
     """Says what a test wants, and notes the languages that it was asked for."""
 
-    supported_languages = ("en", "de", "pl")
+    supported_languages = ("en", "de", "pl", "no")
 
     def __init__(self, segments, probabilities):
         self.segments, self.probabilities, self.asked = segments, probabilities, []
@@ -100,6 +100,12 @@ def test_named_language_is_not_detected(recognize):
     transcript, model = recognize(segment("ein Hund"), language="de")
     assert (transcript.language, transcript.language_confidence) == ("de", 1.0)
     assert model.asked == ["de"]
+
+
+def test_norwegian_has_its_usual_code(recognize):
+    assert recognize(segment("en hund"), no=0.9)[0].language == "nb"
+    transcript, model = recognize(segment("en hund"), language="nb")
+    assert (transcript.language, model.asked) == ("nb", ["no"])
 
 
 def test_sound_without_voices_is_not_given_to_whisper(recognize):
