@@ -136,6 +136,10 @@ class CommitBatcher:
         if self.has_pending:
             self._commit(None)
 
+    def close(self) -> None:
+        """Forget the run that is called after commits, which would keep the model in memory."""
+        self._on_commit = lambda: None
+
     def commit_shard(self, encoded: EncodedShard) -> None:
         """Commit pending results together with a shard."""
         self._commit(encoded)

@@ -133,13 +133,16 @@ class SourceRun:
         Raises:
             SourceError: The source cannot be listed. What was read before is kept.
         """
-        stream = self._shard_executor.run(self._make_worker, self._iter_shards())
-        for shard, outcome in stream:
-            lost = lose_shard(shard, outcome) if isinstance(outcome, TaskFailure) else outcome
-            self._resolve_shard(shard, lost)
-        self._batcher.commit()
-        self._remove_missing()
-        self._save_parts()
+        try:
+            stream = self._shard_executor.run(self._make_worker, self._iter_shards())
+            for shard, outcome in stream:
+                lost = lose_shard(shard, outcome) if isinstance(outcome, TaskFailure) else outcome
+                self._resolve_shard(shard, lost)
+            self._batcher.commit()
+            self._remove_missing()
+            self._save_parts()
+        finally:
+            self._batcher.close()
 
     def count_encoded(self, count: int) -> None:
         """Add to the number of pictures that a worker of this process has encoded."""

@@ -1,5 +1,6 @@
 """Pictures of a program: added, replaced, updated, deleted and found by ids of its own."""
 
+import gc
 import io
 import multiprocessing
 import os
@@ -17,6 +18,8 @@ from PIL import Image
 
 import mmsearch
 from mmsearch.core.errors import GoneError, InvalidQueryError, UnknownNameError, UsageError
+from mmsearch.encoders._two_tower import TwoTowerEncoder
+from mmsearch.indexing.indexer import Indexer
 
 COLOURS = {"red": (200, 20, 30), "green": (20, 160, 40), "blue": (30, 40, 200)}
 
@@ -513,3 +516,21 @@ def test_program_keeps_products_while_eight_threads_search(index):
     assert {item.key: (item.texts[0].text, item.metadata) for item in index} == expected
     assert len(index) == len(expected) == count - 48
     assert index.check().verdict == "sound"
+
+
+def test_memory_of_an_addition_is_free_when_the_index_is_closed(index, tmp_path):
+    def list_parts():
+        parts = (Indexer, TwoTowerEncoder)
+        return {id(part) for part in gc.get_objects() if isinstance(part, parts)}
+
+    gc.collect()
+    before = list_parts()
+    gc.disable()
+    try:
+        with mmsearch.open_index(home=tmp_path / "new", model="starter") as new:
+            new.add([picture((n, 1, 1)) for n in range(6)])
+            new.add([picture((9, 9, 9))])
+            assert list_parts() > before
+        assert list_parts() == before
+    finally:
+        gc.enable()
