@@ -290,3 +290,14 @@ def test_llama_index_node_is_the_text_of_the_page_and_no_picture_file(home, inde
         answer = http.post("/v1/indexes/default/search", json=body).raise_for_status().json()
     node = to_node(library.Hit.from_dict(answer["hits"][0]), "http://host")
     assert node.image_url.endswith("/thumbnail")
+
+
+def test_pdf_with_the_name_of_another_program_is_read_by_its_content(tmp_path, pictures):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "logo.ai").write_bytes(pdf([words("emblem")]))
+    shutil.copy(pictures[0], folder / "photo.pdf")
+    with library.open_index(home=tmp_path / "home", model="starter") as index:
+        assert index.add_folder(folder).added == 2
+        assert found(index, "emblem", k=1, mode="text") == [("logo.ai", 1)]
+        assert found(index, "photo", k=1, mode="text") == [("photo.pdf", None)]
