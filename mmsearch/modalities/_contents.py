@@ -218,7 +218,7 @@ class FolderExaminer:
 
     def _is_valid(self, name: bytes, reason: str) -> bool:
         """Return True if a file that was skipped for a reason need not be opened again."""
-        if any(reason == missing_reason for _, missing_reason in self.missing):
+        if not reason or any(reason == missing_reason for _, missing_reason in self.missing):
             return True
         # An earlier version may not have known that an extra reads files of this name.
         is_readable = any(modality.can_read(name) for modality, _ in self.missing)

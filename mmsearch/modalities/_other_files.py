@@ -15,6 +15,7 @@ from mmsearch.core.reports import LINKS, NO_ENDING, OF_ANOTHER_FILE, SkippedCoun
 VIDEO: Final = "video"
 NOT_A_PICTURE: Final = "not a picture"
 UNSUPPORTED_PICTURE: Final = "kind of picture that is not supported"
+WITHOUT_PAGES: Final = "no pages; save it as PDF"
 EMPTY: Final = "empty file"
 HIDDEN: Final = "hidden"
 EXCLUDED: Final = "excluded"
@@ -36,8 +37,9 @@ _SUFFIXES: Final = {
     VIDEO: "3g2 3gp asf avi divx dv f4v flv insv lrv m2t m2ts m2v m4v mkv mod mov mp mp4 mpe mpeg"
     " mpg mts mxf ogv qt rm rmvb tod vob webm wmv",
     "audio": "aac aif aiff amr ape caf flac m4a m4b mid midi mka mp3 oga ogg opus wav wma",
-    "document": "csv doc docx epub htm html json jsonl key log md numbers odg odp ods odt pages"
-    " parquet pdf ppt pptx rtf tex tsv txt url webloc xls xlsx xml yaml yml",
+    WITHOUT_PAGES: "doc docx key odg odp odt pages ppt pptx rtf",
+    "document": "csv epub htm html json jsonl log md numbers ods parquet pdf tex tsv txt url webloc"
+    " xls xlsx xml yaml yml",
     "archive": "7z bz2 cab dmg gz iso rar tar tgz xz zip zst",
     UNSUPPORTED_PICTURE: f"{_RAW} ai cdr dcm dds djvu emf eps exr fits hdr icns ico j2c j2k jp2 jpf"
     " jpx jxl jxr kra pbm pcx pgm pict pnm ppm psb psd sgi svg svgz tga wdp wmf xcf",

@@ -59,6 +59,7 @@ def examine(root, modalities=None, **options):
         ("song.mp3", b"ID3", "audio"),
         ("voice", b"\0\0\0\x20ftypM4A ", "audio"),
         ("letter.pdf", b"%PDF-1.4", "document"),
+        ("letter.docx", b"PK\x03\x04", "no pages; save it as PDF"),
         ("letter", b"%PDF-1.4", "document"),
         ("notes.txt", b"hello", "document"),
         ("all.zip", b"PK\x03\x04", "archive"),
@@ -351,3 +352,18 @@ def test_format_skipped_shows_what_to_install_first_and_joins_the_rest():
     assert format_skipped([SkippedCount("MOV", "video of another file", 1)]) == (
         "1 belongs to another file"
     )
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [
+        ("kind of picture that is not supported", "install '.[raw]'"),
+        ("install '.[raw]'", "install '.[raw]'"),
+        ("", None),
+    ],
+)
+def test_walk_names_extra_of_files_that_an_earlier_version_did_not_read(tmp_path, known, reason):
+    write(tmp_path, {"a.cr2": CR2})
+    pictures, reasons = examine(tmp_path, [build(), RawModality()], recall=lambda *facts: known)
+    # A picture of an earlier run stays.
+    assert (list(pictures), reasons) == (([], {"a.cr2": reason}) if reason else (["a.cr2"], {}))
