@@ -16,6 +16,7 @@ from mmsearch.core.catalog import CatalogReader, CatalogWriter
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DamagedFileError, Hint, SourceError, UsageError
 from mmsearch.core.files import create_folder, expand_user
+from mmsearch.core.records import FileRef
 from mmsearch.core.reports import CopyReport
 from mmsearch.factories import catalogs
 from mmsearch.storage.atomic import (
@@ -253,6 +254,15 @@ def _ignore_unfinished(folder: str, names: list[str]) -> list[str]:
     ]
 
 
+def list_files(catalog: CatalogReader) -> tuple[list[FileRef], int]:
+    """Return the files that a copy of a catalog needs, and the number of its pictures."""
+    files = [segment.file_ref for segment in catalog.segments()]
+    files += [file.file_ref for file in catalog.derived.files()]
+    with catalog.snapshot() as snapshot:
+        files += [snapshot.built.file_ref] if snapshot.built else []
+        return files, snapshot.pictures
+
+
 def _copy_files(
     source: IndexLayout,
     catalog: CatalogReader,
@@ -262,11 +272,7 @@ def _copy_files(
     catalog.copy_to(target.catalog)
     with open_writer(target) as copy:
         copy.discard_building()
-        stamps = [segment.file_ref for segment in copy.segments()]
-        stamps += [file.file_ref for file in copy.derived.files()]
-        with copy.snapshot() as snapshot:
-            pictures = snapshot.pictures
-            stamps += [snapshot.built.file_ref] if snapshot.built else []
+        stamps, pictures = list_files(copy)
         for file_ref in stamps:
             path = source.path(file_ref)
             verify_file(path, file_ref)

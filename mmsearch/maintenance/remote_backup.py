@@ -22,6 +22,7 @@ from mmsearch.core.errors import DamagedFileError, SourceError
 from mmsearch.core.protocols import Store
 from mmsearch.core.records import FileRef
 from mmsearch.core.reports import CopyReport
+from mmsearch.maintenance.backup import list_files
 from mmsearch.storage.atomic import TEMPORARY_SUFFIX, open_index_file, verify_file
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.stores.local import LocalStore
@@ -145,11 +146,7 @@ def restore_from_store(
 
     _for_each(fetch, refs)
     with open_writer(target) as catalog:
-        vector_files = [segment.file_ref for segment in catalog.segments()]
-        vector_files += [file.file_ref for file in catalog.derived.files()]
-        with catalog.snapshot() as snapshot:
-            pictures = snapshot.pictures
-            vector_files += [snapshot.built.file_ref] if snapshot.built else []
+        vector_files, pictures = list_files(catalog)
     for ref in vector_files:
         if ref not in refs:
             raise DamagedFileError(
@@ -174,11 +171,7 @@ def _send_files(
     catalog.copy_to(copy.catalog)
     with open_writer(copy) as writer:
         writer.discard_building()
-        vector_files = [segment.file_ref for segment in writer.segments()]
-        vector_files += [file.file_ref for file in writer.derived.files()]
-        with writer.snapshot() as snapshot:
-            pictures = snapshot.pictures
-            vector_files += [snapshot.built.file_ref] if snapshot.built else []
+        vector_files, pictures = list_files(writer)
 
     def send_verified(ref: FileRef) -> FileRef:
         path = source.path(ref)
