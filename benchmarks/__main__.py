@@ -17,6 +17,7 @@ from platformdirs import user_cache_path
 from benchmarks.gpu import calib, decode_gpu, encode_gpu, flat_gpu
 from benchmarks.quality import captions, confidence, fusion, queries, starter, words
 from benchmarks.speed import (
+    additions,
     ann,
     build,
     coldstart,
@@ -51,6 +52,7 @@ SPEED: dict[str, Any] = {
     "starter_text": starter_text,
     "coldstart": coldstart,
     "incremental": incremental,
+    "additions": additions,
     "pipeline": pipeline,
     "flat": flat,
     "ann": ann,
