@@ -1,13 +1,24 @@
 """Random exports: strategies for pictures with facts, texts, paths and vectors."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from hypothesis import strategies as st
 
-from mmsearch.core.types import DEFAULT_SOURCES, EncoderSpec, FusionSpec, Picture, Text, TextSource
-from mmsearch.exports.formats import load_format
+from mmsearch.core.types import (
+    CONTENT_SOURCES,
+    DEFAULT_SOURCES,
+    IMAGE_KIND,
+    EncoderSpec,
+    FusionSpec,
+    ItemLocator,
+    Picture,
+    Text,
+    TextSource,
+)
+from mmsearch.exports.formats import PART_FORMATS, load_format
 from mmsearch.exports.manifest import Manifest, write_manifest
 from mmsearch.exports.pictures import ExportBatch, ExportedPicture, Place
 from tests.toy_index import ToyEncoder
@@ -55,8 +66,35 @@ def pictures(draw):
 
 
 @st.composite
-def exported_pictures(draw, max_size=5):
-    """Pictures of an export, each with its own content and its own paths."""
+def contents(draw, first, format_name):
+    """A still picture, or all the moments of a film or pages of a document, by their first item."""
+    kinds = [IMAGE_KIND, "video", "document"] if format_name in PART_FORMATS else [IMAGE_KIND]
+    kind = draw(st.sampled_from(kinds))
+    if kind == IMAGE_KIND:
+        return [first]
+    parts = draw(st.integers(1, 3))
+    items = []
+    for part in range(parts):
+        locator = (
+            ItemLocator(part, 1000 * part, 1000 * part + draw(st.integers(0, 999)))
+            if kind == "video"
+            else ItemLocator(part, page=part + 1)
+        )
+        item = replace(first, id=first.id + part, kind=kind, locator=locator, parts=parts)
+        if part:
+            picture = draw(pictures())
+            own = tuple(text for text in picture.texts if text.source in CONTENT_SOURCES)
+            item = replace(item, picture=replace(picture, texts=own), text_kinds=draw(text_kinds))
+        items.append(item)
+    return items
+
+
+text_kinds = st.lists(st.sampled_from(["caption", "title", "ß"]), max_size=2).map(tuple)
+
+
+@st.composite
+def exported_pictures(draw, max_size=5, format_name="npy"):
+    """Pictures of an export, each content with its own paths."""
     all_places = draw(
         st.lists(places, min_size=1, max_size=2 * max_size, unique_by=lambda at: (at.root, at.key))
     )
@@ -64,18 +102,17 @@ def exported_pictures(draw, max_size=5):
     items = []
     for number in range(count):
         mine = sorted(all_places[number::count], key=lambda at: at.root + b"/" + at.key)
-        items.append(
-            ExportedPicture(
-                number + 1,
-                (number + 1).to_bytes(32, "big"),
-                tuple(mine),
-                draw(st.integers(0, 2**40)),
-                draw(st.integers(-(2**63), 2**63 - 1)),
-                draw(pictures()),
-                draw(st.sampled_from([b"", b"0123456789abcdef"])),
-                tuple(draw(st.lists(st.sampled_from(["caption", "title", "ß"]), max_size=2))),
-            )
+        first = ExportedPicture(
+            len(items) + 1,
+            (number + 1).to_bytes(32, "big"),
+            tuple(mine),
+            draw(st.integers(0, 2**40)),
+            draw(st.integers(-(2**63), 2**63 - 1)),
+            draw(pictures()),
+            draw(st.sampled_from([b"", b"0123456789abcdef"])),
+            draw(text_kinds),
         )
+        items += draw(contents(first, format_name))
     return items
 
 
@@ -98,7 +135,8 @@ def write_export(folder: Path, format_name, batches, spec: EncoderSpec = SPEC, r
         "texts": list(DEFAULT_SOURCES),
         "goals": {},
     }
-    manifest = Manifest(format_name, spec, settings, roots)
+    has_parts = any(item.kind != IMAGE_KIND for batch in batches for item in batch.pictures)
+    manifest = Manifest(format_name, spec, settings, roots, has_parts=has_parts)
     folder.mkdir(parents=True)
     with load_format(format_name).open_writer(folder, manifest) as write:
         for batch in batches:
@@ -116,6 +154,7 @@ def write_export(folder: Path, format_name, batches, spec: EncoderSpec = SPEC, r
         pictures=sum(len(batch.pictures) for batch in batches),
         text_vectors=sum(len(batch.texts) for batch in batches),
         files=files,
+        has_parts=has_parts,
     )
     write_manifest(folder, manifest)
     return manifest

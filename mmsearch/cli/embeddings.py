@@ -39,10 +39,18 @@ def export(
     if as_json:
         print_json(report)
         return
+    moments = report.items - report.pictures
     print_line(
-        f"{report.pictures:,} pictures, {report.text_vectors:,} text vectors,"
+        f"{report.pictures:,} pictures,"
+        f"{f' {moments:,} further moments and pages,' if moments else ''}"
+        f" {report.text_vectors:,} text vectors,"
         f" {human_bytes(report.bytes)} in {display_path(report.folder)}, in {report.seconds:.1f} s."
     )
+    if report.left_out:
+        warn(
+            f"{report.left_out:,} films and documents are left out: {format_name} has one picture"
+            " a row. --format parquet holds them."
+        )
 
 
 def import_(

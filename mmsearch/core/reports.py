@@ -451,11 +451,14 @@ class ExportReport:
     Attributes:
         folder: Folder of the export.
         format: ``parquet``, ``npy`` or ``clip-retrieval``.
-        pictures: Number of pictures, each with an image vector.
+        pictures: Number of pictures; a film or a document counts once.
         text_vectors: Number of text vectors.
         files: Number of files.
         bytes: Total size of all files.
         seconds: Wall time.
+        items: Number of image vectors: one of each picture, of each moment of a film and of each
+            page of a document.
+        left_out: Number of films and documents that the format does not hold.
     """
 
     folder: Path
@@ -465,6 +468,8 @@ class ExportReport:
     files: int
     bytes: int
     seconds: float
+    items: int
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -472,7 +477,7 @@ class ImportReport:
     """Result of an import.
 
     Attributes:
-        pictures: Number of pictures in the export.
+        pictures: Number of pictures in the export; a film or a document counts once.
         added: Pictures that are new in the index.
         copied: Pictures whose content was in the index, and that have a new path.
         unchanged: Pictures whose content and paths were in the index.

@@ -15,7 +15,14 @@ from pyarrow import parquet
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import SourceError
 from mmsearch.exports.manifest import Manifest, synced_file
-from mmsearch.exports.pictures import ExportBatch, ExportedPicture, HalfVectors, from_row, to_row
+from mmsearch.exports.pictures import (
+    PART_FIELDS,
+    ExportBatch,
+    ExportedPicture,
+    HalfVectors,
+    from_row,
+    to_row,
+)
 
 IMAGE, TEXTS = "image_vector", "text_vectors"
 """Columns with the vectors."""
@@ -51,6 +58,13 @@ PICTURE_FIELDS: Final = (
 )
 """Columns with the facts of a picture; see `to_row`."""
 
+PART_COLUMNS: Final = tuple(
+    (name, pa.string() if name == "kind" else pa.int64()) for name in PART_FIELDS
+)
+"""Further columns of exports with contents of several items; null for still pictures."""
+
+_OPTIONAL = frozenset({"assets", *PART_FIELDS})
+
 READ_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError)
 """Errors that a damaged or foreign file causes."""
 
@@ -72,10 +86,12 @@ def vector_type(dim: int) -> Any:
     return pa.list_(pa.float16(), dim)
 
 
-def to_columns(pictures: Sequence[ExportedPicture]) -> dict[str, Any]:
-    """Return the Arrow arrays of `PICTURE_FIELDS`."""
+def to_columns(
+    pictures: Sequence[ExportedPicture], fields: Sequence[tuple[str, Any]] = PICTURE_FIELDS
+) -> dict[str, Any]:
+    """Return the Arrow arrays of `PICTURE_FIELDS`, and of `PART_COLUMNS` if they are asked for."""
     rows = [to_row(item) for item in pictures]
-    return {name: pa.array([row[name] for row in rows], kind) for name, kind in PICTURE_FIELDS}
+    return {name: pa.array([row.get(name) for row in rows], kind) for name, kind in fields}
 
 
 def to_vector_array(vectors: HalfVectors) -> Any:
@@ -116,9 +132,8 @@ def from_columns(batch: Any) -> list[ExportedPicture]:
         ValueError: A value is not valid.
         KeyError: A column is missing.
     """
-    names = [
-        name for name, _ in PICTURE_FIELDS if name != "assets" or "assets" in batch.schema.names
-    ]
+    known = {*batch.schema.names, *(name for name, _ in PICTURE_FIELDS if name not in _OPTIONAL)}
+    names = [name for name, _ in (*PICTURE_FIELDS, *PART_COLUMNS) if name in known]
     columns = [batch.column(name).to_pylist() for name in names]
     return [
         from_row(dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)

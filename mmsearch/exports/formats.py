@@ -11,9 +11,12 @@ from typing import Protocol
 
 from mmsearch.core.errors import MissingExtraError, UsageError
 from mmsearch.exports.manifest import Manifest
-from mmsearch.exports.pictures import ExportBatch
+from mmsearch.exports.pictures import ExportBatch, ItemPart
 
 FORMATS = ("parquet", "npy", "clip-retrieval")
+PART_FORMATS = ("parquet", "npy")
+"""Formats that hold contents of several items: their rows are not one picture each."""
+
 _ARROW_FORMATS = ("parquet", "clip-retrieval")
 
 
@@ -36,6 +39,9 @@ class ExportReader(Protocol):
         Raises:
             SourceError: A file is damaged, or contradicts another one.
         """
+
+    def iter_parts(self) -> Iterator[ItemPart]:
+        """Yield where each item is in its content; nothing if all are still pictures."""
 
     def iter_paths(self) -> Iterator[bytes]:
         """Yield the path of each picture of another program's export."""

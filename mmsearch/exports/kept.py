@@ -15,20 +15,21 @@ from mmsearch.exports.manifest import synced_file
 
 NAME = "kept.tar"
 MAX_MEMBER_BYTES = 1 << 30
-_MEMBER = re.compile(r"(thumbnails|originals)/([0-9a-f]{64})(?:\.jpg)?")
+_MEMBER = re.compile(r"(thumbnails|originals)/([0-9a-f]{64})(?:-([0-9]{1,9}))?(?:\.jpg)?")
+
+Keep = Callable[[str, bytes, int, bytes], None]
+"""Function of a kind (thumbnails, originals), a digest, a part and a content that adds it."""
 
 
 @contextmanager
-def open_writer(folder: Path) -> Iterator[Callable[[str, bytes, bytes], None]]:
-    """Open a function of a kind (thumbnails, originals), a digest and a content that adds it.
-
-    The file is made with the first one.
-    """
+def open_writer(folder: Path) -> Iterator[Keep]:
+    """Open the file and the function that adds to it."""
     path = folder / NAME
     with synced_file(path) as file, tarfile.open(fileobj=file, mode="w") as archive:
 
-        def write(kind: str, digest: bytes, content: bytes) -> None:
-            suffix = ".jpg" if kind == "thumbnails" else ""
+        def write(kind: str, digest: bytes, part: int, content: bytes) -> None:
+            suffix = f"-{part}" if part else ""
+            suffix += ".jpg" if kind == "thumbnails" else ""
             info = tarfile.TarInfo(f"{kind}/{digest.hex()}{suffix}")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
@@ -36,8 +37,8 @@ def open_writer(folder: Path) -> Iterator[Callable[[str, bytes, bytes], None]]:
         yield write
 
 
-def iter_kept(folder: Path) -> Iterator[tuple[str, bytes, bytes]]:
-    """Yield kind (thumbnails, originals), digest and content of each; nothing without the file.
+def iter_kept(folder: Path) -> Iterator[tuple[str, bytes, int, bytes]]:
+    """Yield kind, digest, part and content of each, as in `Keep`; nothing without the file.
 
     Raises:
         SourceError: The file is damaged, or has members of other names.
@@ -55,7 +56,7 @@ def iter_kept(folder: Path) -> Iterator[tuple[str, bytes, bytes]]:
                         f"{display_path(path)} has an unexpected member.",
                         "Export the index again.",
                     )
-                yield named[1], bytes.fromhex(named[2]), file.read()
+                yield named[1], bytes.fromhex(named[2]), int(named[3] or 0), file.read()
     except tarfile.TarError as error:
         raise SourceError(
             f"{display_path(path)} is damaged.", "Copy the folder of the export again."

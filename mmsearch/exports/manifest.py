@@ -16,7 +16,9 @@ from mmsearch.core.files import create_file
 from mmsearch.core.types import EncoderSpec
 
 NAME = "mmsearch-export.json"
-VERSION = 1
+VERSION = 2
+"""Newest version that this code reads. Exports of still pictures alone have version 1."""
+
 _MAX_BYTES = 50_000_000
 _COPY_HINT = "Copy the folder of the export again, or export the index again."
 
@@ -32,10 +34,12 @@ class Manifest:
         roots: Indexed folders that contain the pictures, as bytes.
         sources: The other sources of pictures, each with ``kind``, ``name``, ``uri`` (bytes) and
             ``choices``.
-        pictures: Number of pictures.
+        pictures: Number of pictures, moments and pages: that of the image vectors.
         text_vectors: Number of text vectors.
         calibration: The index's own calibration, as plain values; None if it has none.
         files: Sizes in bytes of the other files, by path below the folder.
+        has_parts: True if there may be contents of several items; earlier versions of mmsearch
+            would take each item for a picture.
     """
 
     format: str
@@ -47,11 +51,12 @@ class Manifest:
     text_vectors: int = 0
     calibration: Mapping[str, Any] | None = None
     files: Mapping[str, int] = field(default_factory=dict)
+    has_parts: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the manifest file."""
         return {
-            "mmsearch_export": VERSION,
+            "mmsearch_export": 2 if self.has_parts else 1,
             "format": self.format,
             "pictures": self.pictures,
             "text_vectors": self.text_vectors,
@@ -135,6 +140,7 @@ def _parse(stored: Mapping[str, Any]) -> Manifest:
         text_vectors=int(stored["text_vectors"]),
         calibration=stored["calibration"] and dict(stored["calibration"]),
         files=files,
+        has_parts=int(stored["mmsearch_export"]) > 1,
     )
 
 

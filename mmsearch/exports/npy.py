@@ -27,7 +27,9 @@ from mmsearch.exports.pictures import (
     ExportBatch,
     ExportedPicture,
     HalfVectors,
+    ItemPart,
     from_row,
+    item_part,
     to_row,
 )
 
@@ -179,6 +181,23 @@ class NpyReader:
         """Yield all pictures with their vectors."""
         path = self._folder / PICTURES
         first = first_text = 0
+        for pictures in self._iter_pictures():
+            end = first + len(pictures)
+            end_text = first_text + sum(len(item.text_kinds) for item in pictures)
+            texts = self._texts[first_text:end_text]
+            if end > self.pictures or len(texts) != end_text - first_text:
+                raise SourceError(f"{display_path(path)} does not fit its vectors.", _COPY_HINT)
+            yield ExportBatch(pictures, np.array(self._images[first:end]), np.array(texts))
+            first, first_text = end, end_text
+        if first != self.pictures:
+            raise SourceError(
+                f"{display_path(path)} has {first:,} lines for {self.pictures:,} pictures.",
+                _COPY_HINT,
+            )
+
+    def _iter_pictures(self) -> Iterator[list[ExportedPicture]]:
+        path = self._folder / PICTURES
+        first = 0
         with path.open("rb") as file:
             while lines := list(islice(file, BATCH_ROWS)):
                 try:
@@ -189,22 +208,16 @@ class NpyReader:
                         f" ({display_path(str(error)[:200])}).",
                         _COPY_HINT,
                     ) from error
-                end = first + len(pictures)
-                end_text = first_text + sum(len(item.text_kinds) for item in pictures)
-                texts = self._texts[first_text:end_text]
-                if end > self.pictures or len(texts) != end_text - first_text:
-                    raise SourceError(f"{display_path(path)} does not fit its vectors.", _COPY_HINT)
-                yield ExportBatch(pictures, np.array(self._images[first:end]), np.array(texts))
-                first, first_text = end, end_text
-        if first != self.pictures:
-            raise SourceError(
-                f"{display_path(path)} has {first:,} lines for {self.pictures:,} pictures.",
-                _COPY_HINT,
-            )
+                yield pictures
+                first += len(pictures)
 
     def iter_paths(self) -> Iterator[bytes]:
         """Yield nothing: the folders of the pictures are in the manifest."""
         return iter(())
+
+    def iter_parts(self) -> Iterator[ItemPart]:
+        """Yield where each item is in its content."""
+        return (item_part(item) for pictures in self._iter_pictures() for item in pictures)
 
 
 class ForeignNpyReader:

@@ -13,14 +13,15 @@ from mmsearch.core.display import display_path
 from mmsearch.core.errors import SourceError
 from mmsearch.exports import arrow
 from mmsearch.exports.manifest import Manifest
-from mmsearch.exports.pictures import BATCH_ROWS, ROWS_PER_FILE, ExportBatch
+from mmsearch.exports.pictures import BATCH_ROWS, ROWS_PER_FILE, ExportBatch, ItemPart
 
 
 @contextmanager
 def open_writer(folder: Path, manifest: Manifest) -> Iterator[Callable[[ExportBatch], None]]:
     """Open the writer; see `ExportFormat`."""
     vector = arrow.vector_type(manifest.encoder.dim)
-    fields = (*arrow.PICTURE_FIELDS, (arrow.IMAGE, vector), (arrow.TEXTS, pa.list_(vector)))
+    facts = (*arrow.PICTURE_FIELDS, *(arrow.PART_COLUMNS if manifest.has_parts else ()))
+    fields = (*facts, (arrow.IMAGE, vector), (arrow.TEXTS, pa.list_(vector)))
     schema = arrow.make_schema(manifest, fields)
     with ExitStack() as stack:
         files = rows = 0
@@ -35,7 +36,7 @@ def open_writer(folder: Path, manifest: Manifest) -> Iterator[Callable[[ExportBa
                 files, rows = files + 1, 0
             append(
                 {
-                    **arrow.to_columns(batch.pictures),
+                    **arrow.to_columns(batch.pictures, facts),
                     arrow.IMAGE: arrow.to_vector_array(batch.images),
                     arrow.TEXTS: arrow.to_vector_lists(batch),
                 }
@@ -69,6 +70,16 @@ class ParquetReader:
                             arrow.from_vector_lists(batch.column(arrow.TEXTS), self.dim),
                         )
                     yield parsed
+
+    def iter_parts(self) -> Iterator[ItemPart]:
+        """Yield where each item is in its content."""
+        names = ["image_path", "sha256", "part", "parts"]
+        for path in self._paths:
+            with arrow.open_table(path) as file, arrow.table_errors(path):
+                for batch in file.iter_batches(BATCH_ROWS, columns=names):
+                    columns = [batch.column(name).to_pylist() for name in names]
+                    for place, digest, part, parts in zip(*columns, strict=True):
+                        yield place, digest or b"", part or 0, 1 if parts is None else parts
 
     def iter_paths(self) -> Iterator[bytes]:
         """Yield nothing: only mmsearch writes these files."""

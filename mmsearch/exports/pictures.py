@@ -13,7 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.types import Picture, Text, TextSource
+from mmsearch.core.display import display_path
+from mmsearch.core.errors import SourceError
+from mmsearch.core.types import IMAGE_KIND, WHOLE, ItemLocator, Picture, Text, TextSource
 
 BATCH_ROWS = 16_384
 """Number of pictures per batch: one segment of an import, one row group of a Parquet file."""
@@ -23,6 +25,9 @@ ROWS_PER_FILE = 4 * BATCH_ROWS
 
 HalfVectors: TypeAlias = "NDArray[np.float16]"
 """Vectors as they are stored: float16 (n, dim), C-order."""
+
+PART_FIELDS = ("kind", "part", "parts", "start_ms", "end_ms", "page")
+"""Values that only rows of contents other than still pictures have; see `to_row`."""
 
 _MAX_INTEGER = 2**63 - 1
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
@@ -75,17 +80,22 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class ExportedPicture:
-    """One picture of an export, without its vectors.
+    """One picture of an export, without its vectors: a still picture, a moment or a page.
+
+    The items of a content follow each other, by part.
 
     Attributes:
         id: Id in the index that was exported; 0 if another program wrote the export.
         digest: sha256 of the content; b"" if it is not known.
-        places: All paths of the content, at least one.
+        places: All paths of the content, at least one. Only those of the first item have assets.
         size: Size of the file in bytes.
         mtime_ns: Modification time of the first place, in nanoseconds; 0 if it is not known.
         picture: Its metadata with all its texts. The size is 0 x 0 if it is not known.
         texts_digest: Digest of the texts that the text vectors are of; see `EncodedPicture`.
         text_kinds: Kinds of its text vectors, in their order.
+        kind: Kind of the content; see `mmsearch.core.protocols.Modality.kind`.
+        locator: Where it is in its content.
+        parts: Number of items of the content.
     """
 
     id: int
@@ -96,6 +106,13 @@ class ExportedPicture:
     picture: Picture
     texts_digest: bytes = b""
     text_kinds: tuple[str, ...] = ()
+    kind: str = IMAGE_KIND
+    locator: ItemLocator = WHOLE
+    parts: int = 1
+
+
+ItemPart: TypeAlias = tuple[str, bytes, int, int]
+"""Path, digest, part and number of parts of an exported item."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +160,62 @@ def rebatch(batches: Iterable[ExportBatch], rows: int = BATCH_ROWS) -> Iterator[
         yield _join(pending)
 
 
+def whole_contents(batches: Iterable[ExportBatch]) -> Iterator[ExportBatch]:
+    """Yield the same pictures in batches that have all items of each content.
+
+    Raises:
+        SourceError: A content is not complete.
+    """
+    rest: list[ExportBatch] = []
+    for batch in batches:
+        joined = _join([*rest, batch]) if rest else batch
+        last = joined.pictures[-1]
+        count = len(joined.pictures)
+        end = count if last.locator.part == last.parts - 1 else count - last.locator.part - 1
+        rest = [joined.slice(end, count)] if 0 <= end < count else []
+        if rest:
+            joined = joined.slice(0, end)
+        if any(item.parts > 1 for item in joined.pictures):
+            check_parts(item_part(item) for item in joined.pictures)
+        if joined.pictures:
+            yield joined
+    for batch in rest:
+        check_parts(item_part(item) for item in batch.pictures)
+
+
+def item_part(item: ExportedPicture) -> ItemPart:
+    """Return where an item is in its content."""
+    return _display_first(item), item.digest, item.locator.part, item.parts
+
+
+def check_parts(items: Iterable[ItemPart]) -> None:
+    """Check that the items of each content are there and follow each other.
+
+    Raises:
+        SourceError: One is missing, or is not in its place.
+    """
+    path, digest, part, parts = "", b"", 0, 1
+    for following in items:
+        is_next = part + 1 < parts
+        expected = (digest, part + 1, parts) if is_next else (following[1], 0, following[3])
+        if following[1:] != expected:
+            raise (
+                _parts_error(path, part + 1, parts)
+                if is_next
+                else _parts_error(following[0], 0, following[3])
+            )
+        path, digest, part, parts = following
+    if part + 1 < parts:
+        raise _parts_error(path, part + 1, parts)
+
+
+def _parts_error(path: str, part: int, parts: int) -> SourceError:
+    return SourceError(
+        f"The export lacks item {part + 1:,} of the {parts:,} items of {display_path(path)}.",
+        "Copy the folder of the export again, or export the index again.",
+    )
+
+
 def _join(batches: Sequence[ExportBatch]) -> ExportBatch:
     return ExportBatch(
         [item for batch in batches for item in batch.pictures],
@@ -153,15 +226,13 @@ def _join(batches: Sequence[ExportBatch]) -> ExportBatch:
 
 def to_row(item: ExportedPicture) -> dict[str, Any]:
     """Return a picture as plain values, by the names of the columns of an export."""
-    first = item.places[0]
-    path = os.path.join(first.root, first.key) if first.root else first.key  # noqa: PTH118 - bytes
     has_assets = any(place.asset is not None for place in item.places)
     return {
         "id": item.id,
         "sha256": item.digest or None,
-        "image_path": path.decode("utf-8", "replace"),
-        "root": first.root,
-        "key": first.key,
+        "image_path": _display_first(item),
+        "root": item.places[0].root,
+        "key": item.places[0].key,
         "size": item.size,
         "mtime_ns": item.mtime_ns,
         "copies": [{"root": place.root, "key": place.key} for place in item.places[1:]],
@@ -177,7 +248,22 @@ def to_row(item: ExportedPicture) -> dict[str, Any]:
         else None,
         "texts_digest": item.texts_digest,
         "text_kinds": list(item.text_kinds),
+        **_part_to_row(item),
     }
+
+
+def _display_first(item: ExportedPicture) -> str:
+    """Return the path of the first place as text."""
+    first = item.places[0]
+    path = os.path.join(first.root, first.key) if first.root else first.key  # noqa: PTH118 - bytes
+    return path.decode("utf-8", "replace")
+
+
+def _part_to_row(item: ExportedPicture) -> dict[str, Any]:
+    """Return the values of `PART_FIELDS`; still pictures have none."""
+    if item.kind == IMAGE_KIND:
+        return {}
+    return {"kind": item.kind, "parts": item.parts, **vars(item.locator)}
 
 
 def from_row(row: Mapping[str, Any]) -> ExportedPicture:
@@ -213,7 +299,19 @@ def from_row(row: Mapping[str, Any]) -> ExportedPicture:
         picture,
         _typed(row, "texts_digest", bytes),
         tuple([_typed({"text_kinds": kind}, "text_kinds", str) for kind in row["text_kinds"]]),
+        *(() if row.get("kind") is None else _parse_part(row)),
     )
+
+
+def _parse_part(row: Mapping[str, Any]) -> tuple[str, ItemLocator, int]:
+    part, parts = _integer(row, "part"), _integer(row, "parts", 1)
+    if part >= parts or row["sha256"] is None:
+        raise ValueError(f"part is {part!r} of {parts!r}")
+    times = {
+        name: None if row.get(name) is None else _integer(row, name)
+        for name in ("start_ms", "end_ms", "page")
+    }
+    return _typed(row, "kind", str), ItemLocator(part, **times), parts
 
 
 def _asset_to_json(asset: Asset | None) -> dict[str, Any] | None:

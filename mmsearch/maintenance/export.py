@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from mmsearch.core.catalog import CatalogReader, Snapshot
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import DamagedFileError, SourceError, StateError
+from mmsearch.core.errors import DamagedFileError, Hint, SourceError, StateError
 from mmsearch.core.records import (
     FOLDER_KIND,
     PictureRecord,
@@ -25,9 +28,16 @@ from mmsearch.core.reports import ExportReport
 from mmsearch.core.results import Progress
 from mmsearch.core.types import CONTENT_SOURCES, IMAGE_KIND, Text, TextSource
 from mmsearch.exports import kept
-from mmsearch.exports.formats import check_format, load_format
+from mmsearch.exports.formats import PART_FORMATS, check_format, load_format
 from mmsearch.exports.manifest import Manifest, write_manifest
-from mmsearch.exports.pictures import Asset, ExportBatch, ExportedPicture, Place, rebatch
+from mmsearch.exports.pictures import (
+    Asset,
+    ExportBatch,
+    ExportedPicture,
+    HalfVectors,
+    Place,
+    rebatch,
+)
 from mmsearch.factories import catalogs
 from mmsearch.storage.folders import atomic_folder, is_vacant
 from mmsearch.storage.layout import IndexLayout, original_path, thumbnail_path
@@ -52,7 +62,7 @@ def export(
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             with catalogs.open_snapshot(layout) as catalog, atomic_folder(folder) as staging:
-                manifest = _write(layout, catalog, staging, format_name, progress)
+                manifest, counts = _write(layout, catalog, staging, format_name, progress)
             break
         except DamagedFileError as error:
             # A compaction may have removed the file after the catalog was opened.
@@ -62,11 +72,13 @@ def export(
     return ExportReport(
         folder,
         format_name,
-        manifest.pictures,
+        counts["contents"],
         manifest.text_vectors,
         len(sizes),
         sum(sizes),
         time.monotonic() - started_at,
+        manifest.pictures,
+        counts["left_out"],
     )
 
 
@@ -76,11 +88,13 @@ def _write(
     folder: Path,
     format_name: str,
     progress: Callable[[Progress], None],
-) -> Manifest:
-    """Write the files of an export and return its manifest, which is among them."""
+) -> tuple[Manifest, Counter[str]]:
+    """Write the files of an export; return its manifest, which is among them, and counts."""
     identity = require_identity(catalog)
     with catalog.snapshot() as snapshot:
-        calibration, total = snapshot.calibration, snapshot.pictures
+        calibration, total = snapshot.calibration, snapshot.items
+        others = snapshot.pictures - catalog.derived.count_contents({IMAGE_KIND})
+        has_parts = others > 0 and format_name in PART_FORMATS
         manifest = Manifest(
             format_name,
             identity.encoder,
@@ -92,19 +106,28 @@ def _write(
                 if known.kind != FOLDER_KIND
             ),
             calibration=None if calibration is None else asdict(calibration),
+            has_parts=has_parts,
         )
+        uris = {source["uri"] for source in manifest.sources}
         pictures = text_vectors = 0
+        counts = Counter(left_out=0 if has_parts else others)
         with ExitStack() as stack:
             write = stack.enter_context(load_format(format_name).open_writer(folder, manifest))
             keep = stack.enter_context(kept.open_writer(folder)) if manifest.sources else None
-            for batch in rebatch(_iter_segments(layout, catalog, snapshot)):
+            for batch in rebatch(_SegmentReader(layout, catalog, snapshot, has_parts).batches()):
                 write(batch)
                 if keep is not None:
-                    _copy_kept(layout, batch, keep)
+                    _copy_kept(layout, batch, keep, uris)
+                counts["contents"] += sum(item.locator.part == 0 for item in batch.pictures)
                 pictures += len(batch.pictures)
                 text_vectors += len(batch.texts)
                 progress(Progress("export", pictures, total))
     if not pictures:
+        if counts["left_out"]:
+            raise StateError(
+                f"The index has films and documents only, which {format_name} does not hold.",
+                Hint("Export it as {}.", "format='parquet'", "--format parquet"),
+            )
         raise StateError("The index has no pictures to export.", "Index a folder first.")
     files = {
         path.relative_to(folder).as_posix(): path.stat().st_size
@@ -113,71 +136,166 @@ def _write(
     }
     manifest = replace(manifest, pictures=pictures, text_vectors=text_vectors, files=files)
     write_manifest(folder, manifest)
-    return manifest
+    return manifest, counts
 
 
 def _copy_kept(
-    layout: IndexLayout, batch: ExportBatch, keep: Callable[[str, bytes, bytes], None]
+    layout: IndexLayout, batch: ExportBatch, keep: kept.Keep, uris: Collection[bytes]
 ) -> None:
-    """Copy the thumbnails and originals that the index keeps of pictures."""
+    """Copy the thumbnails and originals that the index keeps of pictures in some sources."""
     for item in batch.pictures:
-        if all(place.asset is None for place in item.places):
+        if all(place.root not in uris for place in item.places):
             continue
-        for kind, path in (
-            ("thumbnails", thumbnail_path(layout.thumbnails, item.digest)),
-            ("originals", original_path(layout.originals, item.digest)),
-        ):
+        part = item.locator.part
+        paths = {"thumbnails": thumbnail_path(layout.thumbnails, item.digest, part)}
+        if part == 0:
+            paths["originals"] = original_path(layout.originals, item.digest)
+        for kind, path in paths.items():
             with suppress(FileNotFoundError):
-                keep(kind, item.digest, path.read_bytes())
+                keep(kind, item.digest, part, path.read_bytes())
 
 
-def _iter_segments(
-    layout: IndexLayout, catalog: CatalogReader, snapshot: Snapshot
-) -> Iterator[ExportBatch]:
-    """Yield the searchable pictures of each segment, oldest first."""
-    kinds = {source.uri: source.kind for source in catalog.sources()}
-    for segment in catalog.segments():
-        # A file of several items is only complete with all of them, which may be in many segments.
-        pictures = [
-            item
-            for item in catalog.list_segment_pictures(segment.number)
-            if item.kind == IMAGE_KIND
+class _StoredRows:
+    """The vectors of a segment, by the ids of its rows."""
+
+    def __init__(self, layout: IndexLayout, segment: Segment) -> None:
+        self._stored = read_stored_vectors(layout, segment)
+        self._row_by_id = {item_id: row for row, item_id in enumerate(self._stored.ids.tolist())}
+        self._counts = np.array([len(kinds) for kinds in self._stored.text_kinds], dtype=np.int64)
+        self._starts = np.cumsum(self._counts) - self._counts
+
+    def row(self, item_id: int) -> int:
+        """Return the row of an item."""
+        return self._row_by_id[item_id]
+
+    def take(self, ids: Sequence[int]) -> tuple[HalfVectors, HalfVectors, list[tuple[str, ...]]]:
+        """Return image vectors, text vectors and their kinds of some items, in their order."""
+        rows = np.array([self._row_by_id[item_id] for item_id in ids], dtype=np.int64)
+        counts = self._counts[rows]
+        offsets = self._starts[rows] - (np.cumsum(counts) - counts)
+        text_rows = np.repeat(offsets, counts) + np.arange(counts.sum())
+        kinds = [self._stored.text_kinds[row] for row in rows.tolist()]
+        return self._stored.images[rows], self._stored.texts[text_rows], kinds
+
+
+class _SegmentReader:
+    """Reader of the searchable pictures of an index, segment by segment.
+
+    Args:
+        layout: File layout of the index.
+        catalog: The catalog.
+        snapshot: Its snapshot.
+        has_parts: True to read other contents than still pictures, too.
+    """
+
+    def __init__(
+        self, layout: IndexLayout, catalog: CatalogReader, snapshot: Snapshot, has_parts: bool
+    ) -> None:
+        self._catalog = catalog
+        self._snapshot = snapshot
+        self._has_parts = has_parts
+        self._kinds = {source.uri: source.kind for source in catalog.sources()}
+        self._segments = {segment.number: segment for segment in catalog.segments()}
+        # Few contents have items in several segments.
+        self._read = lru_cache(maxsize=2)(
+            lambda number: _StoredRows(layout, self._segments[number])
+        )
+
+    def batches(self) -> Iterator[ExportBatch]:
+        """Yield the pictures of each segment, oldest first; a content is with its first item."""
+        for number in self._segments:
+            pictures = self._catalog.list_segment_pictures(number)
+            first = [
+                item
+                for item in pictures
+                if item.locator.part == 0 and (self._has_parts or item.kind == IMAGE_KIND)
+            ]
+            if not first:
+                continue
+            stored = self._read(number)
+            first.sort(key=lambda item: stored.row(item.id))
+            contents = self._find_contents(first, pictures)
+            places = self._locate([items[0] for items in contents])
+            pairs = [
+                (item, _make_picture(item, len(items), at))
+                for items, at in zip(contents, places, strict=True)
+                for item in items
+            ]
+            for segment, group in groupby(pairs, key=lambda pair: pair[0].segment):
+                yield self._make_batch(segment, list(group))
+
+    def _find_contents(
+        self, first: Sequence[StoredPicture], pictures: Sequence[StoredPicture]
+    ) -> list[list[StoredPicture]]:
+        """Return all items of the contents of some first items, by part.
+
+        Contents that lack an item or a vector are left out: the next run encodes them again.
+        """
+        several = [item.id for item in first if item.kind != IMAGE_KIND]
+        if not several:
+            return [[item] for item in first]
+        by_id = {item.id: item for item in pictures}
+        siblings = self._snapshot.sibling_ids(np.array(several, dtype=np.int64)).tolist()
+        for item in self._load([item_id for item_id in siblings if item_id not in by_id]):
+            by_id[item.id] = item
+        parts: dict[bytes, list[StoredPicture]] = {}
+        for item in (by_id[item_id] for item_id in siblings if item_id in by_id):
+            parts.setdefault(item.digest, []).append(item)
+        contents = []
+        for item in first:
+            items = sorted(parts.get(item.digest, [item]), key=lambda each: each.locator.part)
+            numbers = [each.locator.part for each in items]
+            if numbers == list(range(len(items))) and all(
+                each.segment is not None for each in items
+            ):
+                contents.append(items)
+        return contents
+
+    def _load(self, ids: Sequence[int]) -> Iterator[StoredPicture]:
+        """Yield items by ids, which ascend."""
+        runs = groupby(enumerate(ids), key=lambda pair: pair[1] - pair[0])
+        for _, run in runs:
+            wanted = [item_id for _, item_id in run]
+            yield from self._catalog.list_live_pictures(wanted[0] - 1, len(wanted))
+
+    def _locate(self, first: Sequence[StoredPicture]) -> list[_Location]:
+        """Return the places of the contents of some first items."""
+        ids = [item.id for item in first]
+        assets = self._catalog.list_item_assets(ids)
+        return [
+            _Location(
+                _list_places(record, assets.get(item_id, {}), self._kinds),
+                record.size,
+                record.mtime_ns,
+            )
+            for item_id, record in zip(ids, self._snapshot.records(ids), strict=True)
         ]
-        if pictures:
-            ids = [item.id for item in pictures]
-            assets = catalog.list_item_assets(ids)
-            yield _read_batch(layout, segment, pictures, snapshot.records(ids), assets, kinds)
+
+    def _make_batch(
+        self, number: int | None, pairs: Sequence[tuple[StoredPicture, ExportedPicture]]
+    ) -> ExportBatch:
+        images, texts, kinds = self._read(number).take([item.id for item, _ in pairs])
+        pictures = [
+            replace(picture, text_kinds=own) if own else picture
+            for (_, picture), own in zip(pairs, kinds, strict=True)
+        ]
+        return ExportBatch(pictures, images, texts)
 
 
-def _read_batch(
-    layout: IndexLayout,
-    segment: Segment,
-    pictures: Sequence[StoredPicture],
-    records: Sequence[PictureRecord],
-    assets: Mapping[int, Mapping[tuple[bytes, bytes], StoredAsset]],
-    kinds: Mapping[bytes, str],
-) -> ExportBatch:
-    stored = read_stored_vectors(layout, segment)
-    row_by_id = {item_id: row for row, item_id in enumerate(stored.ids.tolist())}
-    by_row = sorted(zip(pictures, records, strict=True), key=lambda pair: row_by_id[pair[0].id])
-    rows = np.array([row_by_id[item.id] for item, _ in by_row], dtype=np.int64)
-    counts = [len(kinds) for kinds in stored.text_kinds]
-    is_kept = np.zeros(len(stored.ids), dtype=bool)
-    is_kept[rows] = True
-    exported = [
-        _make_picture(item, record, stored.text_kinds[row], assets.get(item.id, {}), kinds)
-        for (item, record), row in zip(by_row, rows.tolist(), strict=True)
-    ]
-    return ExportBatch(exported, stored.images[rows], stored.texts[np.repeat(is_kept, counts)])
+@dataclass(frozen=True)
+class _Location:
+    """The places of a content, and the size and the time of its first file."""
+
+    places: tuple[Place, ...]
+    size: int
+    mtime_ns: int
 
 
-def _make_picture(
-    item: StoredPicture,
+def _list_places(
     record: PictureRecord,
-    text_kinds: tuple[str, ...],
     assets: Mapping[tuple[bytes, bytes], StoredAsset],
     kinds: Mapping[bytes, str],
-) -> ExportedPicture:
+) -> tuple[Place, ...]:
     roots = (record.root, *record.copy_roots)
     places = []
     for root, path in zip(roots, record.paths, strict=True):
@@ -194,15 +312,24 @@ def _make_picture(
             tuple(stored.texts),
         )
         places.append(Place(root, key, asset))
+    return tuple(places)
+
+
+def _make_picture(item: StoredPicture, parts: int, location: _Location) -> ExportedPicture:
+    places = location.places
+    if item.locator.part:
+        places = tuple(Place(place.root, place.key) for place in places)
     return ExportedPicture(
         item.id,
         item.digest,
-        tuple(places),
-        record.size,
-        record.mtime_ns,
+        places,
+        location.size,
+        location.mtime_ns,
         replace(item.picture, texts=_order_texts(item.picture.texts)),
         item.texts_digest,
-        text_kinds,
+        kind=item.kind,
+        locator=item.locator,
+        parts=parts,
     )
 
 

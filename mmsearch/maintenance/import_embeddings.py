@@ -40,7 +40,7 @@ from mmsearch.core.vectors import as_float32
 from mmsearch.exports.foreign import NORM_TOLERANCE
 from mmsearch.exports.formats import ExportReader, check_format, load_format
 from mmsearch.exports.manifest import NAME, Manifest, read_manifest
-from mmsearch.exports.pictures import ExportBatch
+from mmsearch.exports.pictures import ExportBatch, check_parts, whole_contents
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_index_builder
 from mmsearch.factories.plugins import (
@@ -109,7 +109,7 @@ def import_embeddings(
         with _recorded_run(catalog, importer.counts):
             done = 0
             with _paused_collection():
-                for batch in reader.iter_batches():
+                for batch in whole_contents(reader.iter_batches()):
                     _check_vectors(batch, identity.encoder.dim)
                     importer.add(batch)
                     done += len(batch.pictures)
@@ -120,7 +120,7 @@ def import_embeddings(
             rebuild_if_stale(catalog, builder, fusion, identity)
     counts = importer.counts
     return ImportReport(
-        done,
+        sum(counts[kind] for kind in ("added", "copied", "unchanged", "kept")),
         counts["added"],
         counts["copied"],
         counts["unchanged"],
@@ -153,7 +153,11 @@ def _open_export(request: ImportRequest) -> tuple[Manifest | None, ExportReader]
             "Leave out the format, or pass another folder.",
         )
     check_format(name)
-    return manifest, load_format(name).open_reader(request.folder, manifest)
+    reader = load_format(name).open_reader(request.folder, manifest)
+    if manifest is not None and manifest.has_parts:
+        # Before anything is written: films and documents come whole, or not at all.
+        check_parts(reader.iter_parts())
+    return manifest, reader
 
 
 def _read_identity(layout: IndexLayout) -> Identity | None:

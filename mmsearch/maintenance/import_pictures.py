@@ -48,16 +48,18 @@ _PlacedFile = tuple[Root, ScannedFile, Asset | None]
 
 @dataclass(slots=True)
 class _Candidate:
-    """A picture of an export, with the paths that the index may get.
+    """A content of an export, with the paths that the index may get.
 
     Attributes:
-        item: The picture as exported.
+        item: Its first item as exported.
+        first_row: Row of that item in the batch; the others follow it.
         digest: Digest of its content, or of its path if the content is not known.
         files: The file at each of its places.
         is_verified: False if the content is not known.
     """
 
     item: ExportedPicture
+    first_row: int
     digest: bytes
     files: list[_PlacedFile]
     is_verified: bool = True
@@ -74,7 +76,7 @@ class PictureImporter:
         sources: The other sources of the export; see `Manifest`.
 
     Attributes:
-        counts: Numbers of pictures, by the attributes of `ImportReport`.
+        counts: Numbers of contents, by the attributes of `ImportReport`.
     """
 
     def __init__(
@@ -99,12 +101,16 @@ class PictureImporter:
         return bool(self._sources)
 
     def add(self, batch: ExportBatch) -> None:
-        """Add the pictures that the index does not have, in one transaction for each root."""
+        """Add the pictures that the index does not have, in one transaction for each root.
+
+        Args:
+            batch: Pictures with all items of each content; see `whole_contents`.
+        """
         candidates = self._find_candidates(batch.pictures)
         known = set(self._catalog.find_item_ids([each.digest for each in candidates]))
         failed_roots = self._drop_known_files(candidates)
-        rows = []
-        for row, candidate in enumerate(candidates):
+        new = []
+        for candidate in candidates:
             is_known = candidate.digest in known
             if not candidate.files:
                 self.counts["unchanged" if is_known else "kept"] += 1
@@ -112,13 +118,17 @@ class PictureImporter:
                 self.counts["copied"] += 1
             else:
                 known.add(candidate.digest)
-                rows.append(row)
+                new.append(candidate)
                 self.counts["added"] += 1
                 self.counts["unverified"] += not candidate.is_verified
-        self._commit(batch, candidates, rows, failed_roots)
+        self._commit(batch, candidates, new, failed_roots)
 
     def _find_candidates(self, pictures: Sequence[ExportedPicture]) -> list[_Candidate]:
-        candidates = [_Candidate(item, item.digest, self._locate_files(item)) for item in pictures]
+        candidates = [
+            _Candidate(item, row, item.digest, self._locate_files(item))
+            for row, item in enumerate(pictures)
+            if item.locator.part == 0
+        ]
         unknown = [each for each in candidates if not each.digest]
         if unknown:
             with ThreadPoolExecutor(HASH_THREADS) as pool:
@@ -190,7 +200,7 @@ class PictureImporter:
         self,
         batch: ExportBatch,
         candidates: Sequence[_Candidate],
-        rows: Sequence[int],
+        new: Sequence[_Candidate],
         failed_roots: set[int],
     ) -> None:
         files: dict[int, list[IndexedFile]] = {}
@@ -202,7 +212,7 @@ class PictureImporter:
                     else _make_asset(candidate, file, asset)
                 )
                 files.setdefault(root.id, []).append(indexed)
-        first = self._write_segment(batch, candidates, rows) if rows else None
+        first = self._write_segment(batch, new) if new else None
         for root_id, root_files in files.items():
             shard = ShardCommit(root_id, time.time_ns(), indexed=root_files)
             if first is not None:
@@ -214,25 +224,37 @@ class PictureImporter:
                 self._catalog.commit_new(shard)
 
     def _write_segment(
-        self, batch: ExportBatch, candidates: Sequence[_Candidate], rows: Sequence[int]
+        self, batch: ExportBatch, new: Sequence[_Candidate]
     ) -> tuple[Segment, list[EncodedPicture]]:
         next_id, number = self._catalog.next_free_ids()
         pictures, text_kinds = [], []
-        has_texts = np.zeros(len(candidates), dtype=bool)
-        for image_id, row in enumerate(rows, next_id):
-            item = candidates[row].item
-            kinds, digest = self._match_texts(item)
-            has_texts[row] = bool(kinds)
-            picture = item.picture
-            if picture.texts:
-                embedded = [text for text in picture.texts if text.source in CONTENT_SOURCES]
-                picture = replace(picture, texts=tuple(embedded))
-            pictures.append(EncodedPicture(image_id, candidates[row].digest, picture, digest))
-            text_kinds.append(kinds)
-        counts = [len(candidate.item.text_kinds) for candidate in candidates]
+        rows: list[int] = []
+        has_texts = np.zeros(len(batch.pictures), dtype=bool)
+        for candidate in new:
+            for row in range(candidate.first_row, candidate.first_row + candidate.item.parts):
+                item = batch.pictures[row]
+                kinds, digest = self._match_texts(item)
+                has_texts[row] = bool(kinds)
+                picture = item.picture
+                if picture.texts:
+                    embedded = [text for text in picture.texts if text.source in CONTENT_SOURCES]
+                    picture = replace(picture, texts=tuple(embedded))
+                pictures.append(
+                    EncodedPicture(
+                        next_id + len(rows),
+                        candidate.digest,
+                        picture,
+                        digest,
+                        locator=item.locator,
+                        kind=item.kind,
+                    )
+                )
+                text_kinds.append(kinds)
+                rows.append(row)
+        counts = [len(item.text_kinds) for item in batch.pictures]
         vectors = StoredVectors(
             np.arange(next_id, next_id + len(rows), dtype=np.int64),
-            batch.images[list(rows)],
+            batch.images[rows],
             batch.texts[np.repeat(has_texts, counts)],
             text_kinds,
         )
@@ -324,7 +346,7 @@ def _ensure_source(catalog: CatalogWriter, source: Mapping[str, Any]) -> Root:
 
 def import_kept(layout: IndexLayout, folder: Path) -> None:
     """Copy the thumbnails and originals of an export that the index does not have."""
-    for kind, digest, content in iter_kept(folder):
+    for kind, digest, part, content in iter_kept(folder):
         if kind == "originals":
             path = original_path(layout.originals, digest)
             if hashlib.sha256(content).digest() != digest:
@@ -333,7 +355,7 @@ def import_kept(layout: IndexLayout, folder: Path) -> None:
                     "Copy the folder of the export again.",
                 )
         else:
-            path = thumbnail_path(layout.thumbnails, digest)
+            path = thumbnail_path(layout.thumbnails, digest, part)
         if path.exists():
             continue
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

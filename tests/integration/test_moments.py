@@ -1,15 +1,19 @@
 """Contents of several items, such as films: one hit each, with the best moment first."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from mmsearch.core.errors import SourceError, StateError
 from mmsearch.core.filters import Filters
 from mmsearch.core.query import Mode, Query, SearchRequest, Term
 from mmsearch.core.results import IndexRequest
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, SearchGoals
+from mmsearch.exports import npy
+from mmsearch.exports.formats import PART_FORMATS
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_index_builder
 from mmsearch.factories.plugins import make_fusion
@@ -19,7 +23,8 @@ from mmsearch.maintenance.check import check
 from mmsearch.maintenance.repair import repair
 from mmsearch.search.retrieval import MAX_MOMENTS, SAMPLE_SIZE
 from mmsearch.storage.layout import IndexLayout
-from tests.integration.test_exchange import run_export, run_import
+from tests.exported_pictures import assert_same_batches, write_export
+from tests.integration.test_exchange import read_export, run_export, run_import
 from tests.integration.test_indexer_law import write
 from tests.toy_index import (
     ToyEncoder,
@@ -388,10 +393,94 @@ def test_lost_catalog_is_rebuilt_with_moments(layout, folder):
     assert_sound(layout)
 
 
-def test_export_leaves_films_to_the_next_run(layout, folder, tmp_path):
-    assert run_export(layout, tmp_path / "export").pictures == PICTURES
+def comparable(result):
+    return [
+        replace(hit, id=0, moments=tuple(replace(moment, id=0) for moment in hit.moments))
+        for hit in result.hits
+    ]
+
+
+def without_ids(folder):
+    return [
+        replace(batch, pictures=[replace(item, id=0) for item in batch.pictures])
+        for batch in read_export(folder)
+    ]
+
+
+@pytest.mark.parametrize("format_name", PART_FORMATS)
+def test_films_survive_an_export_and_an_import(format_name, layout, folder, tmp_path):
+    # A caption of the file has its vector in a newer segment than the other moments.
+    write(folder, b"clip.film.txt", b"a mill by the river", 50)
+    run(layout, folder)
+    report = run_export(layout, tmp_path / "a", format_name)
+    assert (report.pictures, report.items) == (PICTURES + 3, PICTURES + 1 + 5 + LONG)
+    other = IndexLayout(layout.folder.parent / "other")
+    assert run_import(other, tmp_path / "a").added == PICTURES + 3
+    for text, mode in (
+        ("long-2345", Mode.VECTOR),
+        ("the old harbour", Mode.TEXT),
+        ("a mill by the river", Mode.HYBRID),
+    ):
+        assert comparable(search(other, text, 40, mode)) == comparable(
+            search(layout, text, 40, mode)
+        )
+    run_export(other, tmp_path / "b", format_name)
+    assert_same_batches(*(without_ids(tmp_path / name) for name in ("a", "b")))
+    encoder = ToyEncoder()
+    report = run(other, folder, encoder)
+    assert (report.unchanged, report.encoded, encoder.encoded) == (PICTURES + 3, 0, 0)
+    assert_sound(other)
+
+
+def test_import_commits_films_whole_and_continues(layout, tmp_path, monkeypatch):
+    run_export(layout, tmp_path / "a")
+    monkeypatch.setattr(npy, "BATCH_ROWS", 33)
+
+    def interrupt(progress):
+        if progress.done > PICTURES:
+            raise KeyboardInterrupt
+
+    other = IndexLayout(layout.folder.parent / "other")
+    with pytest.raises(KeyboardInterrupt):
+        run_import(other, tmp_path / "a", progress=interrupt)
+    with catalogs.open_read(other) as catalog, catalog.snapshot() as snapshot:
+        assert snapshot.items == PICTURES + 5
+    run_import(other, tmp_path / "a")
+    assert comparable(search(other, "long-2345", 40)) == comparable(search(layout, "long-2345", 40))
+
+
+@pytest.mark.parametrize("format_name", PART_FORMATS)
+def test_export_that_lacks_a_moment_is_refused_before_anything_is_imported(
+    format_name, layout, tmp_path
+):
+    run_export(layout, tmp_path / "a", format_name)
+    (batch,) = read_export(tmp_path / "a")
+    gone = next(row for row, item in enumerate(batch.pictures) if item.locator.part == 1000)
+    kept = [batch.slice(0, gone), batch.slice(gone + 1, len(batch.pictures))]
+    roots = tuple({place.root for item in batch.pictures for place in item.places})
+    write_export(tmp_path / "b", format_name, kept, roots=roots)
+    other = IndexLayout(layout.folder.parent / "other")
+    with pytest.raises(SourceError, match=r"lacks item 1,001 of the 3,000 items of .*long\.film"):
+        run_import(other, tmp_path / "b")
+    assert not other.folder.exists()
+
+
+def test_clip_retrieval_leaves_films_to_the_next_run(layout, folder, tmp_path):
+    report = run_export(layout, tmp_path / "export", "clip-retrieval")
+    assert (report.pictures, report.items, report.left_out) == (PICTURES, PICTURES, 3)
     other = IndexLayout(layout.folder.parent / "other")
     assert run_import(other, tmp_path / "export").added == PICTURES
     assert run(other, folder).encoded == 3
     assert search(other, "long-2345", 1).hits[0].part == 2345
     assert_sound(other)
+
+
+def test_clip_retrieval_of_films_alone_names_a_format_that_holds_them(tmp_path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    write(folder, b"clip.film", film("clip", 5), 41)
+    layout = IndexLayout(tmp_path / "home" / "films")
+    run(layout, folder)
+    with pytest.raises(StateError, match="films and documents only") as raised:
+        run_export(layout, tmp_path / "export", "clip-retrieval")
+    assert "--format parquet" in raised.value.command_text

@@ -93,6 +93,31 @@ def test_command_shows_page_of_hit(installed_mmsearch, home):
     assert all("moments" in hit for hit in hits)
 
 
+def test_command_exports_and_imports_files_of_slides(installed_mmsearch, home, slides, tmp_path):
+    def run(home, *arguments):
+        env = {"MMSEARCH_HOME": str(home), "PYTHONPATH": str(PLUGIN)}
+        return installed_mmsearch(*arguments, env=env)
+
+    done = run(home, "export", tmp_path / "a")
+    assert done.out.startswith("15 pictures, 153 further moments and pages,")
+    other = tmp_path / "other"
+    assert run(other, "import", tmp_path / "a").out.startswith("15 pictures read: 15 added,")
+    for query in ("number 3", "a lonely slide", "a dog"):
+        found = [run(at, "query", query, "-k", 15, "--json").out for at in (home, other)]
+        ours, theirs = ([without_ids(hit) for hit in json.loads(out)["hits"]] for out in found)
+        assert ours == theirs
+    report = json.loads(run(other, "index", slides, "--json").out)["report"]
+    assert (report["unchanged"], report["encoded"]) == (15, 0)
+    done = run(home, "export", tmp_path / "b", "--format", "clip-retrieval")
+    assert done.out.startswith("12 pictures, 0 text vectors,")
+    assert "3 films and documents are left out" in done.err
+
+
+def without_ids(hit):
+    values = {name: value for name, value in hit.items() if name not in ("id", "links")}
+    return values | {"moments": [without_ids(moment) for moment in hit.get("moments", ())]}
+
+
 def test_server_returns_pages_and_their_thumbnails(home):
     with http_client(home) as client:
         body = {"query": "number 1", "mode": "text", "limit": 3}
@@ -122,6 +147,12 @@ def test_program_adds_slides_as_record_and_sees_each_thumbnail(slides, tmp_path)
         assert len(thumbnails) == len(ids) == 5
         kept = list((tmp_path / "default" / "thumbnails").rglob("*.jpg"))
         assert len(kept) == 5
+        index.export(tmp_path / "export", format="npy")
+        with library.open_index("other", home=tmp_path) as other:
+            assert other.import_embeddings(tmp_path / "export").added == 1
+            (hit,) = other.search("a photograph", k=5)
+            ids = [hit.id, *(moment.id for moment in hit.moments)]
+            assert {other.thumbnail(number, 128) for number in ids} == thumbnails
         assert index.delete(["deck"]) == 1
         index.compact()
         assert not [path for path in kept if path.exists()]

@@ -1,7 +1,9 @@
 """Every format returns what was written, bit for bit, and refuses what is damaged."""
 
 import importlib.util
+import json
 import tokenize
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,18 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmsearch.core.errors import MissingExtraError, SourceError, UsageError
-from mmsearch.core.types import Picture
+from mmsearch.core.types import ItemLocator, Picture
 from mmsearch.exports import clip_retrieval, parquet
-from mmsearch.exports.formats import FORMATS, check_format, load_format
+from mmsearch.exports.formats import FORMATS, PART_FORMATS, check_format, load_format
 from mmsearch.exports.manifest import NAME, read_manifest
 from mmsearch.exports.npy import map_vectors
 from mmsearch.exports.pictures import (
+    PART_FIELDS,
     ExportBatch,
     ExportedPicture,
     Place,
     from_row,
     rebatch,
     to_row,
+    whole_contents,
 )
 from tests.exported_pictures import (
     SPEC,
@@ -59,10 +63,9 @@ def make_batch(count=3, text_kinds=("caption",), seed=0):
 
 @pytest.mark.parametrize("name", FORMATS)
 @settings(max_examples=examples(30))
-@given(
-    first=exported_pictures(), second=exported_pictures(), bits=st.binary(min_size=2, max_size=2)
-)
-def test_format_returns_pictures_and_vectors_bit_for_bit(name, first, second, bits):
+@given(data=st.data(), bits=st.binary(min_size=2, max_size=2))
+def test_format_returns_pictures_and_vectors_bit_for_bit(name, data, bits):
+    first, second = (data.draw(exported_pictures(format_name=name)) for _ in range(2))
     batches = [add_vectors(first, 1), add_vectors(second, 2)]
     # Any bits survive, also those of a number that is not finite.
     batches[0].images[0, 0] = np.frombuffer(bits, np.float16)[0]
@@ -87,6 +90,64 @@ def test_rebatch_keeps_pictures_and_gives_full_batches(sizes, rows):
     assert {len(batch.pictures) for batch in result[:-1]} <= {rows}
     assert 0 < len(result[-1].pictures) <= rows
     assert_same_batches(result, [whole])
+
+
+def film(parts, number=1):
+    """Return the moments of a film."""
+    first = replace(make_batch(1).pictures[0], digest=bytes([number]) * 32, kind="video")
+    return [
+        replace(first, locator=ItemLocator(part, 10 * part, 10 * part + 10), parts=parts)
+        for part in range(parts)
+    ]
+
+
+@settings(max_examples=examples(50))
+@given(parts=st.lists(st.integers(1, 6), min_size=1, max_size=6), rows=st.integers(1, 9))
+def test_whole_contents_keep_pictures_and_split_no_content(parts, rows):
+    items = [item for number, count in enumerate(parts) for item in film(count, number)]
+    whole = add_vectors(items)
+    batches = [whole.slice(start, start + rows) for start in range(0, len(items), rows)]
+    result = list(whole_contents(batches))
+    assert_same_batches(result, [whole])
+    for batch in result:
+        assert batch.pictures[0].locator.part == 0
+        assert batch.pictures[-1].locator.part == batch.pictures[-1].parts - 1
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+@pytest.mark.parametrize("missing", range(4))
+def test_content_that_lacks_an_item_is_refused(missing, rows):
+    items = [*film(1, 7), *film(4, 8), *film(2, 9)]
+    del items[1 + missing]
+    whole = add_vectors(items)
+    batches = [whole.slice(start, start + rows) for start in range(0, len(items), rows)]
+    with pytest.raises(SourceError, match=f"lacks item {missing + 1} of the 4 items of /pictures"):
+        list(whole_contents(batches))
+
+
+def test_last_content_that_lacks_its_end_is_refused():
+    with pytest.raises(SourceError, match="lacks item 3 of the 3 items"):
+        list(whole_contents([add_vectors(film(3)[:2])]))
+
+
+@pytest.mark.parametrize("name", PART_FORMATS)
+def test_export_of_still_pictures_has_the_version_and_the_columns_of_earlier_ones(name, tmp_path):
+    write_export(tmp_path / "still", name, [make_batch()])
+    write_export(tmp_path / "film", name, [add_vectors(film(2))])
+    still, moving = (tmp_path / each for each in ("still", "film"))
+    assert json.loads((still / NAME).read_text())["mmsearch_export"] == 1
+    assert json.loads((moving / NAME).read_text())["mmsearch_export"] == 2
+    if name == "npy":
+        rows = [
+            json.loads((at / "pictures.jsonl").read_text().splitlines()[0])
+            for at in (still, moving)
+        ]
+        assert set(rows[1]) - set(rows[0]) == set(PART_FIELDS)
+    else:
+        from pyarrow.parquet import read_schema
+
+        columns = [set(read_schema(at / "pictures-00000.parquet").names) for at in (still, moving)]
+        assert columns[1] - columns[0] == set(PART_FIELDS)
 
 
 @pytest.mark.parametrize("module", [parquet, clip_retrieval])
@@ -197,7 +258,7 @@ def test_damaged_manifest_is_refused(changes, tmp_path):
 
 def test_manifest_of_a_newer_version_says_upgrade(tmp_path):
     write_export(tmp_path / "export", "npy", [make_batch()])
-    edit_manifest(tmp_path / "export", mmsearch_export=2)
+    edit_manifest(tmp_path / "export", mmsearch_export=3)
     with pytest.raises(SourceError, match=r"newer mmsearch.*Upgrade"):
         read_manifest(tmp_path / "export")
 
@@ -217,12 +278,18 @@ def test_read_manifest_of_another_program_is_none(tmp_path):
         {"longitude": float("nan")},
         {"rating": 6},
         {"camera": 3},
+        {"kind": "video"},
+        {"kind": "video", "part": 2, "parts": 2},
+        {"kind": "video", "part": -1, "parts": 2},
+        {"kind": 3, "part": 0, "parts": 2},
+        {"kind": "video", "part": 0, "parts": 2, "end_ms": "soon"},
+        {"kind": "video", "part": 0, "parts": 2, "sha256": None},
         {"texts": [{"kind": "caption", "language": None, "source": "rumour", "text": "a"}]},
     ],
 )
 def test_from_row_refuses_values_that_no_catalog_holds(change):
     row = to_row(make_batch().pictures[0])
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises((KeyError, ValueError, TypeError)):
         from_row(row | change)
 
 
