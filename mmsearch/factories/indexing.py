@@ -78,6 +78,8 @@ def make_indexer(
         check_vector_index_name(vector_index)
         sources = parse_text_sources(settings.texts)
         encoder = make_encoder(choose_model(settings, on_message), settings, on_message)
+        if warm_parts is not None:
+            warm_parts.keep(encoder)
     else:
         encoder = (
             make_encoder(model, settings, on_message)

@@ -84,6 +84,10 @@ class WarmParts:
             self._encoder = encoder
         return encoder
 
+    def keep(self, encoder: Encoder) -> None:
+        """Keep the encoder of a new index for its next additions."""
+        self._encoder = encoder
+
     def modalities(self) -> tuple[Modality, ...]:
         """Return all modalities."""
         if self._modalities is None:

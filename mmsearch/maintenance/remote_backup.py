@@ -23,7 +23,7 @@ from mmsearch.core.protocols import Store
 from mmsearch.core.records import FileRef
 from mmsearch.core.reports import CopyReport
 from mmsearch.maintenance.backup import list_files
-from mmsearch.storage.atomic import TEMPORARY_SUFFIX, open_index_file, verify_file
+from mmsearch.storage.atomic import REPAIR_HINT, TEMPORARY_SUFFIX, open_index_file, verify_file
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.stores.local import LocalStore
 
@@ -218,7 +218,7 @@ def _send(store: Store, name: str, path: Path, expected: FileRef | None = None) 
             file.write(chunk)
         # An error here keeps the file from appearing.
         if expected is not None and file.file_ref() != expected:
-            raise DamagedFileError(f"{path} does not match its checksum.", "Run 'mmsearch repair'.")
+            raise DamagedFileError(f"{path} does not match its checksum.", REPAIR_HINT)
         return file.file_ref()
 
 

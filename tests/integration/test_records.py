@@ -246,6 +246,17 @@ def test_single_additions_reuse_model_and_decoder(index):
     assert len(index) == 6
 
 
+def test_new_index_keeps_its_model_for_the_next_addition(tmp_path, environment, monkeypatch):
+    for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
+        monkeypatch.setenv(name, environment[name])
+    with mmsearch.open_index(home=tmp_path / "new", model="starter") as index:
+        index.add([picture((1, 2, 3))], ids=["one"])
+        encoder = index._session._warm_parts._encoder
+        assert encoder is not None
+        index.add([picture((1, 2, 4))], ids=["two"])
+        assert index._session._warm_parts._encoder is encoder
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_killed_idle_decoder_is_replaced(index):
     index.add([picture((1, 2, 3))], ids=["one"])
