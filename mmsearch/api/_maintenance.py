@@ -13,26 +13,22 @@ from typing import TYPE_CHECKING, Any, Self
 from mmsearch.api._session import IndexSession, translate_errors
 from mmsearch.api.parsing import resolve_folder, to_absolute_path
 from mmsearch.api.progress import ProgressOption, open_progress
-from mmsearch.core.arguments import KindWeights, StrPath, Texts, to_texts
+from mmsearch.core.arguments import StrPath, Texts, to_texts
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.files import expand_user
 from mmsearch.core.records import FailedFile, Root, SourceRecord, SourceSummary
 from mmsearch.core.results import IndexStatus
 from mmsearch.core.settings import Settings
-from mmsearch.core.types import DEFAULT_RECALL, SearchGoals
 from mmsearch.factories import catalogs
 from mmsearch.storage.layout import IndexLayout
 
 if TYPE_CHECKING:
     from mmsearch.core.reports import (
-        CalibrationReport,
         CheckReport,
         CompactReport,
         CopyReport,
-        DescribeReport,
         ExportReport,
         ImportReport,
-        ReindexReport,
         RepairReport,
     )
 
@@ -72,182 +68,6 @@ class MaintainedIndex:
     def exists(self) -> bool:
         """Return True if the index exists."""
         return self._layout.exists()
-
-    def reindex(
-        self,
-        *,
-        fusion: str | None = None,
-        text_weight: float | None = None,
-        kind_weights: KindWeights | None = None,
-        vector_index: str | None = None,
-        reencode: bool = False,
-        model: str | None = None,
-        drop_unreadable: bool = False,
-        wait_s: float = 0.0,
-        progress: ProgressOption = False,
-    ) -> ReindexReport:
-        """Change the fusion, the vector index or the encoder of the index.
-
-        No picture is decoded, unless the encoder changes or the fusion needs vectors that are not
-        stored. The vectors of ``adapted:FILE`` are derived from the stored ones of its base.
-        Queries use the old state until the new one is complete.
-
-        Args:
-            fusion: ``image``, ``weighted``, ``concat`` or ``attention``; None to keep it.
-            text_weight: Weight of a picture's texts, 0..1; None to keep it.
-            kind_weights: Weight of each kind of text among the texts; None to keep them.
-            vector_index: Name of a vector index; None to keep it.
-            reencode: True to read every picture again if the fusion needs it.
-            model: Name of a new encoder; every picture is read again, unless its vectors can be
-                derived from stored ones (see `mmsearch.save_adapter`). After an interruption, the
-                next call continues.
-            drop_unreadable: With ``model``, True to continue without pictures that cannot be read.
-            wait_s: Seconds to wait for another writer.
-            progress: True for a progress bar, or a callable, which is called often with the
-                progress.
-
-        Returns:
-            A report of the changes.
-
-        Raises:
-            UnknownIndexError: The index does not exist.
-            UsageError: A weight is out of range, the fusion needs ``reencode``, or ``model`` is
-                combined with another fusion or vector index.
-            StateError: The index is empty.
-        """
-        from mmsearch.maintenance.reindex import reindex  # noqa: PLC0415 - searches never need it
-
-        with open_progress(progress) as on_progress:
-            return reindex(
-                self._layout,
-                self._settings,
-                self._on_message,
-                fusion=fusion,
-                text_weight=text_weight,
-                kind_weights=kind_weights,
-                vector_index=vector_index,
-                reencode=reencode,
-                model=model,
-                drop_unreadable=drop_unreadable,
-                wait_s=wait_s,
-                progress=on_progress,
-            )
-
-    def optimize(
-        self,
-        *,
-        recall: float = DEFAULT_RECALL,
-        memory_mb: float | None = None,
-        latency_ms: float | None = None,
-        wait_s: float = 0.0,
-        progress: ProgressOption = False,
-    ) -> ReindexReport:
-        """Rebuild the vector index for a recall, memory or latency target.
-
-        Later builds keep these targets. Small collections are searched exactly, large ones
-        approximately. The parameters of an approximate index are tuned on one set of texts and
-        measured on another (`ReindexReport.search`).
-
-        Args:
-            recall: Target recall@10 of an approximate search, above 0 and at most 1.
-            memory_mb: Maximum megabytes that searches may keep in memory; None for no limit.
-            latency_ms: Exact search is preferred if it takes at most this many milliseconds; None
-                to decide by the size of the collection.
-            wait_s: Seconds to wait for another writer.
-            progress: True for a progress bar, or a callable, which is called often with the
-                progress.
-
-        Returns:
-            A report of the build.
-
-        Raises:
-            UnknownIndexError: The index does not exist.
-            UsageError: A target is out of range.
-            StateError: The index is empty.
-        """
-        from mmsearch.maintenance.reindex import optimize  # noqa: PLC0415 - searches never need it
-
-        goals = SearchGoals(recall, memory_mb, latency_ms)
-        with open_progress(progress) as on_progress:
-            return optimize(
-                self._layout, self._settings, self._on_message, goals, wait_s, on_progress
-            )
-
-    def calibrate(
-        self, *, wait_s: float = 0.0, progress: ProgressOption = False
-    ) -> CalibrationReport:
-        """Fit the confidences of searches to the texts of this index.
-
-        Captions, descriptions, titles and keywords of pictures are searched, with and without their
-        own picture. The result is used until the model of the index changes. `optimize` does the
-        same for models that are not calibrated otherwise.
-
-        Args:
-            wait_s: Seconds to wait for another writer.
-            progress: True for a progress bar, or a callable, which is called often with the
-                progress.
-
-        Returns:
-            A report of the fit.
-
-        Raises:
-            UnknownIndexError: The index does not exist.
-            StateError: The index has no pictures, or too few of them have a text.
-        """
-        from mmsearch.maintenance.calibrate import calibrate  # noqa: PLC0415 - searches never need it
-
-        with open_progress(progress) as on_progress:
-            return calibrate(self._layout, self._settings, self._on_message, wait_s, on_progress)
-
-    def describe(
-        self,
-        enrichers: Texts = ("tags",),
-        *,
-        vocabulary: StrPath | None = None,
-        retry_failed: bool = False,
-        wait_s: float = 0.0,
-        progress: ProgressOption = False,
-    ) -> list[DescribeReport]:
-        """Make texts about the pictures of the index with models.
-
-        Only pictures that an enricher has not read yet are read, or those that it read with another
-        model or vocabulary. Its texts are searched and filtered, and never change a vector.
-
-        Args:
-            enrichers: Names of enrichers: ``tags`` compares the pictures with a vocabulary.
-            vocabulary: File of the tags to choose from, one a line; None for the built-in ones.
-            retry_failed: True to try files again that an enricher could not read.
-            wait_s: Seconds to wait for another writer.
-            progress: True for a progress bar, or a callable, which is called often with the
-                progress.
-
-        Returns:
-            A report of each enricher.
-
-        Raises:
-            UnknownIndexError: The index does not exist.
-            UnknownNameError: There is no such enricher.
-            SourceError: The vocabulary cannot be read.
-            UsageError: The vocabulary has no tag, or no enricher was named.
-            StateError: The index is empty.
-        """
-        from mmsearch.maintenance.describe import describe  # noqa: PLC0415 - searches never need it
-
-        with open_progress(progress) as on_progress:
-            return describe(
-                self._layout,
-                self._settings,
-                self._on_message,
-                to_texts(enrichers),
-                vocabulary=None
-                if vocabulary is None
-                else Path(os.fsdecode(to_absolute_path(vocabulary))),
-                retry_failed=retry_failed,
-                wait_s=wait_s,
-                progress=on_progress,
-            )
-
-    # --- status and maintenance ---
 
     def status(self) -> IndexStatus:
         """Return the status of the index: counts, folders, failures and sizes.
