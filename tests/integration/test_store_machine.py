@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mmsearch.core.results import IndexRequest
+from mmsearch.core.types import Text
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_index_builder
 from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
 from mmsearch.indexing.compaction import compact
+from mmsearch.indexing.enrich import EnrichJob, describe_vectors, enrich
 from mmsearch.maintenance.check import check_vectors
 from mmsearch.storage import failpoints
 from mmsearch.storage.failpoints import FailPoint
@@ -86,7 +88,16 @@ class Store(RuleBasedStateMachine):
             builder = make_index_builder(self.layout, catalog, ToyEncoder)
             compact(self.layout, catalog, make_fusion(bound.fusion), builder)
 
-    @rule(point=POINTS, visit=VISITS, what=st.sampled_from(["index", "merge"]))
+    @rule(version=st.sampled_from(["one", "two"]))
+    def describe(self, version="one"):
+        """Name each picture by its vector; another version does it again."""
+        with catalogs.open_write(self.layout, 0, create=False) as catalog:
+            job = EnrichJob("tags", version, frozenset({"image"}), page_size=2)
+            make_texts = describe_vectors(self.layout, catalog, NamingEnricher())
+            enrich(self.layout, catalog, job, make_texts, lambda state: None)
+            assert catalog.derived.list_pending("tags", version, job.kinds, 0, 9) == []
+
+    @rule(point=POINTS, visit=VISITS, what=st.sampled_from(["index", "merge", "describe"]))
     def be_killed(self, point, visit, what):
         """Stop at a step of a commit; earlier commits stay."""
 
@@ -131,6 +142,17 @@ class Store(RuleBasedStateMachine):
                 assert self.seen[str(best.path.relative_to(self.photos))] == content
 
     @invariant()
+    def described_pictures_have_one_name_which_is_right(self):
+        if not self.layout.exists():
+            return
+        with catalogs.open_read(self.layout) as catalog:
+            described = {made.digest for made in catalog.derived.list_texts(0, 99)[0]}
+            for item in catalog.list_live_pictures(0, 99):
+                names = [text.text for text in item.picture.texts if text.source == "tags"]
+                is_described = item.digest in described
+                assert names == ([content_of(item.digest)] if is_described else [])
+
+    @invariant()
     def it_is_sound(self):
         if not self.layout.exists():
             return
@@ -141,6 +163,15 @@ class Store(RuleBasedStateMachine):
                 fusion = make_fusion(bound.fusion)
                 plugin = load_vector_index_plugin
                 assert list(check_vectors(self.layout, copy, plugin, fusion)) == []
+
+
+class NamingEnricher:
+    """Names the content whose toy vector is that of a picture."""
+
+    def describe(self, images):
+        names = ("one", "two", "three")
+        known = ToyEncoder().encode("text", [seeded_pixels(name.encode()) for name in names])
+        return [(Text("tag", names[row], None, "tags"),) for row in (images @ known.T).argmax(1)]
 
 
 def content_of(digest):
