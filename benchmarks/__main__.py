@@ -15,7 +15,7 @@ import torch
 from platformdirs import user_cache_path
 
 from benchmarks.gpu import calib, decode_gpu, encode_gpu, flat_gpu
-from benchmarks.quality import captions, confidence, fusion, queries, speech, starter, words
+from benchmarks.quality import captions, confidence, fusion, ocr, queries, speech, starter, words
 from benchmarks.speed import (
     additions,
     ann,
@@ -46,6 +46,7 @@ QUALITY: dict[str, Any] = {
     "confidence": confidence,
     "queries": queries,
     "speech": speech,
+    "ocr": ocr,
 }
 SPEED: dict[str, Any] = {
     "decode": decode,
@@ -103,6 +104,7 @@ def measure(part: str, photos: Path, stamps: Path, wallpapers: Path, cache: Path
         "captions": lambda: captions.measure(photos, wallpapers),
         "queries": lambda: queries.measure(photos, stamps),
         "speech": lambda: speech.measure(photos, cache),
+        "ocr": lambda: ocr.measure(photos),
         "confidence": lambda: confidence.measure(photos, stamps, wallpapers, cache)[0],
     }
     if part in measured_alone:

@@ -162,7 +162,8 @@ class IndexModelTasks(MaintainedIndex):
         model or vocabulary. Its texts are searched and filtered, and never change a vector.
 
         Args:
-            enrichers: Names of enrichers: ``tags`` compares the pictures with a vocabulary.
+            enrichers: Names of enrichers: ``tags`` compares the pictures with a vocabulary; ``ocr``
+                reads texts in pictures and on pages of documents without a text (extra ``ocr``).
             vocabulary: File of the tags to choose from, one a line; None for the built-in ones.
             retry_failed: True to try files again that an enricher could not read.
             wait_s: Seconds to wait for another writer.
@@ -175,6 +176,7 @@ class IndexModelTasks(MaintainedIndex):
         Raises:
             UnknownIndexError: The index does not exist.
             UnknownNameError: There is no such enricher.
+            MissingExtraError: The extra of an enricher is not installed.
             SourceError: The vocabulary cannot be read.
             UsageError: The vocabulary has no tag, or no enricher was named.
             StateError: The index is empty.

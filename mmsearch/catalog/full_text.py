@@ -57,7 +57,7 @@ KIND_EVIDENCE = {
     "place": 3.5,
     "filename": 2.8,
     "folder": 0.2,
-    "ocr": 2.8,
+    "ocr": 3.5,
     "transcript": 2.1,
     "tag": 0.2,
 }
@@ -65,7 +65,9 @@ KIND_EVIDENCE = {
 
 Fitted on tests/photos, of which a fifth has the text of another picture (benchmarks/results/words).
 The same share of wrong names was assumed for files. Names of people and places count as keywords
-do, and those of folders hardly: there, no folder said what its pictures show."""
+do, and so does what is read in a picture: 99% of these words are written there
+(benchmarks/results/ocr). Those of folders hardly count: there, no folder said what its pictures
+show."""
 
 OTHER_EVIDENCE = 2.1
 """`KIND_EVIDENCE` of other kinds of text."""

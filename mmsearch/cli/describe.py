@@ -22,6 +22,9 @@ def describe(
     tags: Annotated[
         bool, typer.Option("--tags", help="Give pictures tags from a vocabulary (default).")
     ] = False,
+    ocr: Annotated[
+        bool, typer.Option("--ocr", help="Read texts in pictures and on scanned pages (extra ocr).")
+    ] = False,
     vocabulary: Annotated[
         Path | None,
         typer.Option(
@@ -36,15 +39,17 @@ def describe(
     wait: WaitSeconds = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Describe the pictures of an index with models: tags to filter by and to show.
+    """Describe the pictures of an index with models: tags to filter by, and texts in pictures.
 
     Only pictures that were not described yet are, so run it again after 'mmsearch index'. Tags come
     from the vectors of the index and never change them: 'mmsearch query --auto-tag dog' filters by
-    them, and they are no keywords of a person.
+    them, and they are no keywords of a person. With --ocr, searches find signs, screenshots and
+    scanned pages by their words; each file is read once more.
 
     Example: mmsearch describe --vocabulary my-tags.txt
+    Example: mmsearch describe --ocr
     """
-    wanted = {"tags": tags}
+    wanted = {"tags": tags, "ocr": ocr}
     enrichers = [enricher for enricher, is_wanted in wanted.items() if is_wanted] or ["tags"]
     with open_index(name, home) as index, show_progress() as progress:
         reports = index.describe(

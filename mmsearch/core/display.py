@@ -80,12 +80,15 @@ def format_position(start_ms: int | None, page: int | None) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def excerpt(matched: Mapping[str, Any], length: int) -> tuple[str, tuple[tuple[int, int], ...]]:
+def excerpt(
+    matched: Mapping[str, Any], length: int, *, with_origin: bool = True
+) -> tuple[str, tuple[tuple[int, int], ...]]:
     """Return an excerpt of a text around its first match, and the spans of the matches in it.
 
     Args:
         matched: A `MatchedText` as a JSON object.
-        length: Length of the excerpt in characters, without ellipses.
+        length: Length of the excerpt in characters, without ellipses and the origin.
+        with_origin: True to say before a text that it was read in the picture: it may be wrong.
     """
     text, spans = matched["text"], matched["spans"]
     first = spans[0][0] if spans else 0
@@ -93,6 +96,8 @@ def excerpt(matched: Mapping[str, Any], length: int) -> tuple[str, tuple[tuple[i
     end = start + length
     snippet = text[start:end]
     prefix, suffix = "…" if start else "", "…" if end < len(text) else ""
+    if with_origin and matched.get("kind") == "ocr":
+        prefix = f"written: {prefix}"
     offset = len(prefix) - start
     shown_spans = tuple(
         (a + offset, min(b, end) + offset) for a, b in spans if a >= start and a < end

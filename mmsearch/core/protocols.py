@@ -33,6 +33,7 @@ from mmsearch.core.types import (
     ItemLocator,
     ModelInfo,
     ModelInput,
+    Picture,
     Pixels,
     Ranking,
     Text,
@@ -537,6 +538,16 @@ class EnricherPlugin(Protocol):
 
     def build(self, options: EnricherOptions) -> VectorEnricher | PixelEnricher:
         """Build the enricher; ModelUnavailableError if its weights are not available."""
+
+
+class PixelEnricherPlugin(EnricherPlugin, Protocol):
+    """Interface of a module in enrichers/ that reads pixels."""
+
+    MEMORY_MB: int
+    """Memory that a process needs for it, in megabytes."""
+
+    def wants(self, picture: Picture) -> bool:
+        """Return False for an item that need not be read, given what is known of it."""
 
 
 class Walk(Protocol):

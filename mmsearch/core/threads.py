@@ -86,6 +86,21 @@ def available_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def available_memory_mb() -> int | None:
+    """Return the memory that processes may use together, in megabytes; None if it is unknown.
+
+    That of the computer, or the limit of the container.
+    """
+    sizes = []
+    with suppress(AttributeError, OSError, ValueError):
+        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        # Without a limit, the first one says "max".
+        with suppress(OSError, ValueError):
+            sizes.append(int(Path(path).read_text(encoding="ascii")))
+    return min(sizes) // 1_000_000 if sizes else None
+
+
 def limit_memory(extra_bytes: int) -> None:
     """Make allocations of this process fail beyond a limit; memory already in use does not count.
 

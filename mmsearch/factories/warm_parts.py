@@ -12,6 +12,7 @@ from mmsearch.core.protocols import Encoder, Executor, Modality
 from mmsearch.core.records import Identity
 from mmsearch.core.results import TaskFailure
 from mmsearch.core.settings import Settings
+from mmsearch.core.threads import available_cpus, available_memory_mb
 from mmsearch.executors import processes
 from mmsearch.factories.plugins import OnMessage, load_index_encoder, make_modalities
 
@@ -25,9 +26,19 @@ MAX_SMALL_BATCH = 4
 """Number of tasks up to which one decode process does the work."""
 
 
-def make_decode_executor(settings: Settings) -> Executor:
-    """Return an executor of as many decode processes as the settings say."""
-    return _build_executor(settings, settings.workers)
+def make_decode_executor(settings: Settings, worker_memory_mb: int = 0) -> Executor:
+    """Return an executor of as many decode processes as the settings say.
+
+    Args:
+        settings: Settings of this process.
+        worker_memory_mb: Memory that each process needs, in megabytes. Unless the settings say how
+            many there are, they use half of the memory at most.
+    """
+    workers = settings.workers
+    memory_mb = available_memory_mb()
+    if not workers and worker_memory_mb and memory_mb is not None:
+        workers = max(1, min(available_cpus(), memory_mb // 2 // worker_memory_mb))
+    return _build_executor(settings, workers)
 
 
 def _build_executor(settings: Settings, workers: int) -> Executor:

@@ -21,7 +21,7 @@ from mmsearch.core.files import choose_modality, content_as_file
 from mmsearch.core.protocols import Executor, Modality, PixelEnricher, VectorEnricher
 from mmsearch.core.records import FailedFile
 from mmsearch.core.results import Progress, TaskFailure
-from mmsearch.core.types import Text
+from mmsearch.core.types import Picture, Text
 from mmsearch.indexing.compaction import merge_derived
 from mmsearch.indexing.encode import DecodeTask, check_unchanged
 from mmsearch.indexing.spaces import gather_vectors
@@ -174,6 +174,17 @@ def describe_vectors(
 
 
 @dataclass(frozen=True)
+class ReadTask(DecodeTask):
+    """A content and the items of it that are to be read.
+
+    Attributes:
+        parts: Their numbers in the content.
+    """
+
+    parts: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
 class ReadWindow:
     """Part of a content that a worker has read.
 
@@ -202,11 +213,11 @@ class PixelReaderFactory:
     modalities: tuple[Modality, ...]
     build: Callable[[], PixelEnricher]
 
-    def __call__(self) -> Callable[[DecodeTask], ReadWindow]:
+    def __call__(self) -> Callable[[ReadTask], ReadWindow]:
         """Return the worker."""
         enricher = self.build()
 
-        def read(task: DecodeTask) -> ReadWindow:
+        def read(task: ReadTask) -> ReadWindow:
             if task.content is None:
                 check_unchanged(task)
                 window = self._read(enricher, task.path, task)
@@ -217,7 +228,7 @@ class PixelReaderFactory:
 
         return read
 
-    def _read(self, enricher: PixelEnricher, path: bytes, task: DecodeTask) -> ReadWindow:
+    def _read(self, enricher: PixelEnricher, path: bytes, task: ReadTask) -> ReadWindow:
         modality = choose_modality(self.modalities, path, task.file_name)
         if modality is None:
             raise DecodeError("this type of file is not indexed")
@@ -227,12 +238,15 @@ class PixelReaderFactory:
         try:
             for item in modality.items(path, enricher.edge_px, task.first_part):
                 part = item.locator.part + 1
-                texts[item.locator.part] = enricher.read(item.pixels)
+                if part - 1 in task.parts:
+                    texts[part - 1] = enricher.read(item.pixels)
+                if part > max(task.parts):
+                    break
                 elapsed_s = time.monotonic() - started_at
                 if elapsed_s > WINDOW_S and modality.max_items > 1:
                     return ReadWindow(texts, part, elapsed_s)
         except DecodeError as error:
-            if not texts and not task.first_part:
+            if not texts and task.first_part == min(task.parts):
                 raise
             return ReadWindow(texts, None, time.monotonic() - started_at, error.message)
         return ReadWindow(texts, None, time.monotonic() - started_at)
@@ -242,6 +256,7 @@ def read_pixels(
     executor: Executor,
     make_reader: PixelReaderFactory,
     load_item: Callable[[str, bytes, bytes, bytes], bytes],
+    wants: Callable[[Picture], bool] = lambda picture: True,
 ) -> MakeTexts:
     """Return the function that makes texts from the pixels of a page, in worker processes.
 
@@ -249,17 +264,13 @@ def read_pixels(
         executor: Runs the workers.
         make_reader: Makes a worker.
         load_item: Returns the content of an item by kind and URI of its source, its key and digest.
+        wants: Returns False for an item that need not be read; contents without another are not
+            opened.
     """
 
     def make_texts(page: Sequence[PendingContent]) -> Iterator[DerivedTexts]:
-        tasks: dict[DecodeTask, bytes] = {}
-        for content in page:
-            first = content.items[0]
-            try:
-                tasks[_read_task(content, load_item)] = first.digest
-            except DecodeError as error:
-                if not error.details.get("transient"):
-                    yield _failure(first.digest, error.message)
+        tasks, settled = _make_tasks(page, load_item, wants)
+        yield from settled
         done: dict[bytes, tuple[dict[int, tuple[Text, ...]], float]] = {}
         while tasks:
             pending, tasks = tasks, {}
@@ -284,13 +295,39 @@ def read_pixels(
     return make_texts
 
 
+def _make_tasks(
+    page: Sequence[PendingContent],
+    load_item: Callable[[str, bytes, bytes, bytes], bytes],
+    wants: Callable[[Picture], bool],
+) -> tuple[dict[ReadTask, bytes], list[DerivedTexts]]:
+    """Return the task of each content, by digest, and the results of those without a task."""
+    tasks: dict[ReadTask, bytes] = {}
+    settled = []
+    for content in page:
+        digest = content.items[0].digest
+        parts = frozenset(item.locator.part for item in content.items if wants(item.picture))
+        if not parts:
+            settled.append(DerivedTexts(digest, "", ""))
+            continue
+        try:
+            tasks[_read_task(content, parts, load_item)] = digest
+        except DecodeError as error:
+            if not error.details.get("transient"):
+                settled.append(_failure(digest, error.message))
+    return tasks, settled
+
+
 def _read_task(
-    content: PendingContent, load_item: Callable[[str, bytes, bytes, bytes], bytes]
-) -> DecodeTask:
+    content: PendingContent,
+    parts: frozenset[int],
+    load_item: Callable[[str, bytes, bytes, bytes], bytes],
+) -> ReadTask:
     first = content.items[0]
+    start = min(parts)
     if first.source is None:
-        return DecodeTask(first.path, first.size, first.mtime_ns)
-    return DecodeTask(content=load_item(*first.source, first.digest), name=first.path)
+        return ReadTask(first.path, first.size, first.mtime_ns, first_part=start, parts=parts)
+    loaded = load_item(*first.source, first.digest)
+    return ReadTask(content=loaded, name=first.path, first_part=start, parts=parts)
 
 
 def _failure(digest: bytes, reason: str) -> DerivedTexts:

@@ -12,7 +12,7 @@ from typing import cast
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.derived import EnricherInput, EnricherOptions
 from mmsearch.core.errors import UsageError
-from mmsearch.core.protocols import EnricherPlugin, VectorEnricher
+from mmsearch.core.protocols import EnricherPlugin, PixelEnricherPlugin, VectorEnricher
 from mmsearch.core.records import Identity, require_identity
 from mmsearch.core.reports import DescribeReport
 from mmsearch.core.results import Progress
@@ -114,10 +114,12 @@ class _Describing:
             )
             enricher = cast("VectorEnricher", plugin.build(options))
             return describe_vectors(self.layout, self.catalog, enricher)
+        reader = cast("PixelEnricherPlugin", plugin)
         modalities = make_modalities(self.settings)
-        executor = make_decode_executor(self.settings)
+        executor = make_decode_executor(self.settings, reader.MEMORY_MB)
         stack.callback(executor.close)
         load_item = SourceItemLoader(self.layout, self.catalog, modalities)
         stack.callback(load_item.close)
         build = partial(build_pixel_enricher, job.enricher, self.options)
-        return read_pixels(executor, PixelReaderFactory(modalities, build), load_item)
+        factory = PixelReaderFactory(modalities, build)
+        return read_pixels(executor, factory, load_item, reader.wants)

@@ -234,7 +234,7 @@ def _format_texts(texts: Sequence[Text], matched: MatchedText | None) -> list[st
     for text in texts[:MAX_TEXTS]:
         shown = text.text
         if matched is not None and (text.kind, shown) == (matched.kind, matched.text):
-            shown = excerpt(vars(matched), MAX_TEXT_CHARS - 2)[0]
+            shown = excerpt(vars(matched), MAX_TEXT_CHARS - 2, with_origin=False)[0]
         line = display_path(" ".join(shown.split()))
         short_line = line if len(line) <= MAX_TEXT_CHARS else f"{line[: MAX_TEXT_CHARS - 1]}…"
         formatted.append(f"{text.kind}: {short_line}")

@@ -78,7 +78,7 @@ export class Details {
     ]);
     const matched = element("matched");
     matched.hidden = hit.matched === null;
-    if (hit.matched) matched.replaceChildren(...highlightSpans(hit.matched));
+    if (hit.matched) matched.replaceChildren(textOrigin(hit.matched), ...highlightSpans(hit.matched));
   }
 
   /** Show a button for the hit itself and for each of its other moments, which shows its picture. */
@@ -107,7 +107,7 @@ export class Details {
       ...texts.map((text) => {
         const entry = document.createElement("li");
         if (text.language) entry.lang = text.language;
-        entry.textContent = text.text;
+        entry.textContent = textOrigin(text) + text.text;
         return entry;
       }),
     );
@@ -151,6 +151,11 @@ function renderPairs(list, pairs) {
       return row;
     }),
   );
+}
+
+/** Say before a text that a model has read it in the picture: it may be wrong. */
+function textOrigin({ kind }) {
+  return kind === "ocr" ? "Written in the picture: " : "";
 }
 
 function highlightSpans({ text, spans }) {

@@ -144,3 +144,14 @@ def test_parallel_map_after_main_thread_ended_returns_results():
         [sys.executable, "-c", LATE_THREAD_SCRIPT], capture_output=True, check=False
     )
     assert (done.stdout, done.stderr) == (b"[1, 2, 3]\n", b"")
+
+
+def test_memory_is_that_of_the_computer_or_less():
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1_000_000
+    assert 0 < threads.available_memory_mb() <= whole
+
+
+def test_memory_is_unknown_where_the_system_does_not_say(monkeypatch, tmp_path):
+    monkeypatch.delattr(os, "sysconf")
+    monkeypatch.setattr(threads, "Path", lambda path: tmp_path / "none")
+    assert threads.available_memory_mb() is None
