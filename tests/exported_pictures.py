@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mmsearch.core.types import (
     CONTENT_SOURCES,
     DEFAULT_SOURCES,
+    DERIVED_SOURCES,
     IMAGE_KIND,
     EncoderSpec,
     FusionSpec,
@@ -34,7 +35,11 @@ names = st.binary(min_size=1, max_size=6).filter(
 keys = st.lists(names, min_size=1, max_size=3).map(b"/".join)
 places = st.builds(Place, st.sampled_from(ROOTS), keys)
 texts = st.builds(
-    Text, words, words, st.none() | st.just("de"), st.sampled_from(sorted(TextSource))
+    Text,
+    words,
+    words,
+    st.none() | st.just("de"),
+    st.sampled_from(sorted({*TextSource} - DERIVED_SOURCES)),
 )
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 
 from mmsearch.catalog.connection import PinnedConnection, ReadConnection, ReadPool
-from mmsearch.catalog.rows import IN_IDS, TEXT_COLUMNS, column_values, load_pictures
+from mmsearch.catalog.rows import IN_IDS, TEXT_COLUMNS, chunks, column_values, load_pictures
 from mmsearch.core.derived import (
     DerivedFile,
     DerivedState,
@@ -45,10 +45,29 @@ class SqliteDerivedReader:
         with self._connections.read_transaction() as db:
             return int(max(column_values(db, statement), default=0)) + 1
 
-    def list_texts(self, after_id: int, limit: int) -> tuple[list[DerivedTexts], int]:
+    def list_texts(
+        self, after_id: int, limit: int, *, only_live: bool = False
+    ) -> tuple[list[DerivedTexts], int]:
         """Return what was made of contents with an id above one, and the last of their ids."""
         with self._connections.read_transaction() as db:
-            return _load_texts(db, after_id, limit)
+            return _load_texts(db, after_id, limit, only_live=only_live)
+
+    def find_enrichers(self, digests: Collection[bytes]) -> dict[bytes, set[str]]:
+        """Return the enrichers that know each content of the index, by digest."""
+        found: dict[bytes, set[str]] = {}
+        with self._connections.read_transaction() as db:
+            for chunk in chunks(list(digests)):
+                marks = ", ".join("?" * len(chunk))
+                for digest, enricher in db.query(
+                    "SELECT digest, enricher FROM contents"  # noqa: S608
+                    " LEFT JOIN derived ON derived.content_id = contents.id"
+                    f" WHERE digest IN ({marks})",
+                    chunk,
+                ):
+                    known = found.setdefault(digest, set())
+                    if enricher is not None:
+                        known.add(enricher)
+        return found
 
     def list_pending(
         self,
@@ -122,7 +141,9 @@ def _by_part(
     return tuple(sorted(items, key=lambda item: item.locator.part))
 
 
-def _load_texts(db: ReadConnection, after_id: int, limit: int) -> tuple[list[DerivedTexts], int]:
+def _load_texts(
+    db: ReadConnection, after_id: int, limit: int, *, only_live: bool
+) -> tuple[list[DerivedTexts], int]:
     """Return all that was derived of some contents with an id above one, in the order of the ids.
 
     Returns:
@@ -131,8 +152,9 @@ def _load_texts(db: ReadConnection, after_id: int, limit: int) -> tuple[list[Der
     """
     ids = column_values(
         db,
-        "SELECT DISTINCT content_id FROM derived WHERE content_id > ? ORDER BY content_id LIMIT ?",
-        [after_id, limit],
+        "SELECT DISTINCT content_id FROM derived JOIN contents ON contents.id = content_id"
+        " WHERE content_id > ? AND (asset_count > 0 OR NOT ?) ORDER BY content_id LIMIT ?",
+        [after_id, only_live, limit],
     )
     if not ids:
         return [], after_id

@@ -48,8 +48,8 @@ def export(
     )
     if report.left_out:
         warn(
-            f"{report.left_out:,} films and documents are left out: {format_name} has one picture"
-            " a row. --format parquet holds them."
+            f"Films and documents left out: {report.left_out:,}. The format {format_name} has one"
+            " picture a row; --format parquet holds them."
         )
 
 

@@ -137,10 +137,18 @@ class DerivedReader(Protocol):
     def next_number(self) -> int:
         """Return a number for the next file."""
 
-    def list_texts(self, after_id: int, limit: int) -> tuple[list[DerivedTexts], int]:
+    def list_texts(
+        self, after_id: int, limit: int, *, only_live: bool = False
+    ) -> tuple[list[DerivedTexts], int]:
         """Return what was made of contents with an id above one, and the last of their ids.
 
-        Of ``limit`` contents at most; nothing at the end.
+        Of ``limit`` contents at most, and only of searchable ones if asked for; nothing at the end.
+        """
+
+    def find_enrichers(self, digests: Collection[bytes]) -> dict[bytes, set[str]]:
+        """Return the enrichers that have a result for each content, by digest.
+
+        Contents that are not in the index are left out; those without a result have none.
         """
 
     def list_pending(

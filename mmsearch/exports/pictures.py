@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import SourceError
-from mmsearch.core.types import IMAGE_KIND, WHOLE, ItemLocator, Picture, Text, TextSource
+from mmsearch.core.types import (
+    DERIVED_SOURCES,
+    IMAGE_KIND,
+    WHOLE,
+    ItemLocator,
+    Picture,
+    Text,
+    TextSource,
+)
 
 BATCH_ROWS = 16_384
 """Number of pictures per batch: one segment of an import, one row group of a Parquet file."""
@@ -277,7 +285,7 @@ def from_row(row: Mapping[str, Any]) -> ExportedPicture:
     places = (row, *(row["copies"] or ()))
     # Exports of earlier versions have no such column.
     assets = _parse_assets(row.get("assets"), len(places))
-    texts = tuple(_parse_text(text) for text in row["texts"] or ())
+    texts = _parse_texts(row["texts"]) if row["texts"] else ()
     # Most values are missing in most rows.
     facts = {name: _parse_fact(row, name) for name in _FACTS if row[name] is not None}
     width, height = _integer(row, "width"), _integer(row, "height")
@@ -341,8 +349,14 @@ def _parse_asset(row: Mapping[str, Any]) -> Asset:
         bytes.fromhex(row["part"]),
         bytes.fromhex(row["stamp"]),
         _optional(row, "metadata", dict),
-        tuple(_parse_text(text) for text in row["texts"]),
+        _parse_texts(row["texts"]),
     )
+
+
+def _parse_texts(rows: Iterable[Mapping[str, Any]]) -> tuple[Text, ...]:
+    """Return the texts without those that a model made: a row does not say which one."""
+    texts = (_parse_text(row) for row in rows)
+    return tuple([text for text in texts if text.source not in DERIVED_SOURCES])
 
 
 def _parse_text(row: Mapping[str, Any]) -> Text:

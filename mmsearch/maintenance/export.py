@@ -26,8 +26,9 @@ from mmsearch.core.records import (
 )
 from mmsearch.core.reports import ExportReport
 from mmsearch.core.results import Progress
-from mmsearch.core.types import CONTENT_SOURCES, IMAGE_KIND, Text, TextSource
+from mmsearch.core.types import CONTENT_SOURCES, DERIVED_SOURCES, IMAGE_KIND, Text, TextSource
 from mmsearch.exports import kept
+from mmsearch.exports.derived import write_texts
 from mmsearch.exports.formats import PART_FORMATS, check_format, load_format
 from mmsearch.exports.manifest import Manifest, write_manifest
 from mmsearch.exports.pictures import (
@@ -39,6 +40,7 @@ from mmsearch.exports.pictures import (
     rebatch,
 )
 from mmsearch.factories import catalogs
+from mmsearch.maintenance.derived import iter_live
 from mmsearch.storage.folders import atomic_folder, is_vacant
 from mmsearch.storage.layout import IndexLayout, original_path, thumbnail_path
 from mmsearch.storage.segments import read_stored_vectors
@@ -122,6 +124,8 @@ def _write(
                 pictures += len(batch.pictures)
                 text_vectors += len(batch.texts)
                 progress(Progress("export", pictures, total))
+            if format_name in PART_FORMATS:
+                write_texts(folder, iter_live(catalog))
     if not pictures:
         if counts["left_out"]:
             raise StateError(
@@ -334,6 +338,6 @@ def _make_picture(item: StoredPicture, parts: int, location: _Location) -> Expor
 
 
 def _order_texts(texts: Iterable[Text]) -> tuple[Text, ...]:
-    """Return each text once, in an order that an import keeps."""
-    unique = dict.fromkeys(texts)
+    """Return each text once that no model made, in an order that an import keeps."""
+    unique = dict.fromkeys(text for text in texts if text.source not in DERIVED_SOURCES)
     return tuple(sorted(unique, key=lambda text: _TEXT_ORDER.get(TextSource(text.source), 1)))

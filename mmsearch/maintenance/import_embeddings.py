@@ -51,6 +51,7 @@ from mmsearch.factories.plugins import (
     parse_text_sources,
 )
 from mmsearch.indexing.build import check_vector_index_name
+from mmsearch.maintenance.derived import import_texts
 from mmsearch.maintenance.import_pictures import PictureImporter, import_kept
 from mmsearch.maintenance.repair import rebuild_if_stale
 from mmsearch.storage.layout import IndexLayout
@@ -114,6 +115,8 @@ def import_embeddings(
                     importer.add(batch)
                     done += len(batch.pictures)
                     progress(Progress("import", done, reader.pictures))
+            if manifest is not None:
+                import_texts(layout, catalog, request.folder)
             progress(Progress("build", 0, None))
             builder = make_index_builder(layout, catalog, load_encoder, settings.device)
             fusion = make_fusion(identity.fusion)

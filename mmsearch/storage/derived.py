@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from mmsearch.core.derived import DerivedFile, DerivedState, DerivedTexts
 from mmsearch.core.errors import DamagedFileError
@@ -37,15 +38,38 @@ def write_derived(
         number: Number of the file.
         contents: The texts, content by content.
     """
+    with LocalStore(layout.folder).put(new_derived_name(number)) as file:
+        rows = pack_derived(contents, file.write)
+    return DerivedFile(number, file.file_ref(), rows)
+
+
+def pack_derived(contents: Iterable[DerivedTexts], write: Callable[[bytes], object]) -> int:
+    """Write derived texts as gzip-compressed lines; return the number of lines."""
     rows = 0
     compressor = zlib.compressobj(_COMPRESSION, zlib.DEFLATED, wbits=31)
-    with LocalStore(layout.folder).put(new_derived_name(number)) as file:
-        for derived in contents:
-            line = json.dumps(_to_json(derived), ensure_ascii=False, separators=(",", ":"))
-            file.write(compressor.compress(line.encode("utf-8", "replace") + b"\n"))
-            rows += 1
-        file.write(compressor.flush())
-    return DerivedFile(number, file.file_ref(), rows)
+    for derived in contents:
+        line = json.dumps(_to_json(derived), ensure_ascii=False, separators=(",", ":"))
+        write(compressor.compress(line.encode("utf-8", "replace") + b"\n"))
+        rows += 1
+    write(compressor.flush())
+    return rows
+
+
+def unpack_derived(file: IO[bytes]) -> Iterator[DerivedTexts]:
+    """Yield the derived texts of `pack_derived`.
+
+    Raises:
+        ValueError: The file is damaged; contents before the damage were yielded.
+    """
+    try:
+        with gzip.GzipFile(fileobj=file) as lines:
+            while line := lines.readline(MAX_LINE_BYTES):
+                yield _from_json(json.loads(line))
+    except (
+        *(EOFError, zlib.error, gzip.BadGzipFile, ValueError, TypeError, KeyError),
+        *(AttributeError, RecursionError),
+    ) as error:
+        raise ValueError(f"it holds no derived texts ({type(error).__name__})") from error
 
 
 def read_derived(layout: IndexLayout, file_ref: FileRef) -> Iterator[DerivedTexts]:
@@ -67,10 +91,9 @@ def recover_derived(layout: IndexLayout, name: str) -> Iterator[DerivedTexts]:
     """
     path = layout.folder / name
     try:
-        with open_index_file(path) as file, gzip.GzipFile(fileobj=file) as lines:
-            while line := lines.readline(MAX_LINE_BYTES):
-                yield _from_json(json.loads(line))
-    except (EOFError, zlib.error, gzip.BadGzipFile, ValueError, TypeError, KeyError) as error:
+        with open_index_file(path) as file:
+            yield from unpack_derived(file)
+    except ValueError as error:
         raise DamagedFileError(f"{path} holds no derived texts.", REPAIR_HINT) from error
 
 
@@ -100,9 +123,15 @@ def _to_json(derived: DerivedTexts) -> dict[str, Any]:
 
 def _make_text(values: dict[str, Any]) -> Text:
     text = Text(**values)
-    for value in (text.kind, text.text, text.source, text.made_by):
+    for value in (text.kind, text.text, text.source, text.made_by, text.language or ""):
         if not isinstance(value, str):
             raise TypeError(value)
+    for name in ("start_ms", "end_ms"):
+        number = values.get(name, 0)
+        if not isinstance(number, int) or not 0 <= number < 2**63:
+            raise ValueError(name)
+    if not 0 <= values.get("confidence", 0) <= 1:
+        raise ValueError("confidence")
     return text
 
 
@@ -119,14 +148,16 @@ def _from_json(values: dict[str, Any]) -> DerivedTexts:
     digest = bytes.fromhex(values["content"])
     if values["version"] != _VERSION or len(digest) != 32:
         raise ValueError("unknown version")
+    if not math.isfinite(values["seconds"]) or not isinstance(values.get("error", ""), str):
+        raise ValueError("seconds or error")
     return DerivedTexts(
         digest,
         str(values["enricher"]),
         str(values["made_by"]),
         texts,
         DerivedState(values["state"]),
-        values.get("from_ms", 0),
-        values.get("upto_ms"),
+        int(values.get("from_ms", 0)),
+        int(values["upto_ms"]) if "upto_ms" in values else None,
         float(values["seconds"]),
         values.get("error"),
     )

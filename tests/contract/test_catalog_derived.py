@@ -139,6 +139,26 @@ def test_contents_that_are_gone_are_passed_over_and_nothing_of_them_is_pending(c
     assert catalog.derived.list_texts(0, 10)[0] == [made("a", "dog")]
 
 
+def test_lists_of_searchable_contents_pass_over_those_that_are_gone(catalog, root):
+    catalog.derived.commit(file(1, 3), [made("a", "dog"), made("b", "cat"), made("c", "cow")])
+    catalog.commit_shard(indexed(root, {}, removed=[b"a.jpg"]))
+    first, last_id = catalog.derived.list_texts(0, 1, only_live=True)
+    rest, _ = catalog.derived.list_texts(last_id, 5, only_live=True)
+    assert [*first, *rest] == [made("b", "cat"), made("c", "cow")]
+    assert len(catalog.derived.list_texts(0, 5)[0]) == 3
+
+
+def test_enrichers_of_contents_are_found_by_digest(catalog):
+    failed = DerivedTexts(digest_of("a"), "ocr", "two", state=DerivedState.FAILED, error="bad")
+    catalog.derived.commit(file(1, 3), [made("a", "dog"), failed, made("b")])
+    digests = [digest_of(content) for content in ("a", "b", "c", "unknown")]
+    assert catalog.derived.find_enrichers(digests) == {
+        digest_of("a"): {"tags", "ocr"},
+        digest_of("b"): {"tags"},
+        digest_of("c"): set(),
+    }
+
+
 def test_all_that_was_made_is_listed_by_pages(catalog):
     contents = [made("a", "dog", "cat", seconds=0.25), made("b"), made("c", "cow")]
     catalog.derived.commit(file(1, 3), contents)

@@ -1,28 +1,33 @@
 """Texts that enrichers make: tags of real photographs, and texts read from the pixels of toys."""
 
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 import mmsearch
-from mmsearch.core.errors import DecodeError, UnknownNameError, UsageError
+from mmsearch.core.derived import DerivedTexts
+from mmsearch.core.errors import DecodeError, SourceError, UnknownNameError, UsageError
 from mmsearch.core.query import TextTerm
 from mmsearch.core.reports import Verdict
 from mmsearch.core.types import Text
 from mmsearch.executors import threads
+from mmsearch.exports.derived import NAME, read_texts, write_texts
+from mmsearch.exports.formats import FORMATS, PART_FORMATS
 from mmsearch.factories import catalogs
 from mmsearch.indexing import enrich as enriching
 from mmsearch.indexing.compaction import merge_derived
 from mmsearch.indexing.enrich import EnrichJob, PixelReaderFactory, enrich, read_pixels
 from mmsearch.storage.layout import IndexLayout
+from tests.integration.test_exchange import read_export, run_export, run_import
 from tests.integration.test_indexer_law import write
-from tests.integration.test_moments import film, run
+from tests.integration.test_moments import assert_sound, film, run
 from tests.toy_index import ToyFilmModality, ToyModality, seeded_pixels
 
 NUM_PHOTOS = 24
@@ -368,3 +373,100 @@ def test_merged_files_hold_all_items(toys):
         merge_derived(layout, catalog)
         assert len(catalog.derived.files()) == 1
     assert stored(layout) == before
+
+
+# --- exports and imports ---
+
+
+def made_in(layout):
+    """Return all that enrichers made, by digest and enricher."""
+    with catalogs.open_read(layout) as catalog:
+        made, _ = catalog.derived.list_texts(0, 1000)
+    return {(one.digest, one.enricher): replace(one, seconds=0) for one in made}
+
+
+@pytest.mark.parametrize("format_name", PART_FORMATS)
+def test_texts_survive_an_export_and_an_import(format_name, toys, tmp_path):
+    layout, folder = toys
+    unreadable = int(seeded_pixels(b"picture 3")[0, 0, 0])
+    read_all(layout, ToyReader(frozenset({unreadable})))
+    run_export(layout, tmp_path / "a", format_name)
+    other = IndexLayout(layout.folder.parent / "other")
+    run_import(other, tmp_path / "a")
+    assert made_in(other) == made_in(layout)
+    assert stored(other) == stored(layout)
+    with catalogs.open_read(other) as catalog:
+        texts = [text for item in catalog.list_live_pictures(0, 100) for text in item.picture.texts]
+    assert {(text.source, text.made_by, text.confidence) for text in texts} == {("ocr", "r-1", 0.9)}
+    run_export(other, tmp_path / "b", format_name)
+    assert (tmp_path / "a" / NAME).read_bytes() == (tmp_path / "b" / NAME).read_bytes()
+    assert read_all(other).done == 0
+    report = run(other, folder)
+    assert (report.unchanged, report.encoded) == (11, 0)
+    assert stored(other) == stored(layout)
+    assert_sound(other, 11)
+
+
+def test_import_keeps_the_texts_that_the_index_has(toys, tmp_path):
+    layout, folder = toys
+    read_all(layout)
+    run_export(layout, tmp_path / "a")
+    other = IndexLayout(layout.folder.parent / "other")
+    run(other, folder)
+    read_all(other, made_by="newer", kinds=("image",))
+    before = made_in(other)
+    run_import(other, tmp_path / "a")
+    after = made_in(other)
+    assert {key: after[key] for key in before} == before
+    assert len(after) == len(before) + 1 == 11
+
+
+def test_texts_of_removed_pictures_are_not_exported(toys, tmp_path):
+    layout, folder = toys
+    read_all(layout)
+    (folder / "4.toy").unlink()
+    run(layout, folder)
+    run_export(layout, tmp_path / "a")
+    digest = hashlib.sha256(b"picture 4").digest()
+    made = {one.digest for one in read_texts(tmp_path / "a")}
+    assert len(made) == 10
+    assert digest not in made
+
+
+def test_texts_are_in_no_row_and_not_in_clip_retrieval(toys, tmp_path):
+    layout, _ = toys
+    read_all(layout)
+    for format_name in FORMATS:
+        run_export(layout, tmp_path / format_name, format_name)
+        assert (tmp_path / format_name / NAME).exists() == (format_name in PART_FORMATS)
+        (batch,) = read_export(tmp_path / format_name)
+        assert not any(item.picture.texts for item in batch.pictures)
+
+
+def made(**changes):
+    text = Text("ocr", "a word", None, "ocr", "r-1", 0.5)
+    return replace(DerivedTexts(bytes(32), "ocr", "r-1", {0: (text,)}), **changes)
+
+
+def test_texts_of_no_enricher_are_refused(tmp_path):
+    write_texts(tmp_path, [made(enricher="sidecar")])
+    with pytest.raises(SourceError, match="unknown enricher"):
+        list(read_texts(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change", [{"confidence": 2.0}, {"confidence": "much"}, {"start_ms": -1}, {"language": 3}]
+)
+def test_texts_with_values_that_no_enricher_writes_are_refused(change, tmp_path):
+    (text,) = made().texts[0]
+    write_texts(tmp_path, [made(texts={0: (replace(text, **change),)})])
+    with pytest.raises(SourceError, match="is damaged"):
+        list(read_texts(tmp_path))
+
+
+def test_damaged_file_of_texts_is_refused(tmp_path):
+    write_texts(tmp_path, [made()])
+    path = tmp_path / NAME
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(SourceError, match="is damaged"):
+        list(read_texts(tmp_path))

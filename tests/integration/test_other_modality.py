@@ -110,7 +110,7 @@ def test_command_exports_and_imports_files_of_slides(installed_mmsearch, home, s
     assert (report["unchanged"], report["encoded"]) == (15, 0)
     done = run(home, "export", tmp_path / "b", "--format", "clip-retrieval")
     assert done.out.startswith("12 pictures, 0 text vectors,")
-    assert "3 films and documents are left out" in done.err
+    assert "Films and documents left out: 3." in done.err
 
 
 def without_ids(hit):
