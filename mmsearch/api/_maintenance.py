@@ -306,13 +306,15 @@ class MaintainedIndex:
         """Write the vectors, facts and texts of all searchable pictures for other programs.
 
         Vectors are float16, bit for bit as the index stores them: the image vector of each picture,
-        and one vector for each text that has one. Fused vectors are not exported: they follow from
-        both. The folder appears once it is complete.
+        of each moment of a film and of each page of a document, and one vector for each text that
+        has one. Fused vectors are not exported: they follow from both. Texts that `describe` has
+        made are in a file of their own. The folder appears once it is complete.
 
         Args:
             destination: Folder for the export; it must not exist or must be empty.
             format: ``parquet`` (lists of fixed size), ``npy`` (arrays and JSON Lines) or
-                ``clip-retrieval`` (the layout of that program).
+                ``clip-retrieval`` (the layout of that program, without films, documents and the
+                texts of `describe`).
             progress: True for a progress bar, or a callable, which is called often with the
                 progress.
 
