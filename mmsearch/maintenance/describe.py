@@ -17,6 +17,7 @@ from mmsearch.core.records import Identity, require_identity
 from mmsearch.core.reports import DescribeReport
 from mmsearch.core.results import Progress
 from mmsearch.core.settings import Settings
+from mmsearch.core.types import TextSource
 from mmsearch.factories import catalogs
 from mmsearch.factories.enrichers import build_pixel_enricher, load_enricher, with_index_encoder
 from mmsearch.factories.plugins import make_modalities
@@ -50,6 +51,8 @@ def describe(
     """Make texts about an index. See `mmsearch.api.index.Index.describe`."""
     if not enrichers:
         raise UsageError("No enricher was named.", "Name one, such as 'tags'.")
+    if vocabulary is not None and TextSource.TAGS not in enrichers:
+        raise UsageError("The vocabulary is for tags, but no tags are made.", "Leave it out.")
     loaded = {name: load_enricher(name) for name in dict.fromkeys(enrichers)}
     options = EnricherOptions(vocabulary=vocabulary, cache=settings.cache)
     with catalogs.open_write(layout, wait_s, create=False) as catalog:

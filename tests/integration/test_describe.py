@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from mmsearch.core.errors import DecodeError, SourceError, UnknownNameError, Usa
 from mmsearch.core.query import TextTerm
 from mmsearch.core.reports import Verdict
 from mmsearch.core.types import Text
-from mmsearch.executors import threads
+from mmsearch.executors import processes, threads
 from mmsearch.exports.derived import NAME, read_texts, write_texts
 from mmsearch.exports.formats import FORMATS, PART_FORMATS
 from mmsearch.factories import catalogs
@@ -253,6 +254,7 @@ def test_change_of_the_encoder_keeps_tags_until_they_are_made_again(index):
         ({"enrichers": []}, UsageError),
         ({"enrichers": 7}, UsageError),
         ({"vocabulary": 7}, UsageError),
+        ({"enrichers": "ocr", "vocabulary": "tags.txt"}, UsageError),
     ],
 )
 def test_wrong_arguments_are_refused(index, arguments, error):
@@ -296,10 +298,12 @@ def toys(tmp_path):
     return layout, folder
 
 
-def read_all(layout, reader=None, made_by="r-1", kinds=("image", "video"), **options):
+def read_all(
+    layout, reader=None, made_by="r-1", kinds=("image", "video"), executor=None, **options
+):
     job = EnrichJob("ocr", made_by, frozenset(kinds), 4, **options)
     factory = PixelReaderFactory((ToyModality(), ToyFilmModality()), reader or ToyReader())
-    executor = threads.build(2)
+    executor = executor or threads.build(2)
     try:
         with catalogs.open_write(layout, 0, create=False) as catalog:
             make_texts = read_pixels(executor, factory, lambda *source: b"")
@@ -345,6 +349,35 @@ def test_failure_of_an_enricher_leaves_the_picture_in_the_index(toys):
     again = read_all(layout, retry_failed=True)
     assert again.done == len(stats.failed)
     assert stored(layout)["3.toy", 0] == [text_of("picture 3")]
+
+
+@dataclass(frozen=True)
+class DangerousReader(ToyReader):
+    """Reader that ends its process or never returns for pictures with some first pixel."""
+
+    crashing: int = -1
+    hanging: int = -1
+
+    def read(self, pixels):
+        first = int(pixels[0, 0, 0])
+        if first == self.crashing:
+            os.abort()
+        while first == self.hanging:
+            time.sleep(1)
+        return super().read(pixels)
+
+
+def test_crash_or_endless_work_costs_one_picture(toys):
+    layout, _ = toys
+    crashing, hanging = (int(seeded_pixels(b"picture %d" % n)[0, 0, 0]) for n in (3, 5))
+    reader = DangerousReader(crashing=crashing, hanging=hanging)
+    executor = processes.build(2, 2.0)
+    stats = read_all(layout, reader, kinds=("image",), executor=executor)
+    reasons = {os.path.basename(file.path): file.reason for file in stats.failed}
+    assert reasons[b"3.toy"] == "the decoder crashed"
+    assert reasons[b"5.toy"] == "decoding took longer than 2 seconds"
+    assert stats.done + len(stats.failed) == 10
+    assert stored(layout)["4.toy", 0] == [text_of("picture 4")]
 
 
 def test_files_that_are_gone_or_changed_are_left_for_later(toys):
