@@ -1,6 +1,8 @@
 """Contents of several items, such as films: one hit each, with the best moment first."""
 
 import os
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +13,7 @@ from mmsearch.core.filters import Filters
 from mmsearch.core.query import Mode, Query, SearchRequest, Term
 from mmsearch.core.results import IndexRequest
 from mmsearch.core.settings import Settings
-from mmsearch.core.types import FusionSpec, SearchGoals
+from mmsearch.core.types import FusionSpec, ItemLocator, SearchGoals
 from mmsearch.exports import npy
 from mmsearch.exports.formats import PART_FORMATS
 from mmsearch.factories import catalogs
@@ -463,6 +465,25 @@ def test_export_that_lacks_a_moment_is_refused_before_anything_is_imported(
     with pytest.raises(SourceError, match=r"lacks item 1,001 of the 3,000 items of .*long\.film"):
         run_import(other, tmp_path / "b")
     assert not other.folder.exists()
+
+
+def test_film_that_lacks_a_vector_is_not_exported_and_encoded_by_the_next_run(
+    layout, folder, tmp_path
+):
+    gone = ids_by_moment(layout)[b"clip.film", ItemLocator(2, 2000, 3000)]
+    # The closing writer makes the checksum of what it finds.
+    with (
+        catalogs.open_write(layout, 0, create=False),
+        closing(sqlite3.connect(layout.catalog)) as db,
+        db,
+    ):
+        db.execute("DELETE FROM embeddings WHERE item_id = ?", [gone])
+    report = run_export(layout, tmp_path / "a")
+    assert (report.pictures, report.items) == (PICTURES + 2, PICTURES + 1 + LONG)
+    other = IndexLayout(layout.folder.parent / "other")
+    assert run_import(other, tmp_path / "a").added == PICTURES + 2
+    assert run(other, folder).encoded == 1
+    assert_sound(other)
 
 
 def test_clip_retrieval_leaves_films_to_the_next_run(layout, folder, tmp_path):
