@@ -65,9 +65,8 @@ KIND_EVIDENCE = {
 
 Fitted on tests/photos, of which a fifth has the text of another picture (benchmarks/results/words).
 The same share of wrong names was assumed for files. Names of people and places count as keywords
-do, and so does what is read in a picture: 99% of these words are written there
-(benchmarks/results/ocr). Those of folders hardly count: there, no folder said what its pictures
-show."""
+do, those of folders hardly: there, no folder said what its pictures show. Not fitted: what is
+written in a picture counts as its title does, and tags hardly, since its vector says the same."""
 
 OTHER_EVIDENCE = 2.1
 """`KIND_EVIDENCE` of other kinds of text."""
