@@ -405,7 +405,9 @@ def _rank_hybrid(
     )
     candidates = _merge_candidates(scope, query_vector, vector_matches, matches)
     scores = rank_fusion.fuse(candidates)
-    order = np.lexsort((candidates.ids, -candidates.visual_scores, -scores))
+    # A text that holds all words is better evidence than the best look, which may match nothing.
+    ties = (candidates.ids, -candidates.visual_scores, -candidates.text_scores)
+    order = np.lexsort((*ties, -scores))
     evidence = np.zeros(len(candidates.ids), dtype=np.float32)
     evidence[np.searchsorted(candidates.ids, matches.ids)] = matches.evidence
     return Candidates(

@@ -15,7 +15,7 @@ import pytest
 import mmsearch
 from mmsearch.core.derived import DerivedTexts
 from mmsearch.core.errors import DecodeError, SourceError, UnknownNameError, UsageError
-from mmsearch.core.query import TextTerm
+from mmsearch.core.query import Mode, TextTerm
 from mmsearch.core.reports import Verdict
 from mmsearch.core.types import Text
 from mmsearch.executors import processes, threads
@@ -29,7 +29,13 @@ from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_exchange import read_export, run_export, run_import
 from tests.integration.test_indexer_law import write
 from tests.integration.test_moments import assert_sound, film, run
-from tests.toy_index import ToyFilmModality, ToyModality, seeded_pixels
+from tests.toy_index import (
+    ToyEncoder,
+    ToyFilmModality,
+    ToyModality,
+    seeded_pixels,
+    toy_engine,
+)
 
 NUM_PHOTOS = 24
 
@@ -503,3 +509,36 @@ def test_damaged_file_of_texts_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(SourceError, match="is damaged"):
         list(read_texts(tmp_path))
+
+
+@dataclass(frozen=True)
+class SignReader(ToyReader):
+    """Reads two words on the picture that begins with a certain pixel."""
+
+    pixel: tuple = ()
+
+    def read(self, pixels):
+        if tuple(pixels[0, 0].tolist()) != self.pixel:
+            return ()
+        return (Text("ocr", "red boat", None, "ocr", None, 0.9),)
+
+
+def test_words_on_a_picture_come_before_the_best_look_of_equal_score(tmp_path):
+    """The look of a small sign says nothing about its words."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    write(folder, b"look.toy", b"red boat", 1)
+    pixels = {f"{n}.toy": seeded_pixels(b"other %d" % n) for n in range(40)}
+    for number, name in enumerate(pixels):
+        write(folder, name.encode(), b"other %d" % number, 2)
+    layout = IndexLayout(tmp_path / "home" / "index")
+    run(layout, folder)
+    query = ToyEncoder().encode("text", [seeded_pixels(b"red boat")])[0]
+    looks = ToyEncoder().encode("image", list(pixels.values())) @ query
+    sign = list(pixels)[int(looks.argmin())]
+    reader = SignReader(pixel=tuple(pixels[sign][0, 0].tolist()))
+    assert read_all(layout, reader).texts == 1
+    with toy_engine(layout) as engine:
+        first, second, *_ = engine.search_text("red boat", 5, Mode.HYBRID).hits
+    assert first.score == second.score
+    assert (first.path.name, second.path.name) == (sign, "look.toy")
