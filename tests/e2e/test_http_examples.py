@@ -22,6 +22,7 @@ def test_http_api_page_examples_run_without_error(environment, photo_index, phot
     examples = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     assert len(examples) >= 8
     shutil.copy(min(photos.rglob("*.jpg")), tmp_path / "picture.jpg")
+    shutil.copy(photos.parent / "sounds" / "panda.ogg", tmp_path / "question.webm")
     # Some examples write.
     home = shutil.copytree(photo_index, tmp_path / "home")
     with serving(environment, home) as server:
