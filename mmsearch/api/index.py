@@ -34,7 +34,6 @@ from mmsearch.core.errors import (
 )
 from mmsearch.core.query import EncodedQuery, Query, SearchRequest, Term
 from mmsearch.core.records import FOLDER_KIND
-from mmsearch.core.reports import NOTHING_DONE
 from mmsearch.core.results import HitList, SearchResult
 from mmsearch.core.types import Vectors
 
@@ -431,6 +430,8 @@ class Index(IndexItems, IndexModelTasks):
                 wait_s=wait_s,
             )
         if not refresh:
+            from mmsearch.core.reports import NOTHING_DONE  # noqa: PLC0415 - searches never need it
+
             return NOTHING_DONE
         if is_of_files:
             return self.add_folder(

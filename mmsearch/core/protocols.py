@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.derived import EnricherInput, EnricherOptions
 from mmsearch.core.query import HybridCandidates
 from mmsearch.core.records import (
     FailedFile,
     FileRef,
     ScannedFolder,
 )
-from mmsearch.core.reports import CaptionsReport
 from mmsearch.core.results import TaskFailure
-from mmsearch.core.speech import SpeechOptions, Transcript
 from mmsearch.core.types import (
     WHOLE,
     Calibration,
@@ -43,7 +40,10 @@ from mmsearch.core.types import (
 )
 
 if TYPE_CHECKING:
+    from mmsearch.core.derived import EnricherInput, EnricherOptions
     from mmsearch.core.filter_tree import FilterTree
+    from mmsearch.core.reports import CaptionsReport
+    from mmsearch.core.speech import SpeechOptions, Transcript
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

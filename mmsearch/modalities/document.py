@@ -34,8 +34,6 @@ from mmsearch.core.types import (
 from mmsearch.modalities._damage import END_MISSING
 from mmsearch.modalities._pillow import make_thumbnail
 from mmsearch.modalities._reader import DEFAULT_MAX_PIXELS, FileReader
-from mmsearch.modalities._texts.dates import Role
-from mmsearch.modalities._texts.facts import Facts, merge
 
 if TYPE_CHECKING:
     import pypdfium2 as pdfium
@@ -294,6 +292,9 @@ class _Page:
 
         Title, author, description and keywords belong to the first page, the date to all of them.
         """
+        from mmsearch.modalities._texts.dates import Role  # noqa: PLC0415 - only decode workers
+        from mmsearch.modalities._texts.facts import Facts, merge  # noqa: PLC0415
+
         facts = Facts()
         created = self._document.get_metadata_value("CreationDate")
         facts.add_date(Role.ORIGINAL, "document", created.removeprefix("D:"))
