@@ -6,7 +6,14 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 
 from mmsearch.catalog.connection import PinnedConnection, ReadConnection, ReadPool
-from mmsearch.catalog.rows import IN_IDS, TEXT_COLUMNS, chunks, column_values, load_pictures
+from mmsearch.catalog.rows import (
+    IN_IDS,
+    TEXT_COLUMNS,
+    chunks,
+    column_values,
+    load_pictures,
+    qualified,
+)
 from mmsearch.core.derived import (
     DerivedFile,
     DerivedState,
@@ -161,7 +168,7 @@ def _load_texts(
     json_ids = json.dumps(ids)
     texts: dict[tuple[int, str], dict[int, list[Text]]] = {}
     for content_id, part, *columns in db.query(
-        f"SELECT content_id, part, {_qualified_text_columns()} FROM texts"  # noqa: S608
+        f"SELECT content_id, part, {qualified('texts', TEXT_COLUMNS)} FROM texts"  # noqa: S608
         " JOIN items ON items.id = texts.item_id"
         f" WHERE content_id {IN_IDS} AND made_by IS NOT NULL ORDER BY texts.id",
         [json_ids],
@@ -184,7 +191,3 @@ def _load_texts(
             )
         )
     return derived, ids[-1]
-
-
-def _qualified_text_columns() -> str:
-    return ", ".join(f"texts.{name}" for name in TEXT_COLUMNS.split(", "))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import Connection, Engine, delete, func, select
@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert
 from mmsearch.catalog.connection import PinnedConnection, ReadConnection, ReadPool
 from mmsearch.catalog.derived import SqliteDerivedReader
 from mmsearch.catalog.generations import add_generation
-from mmsearch.catalog.rows import IN_IDS, chunks, find_items, storable
+from mmsearch.catalog.rows import IN_IDS, chunks, find_contents, find_items, storable
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection, write_transaction
 from mmsearch.catalog.tables import DERIVED, DERIVED_FILES, TEXTS
 from mmsearch.catalog.texts import insert_texts
@@ -79,7 +79,7 @@ def _replace_texts(connection: Connection, contents: Sequence[DerivedTexts]) -> 
     items: dict[bytes, dict[int, int]] = {}
     for (digest, part), item_id in find_items(db, (one.digest for one in contents)).items():
         items.setdefault(digest, {})[part] = item_id
-    content_ids = _find_content_ids(db, items)
+    content_ids = {digest: ids[0] for digest, ids in find_contents(db, items).items()}
     known = [one for one in contents if one.digest in content_ids]
     _delete_texts(connection, known, items)
     insert_texts(
@@ -119,14 +119,6 @@ def _load_seconds(
         f"SELECT content_id, enricher, made_by, seconds FROM derived WHERE content_id {IN_IDS}"  # noqa: S608
     )
     return {tuple(key): seconds for *key, seconds in db.query(statement, [json.dumps(content_ids)])}
-
-
-def _find_content_ids(db: ReadConnection, digests: Iterable[bytes]) -> dict[bytes, int]:
-    ids: dict[bytes, int] = {}
-    for chunk in chunks(list(digests)):
-        marks = ", ".join("?" * len(chunk))
-        ids.update(db.query(f"SELECT digest, id FROM contents WHERE digest IN ({marks})", chunk))  # noqa: S608
-    return ids
 
 
 def _delete_texts(

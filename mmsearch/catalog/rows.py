@@ -542,6 +542,11 @@ def subtree_condition(root_id: int, subpath: bytes) -> tuple[str, list[Any]]:
     return condition, [root_id, subpath, subpath + b"/", subpath + b"0"]
 
 
+def qualified(table: str, columns: str) -> str:
+    """Return a list of columns with the name of their table before each."""
+    return ", ".join(f"{table}.{column}" for column in columns.split(", "))
+
+
 def column_values(db: ReadConnection, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
     """Return the first column of the rows of a statement."""
     return [row[0] for row in db.query(statement, parameters)]

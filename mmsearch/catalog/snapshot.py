@@ -29,6 +29,7 @@ from mmsearch.catalog.rows import (
     load_records,
     make_built_index,
     make_segment,
+    qualified,
     read_ids,
     read_segments,
     read_stale_rows,
@@ -71,7 +72,7 @@ class SqliteSnapshot:
             "SELECT number, (SELECT total(rows) FROM segments"  # noqa: S608
             f" WHERE space_id = {_SERVING_ID}) - (SELECT count(*) FROM stale_rows WHERE segment IN"
             f" (SELECT number FROM segments WHERE space_id = {_SERVING_ID})), built_id,"
-            f" {_qualified('built_indexes', _BUILT_COLUMNS)} FROM generations"
+            f" {qualified('built_indexes', _BUILT_COLUMNS)} FROM generations"
             " LEFT JOIN built_indexes ON built_indexes.id = built_id"
             " WHERE number = (SELECT max(number) FROM generations)"
         )
@@ -245,7 +246,7 @@ class SqliteSnapshot:
     def find_segments(self, ids: Sequence[int]) -> dict[int, Segment]:
         """Return, for each live picture, the segment that holds its vectors."""
         rows = self._db.query(
-            f"SELECT items.id, {_qualified('segments', SEGMENT_COLUMNS)}"  # noqa: S608
+            f"SELECT items.id, {qualified('segments', SEGMENT_COLUMNS)}"  # noqa: S608
             " FROM items JOIN embeddings ON embeddings.item_id = items.id"
             " JOIN segments ON segments.number = embeddings.segment"
             f" WHERE items.id {IN_IDS} AND is_live = 1 AND embeddings.space_id = {_SERVING_ID}",
@@ -304,7 +305,3 @@ class SqliteSnapshot:
         from mmsearch.catalog.filters import find_passing_places  # noqa: PLC0415 - rare
 
         return load_records(self._db, ids, find_passing_places(self._db, filters, ids))
-
-
-def _qualified(table: str, columns: str) -> str:
-    return ", ".join(f"{table}.{column}" for column in columns.split(", "))

@@ -103,16 +103,17 @@ def merge_derived(layout: IndexLayout, catalog: CatalogWriter) -> None:
     derived = catalog.derived
     if not derived.files():
         return
-    file = write_derived(layout, derived.next_number(), _iter_derived(derived))
+    file = write_derived(layout, derived.next_number(), iter_derived(derived))
     derived.replace_files(file if file.rows else None)
     layout.remove_orphans(catalog.referenced_files())
 
 
-def _iter_derived(derived: DerivedReader) -> Iterator[DerivedTexts]:
-    texts, last_id = derived.list_texts(0, DERIVED_PAGE_SIZE)
+def iter_derived(derived: DerivedReader, *, only_live: bool = False) -> Iterator[DerivedTexts]:
+    """Yield what was made of all contents, or of the searchable ones, in the order of their ids."""
+    texts, last_id = derived.list_texts(0, DERIVED_PAGE_SIZE, only_live=only_live)
     while texts:
         yield from texts
-        texts, last_id = derived.list_texts(last_id, DERIVED_PAGE_SIZE)
+        texts, last_id = derived.list_texts(last_id, DERIVED_PAGE_SIZE, only_live=only_live)
 
 
 def _remove_old_pictures(pictures: Path, catalog: CatalogMaintenance) -> None:

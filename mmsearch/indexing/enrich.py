@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from mmsearch.core.catalog import CatalogWriter
+from mmsearch.core.catalog import CatalogReader, CatalogWriter
 from mmsearch.core.derived import (
     DerivedState,
     DerivedTexts,
@@ -99,11 +99,7 @@ def enrich(
     started_at = time.monotonic()
     stats = EnrichStats()
     total = catalog.derived.count_contents(job.kinds)
-    finished = sum(
-        summary.done + (0 if job.retry_failed else summary.failed)
-        for summary in catalog.derived.summarize()
-        if (summary.enricher, summary.made_by) == (job.enricher, job.made_by)
-    )
+    finished = count_finished(catalog, job, with_failed=not job.retry_failed)
     after_id = 0
     while page := catalog.derived.list_pending(
         job.enricher,
@@ -119,14 +115,35 @@ def enrich(
             results.append(_signed(result, job))
             _count(stats, results[-1], paths[result.digest])
             progress(Progress(job.enricher, finished + stats.done + len(stats.failed), total))
-        if results:
-            file = write_derived(layout, catalog.derived.next_number(), results)
-            catalog.derived.commit(file, results)
+        commit_derived(layout, catalog, results)
         after_id = page[-1].id
-    if len(catalog.derived.files()) > MAX_DERIVED_FILES:
-        merge_derived(layout, catalog)
+    limit_derived_files(layout, catalog)
     stats.seconds = time.monotonic() - started_at
     return stats
+
+
+def count_finished(catalog: CatalogReader, job: EnrichJob, *, with_failed: bool) -> int:
+    """Return the number of contents that an enricher has finished, or also could not read."""
+    return sum(
+        summary.done + (summary.failed if with_failed else 0)
+        for summary in catalog.derived.summarize()
+        if (summary.enricher, summary.made_by) == (job.enricher, job.made_by)
+    )
+
+
+def commit_derived(
+    layout: IndexLayout, catalog: CatalogWriter, contents: Sequence[DerivedTexts]
+) -> None:
+    """Write a file of derived texts and commit it; nothing is written for no contents."""
+    if contents:
+        file = write_derived(layout, catalog.derived.next_number(), contents)
+        catalog.derived.commit(file, contents)
+
+
+def limit_derived_files(layout: IndexLayout, catalog: CatalogWriter) -> None:
+    """Merge the files of derived texts if there are more than `MAX_DERIVED_FILES`."""
+    if len(catalog.derived.files()) > MAX_DERIVED_FILES:
+        merge_derived(layout, catalog)
 
 
 def _signed(result: DerivedTexts, job: EnrichJob) -> DerivedTexts:

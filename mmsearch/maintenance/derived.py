@@ -1,4 +1,4 @@
-"""Derived texts: checks of their files, the repair of a lost catalog, exports and imports."""
+"""Derived texts: checks of their files, the repair of a lost catalog, and imports."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from itertools import islice
 from pathlib import Path
 
 from mmsearch.core.catalog import CatalogMaintenance, CatalogReader, CatalogWriter
-from mmsearch.core.derived import DerivedFile, DerivedTexts
+from mmsearch.core.derived import DerivedFile
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.exports.derived import read_texts
-from mmsearch.indexing.compaction import DERIVED_PAGE_SIZE, merge_derived
-from mmsearch.indexing.enrich import MAX_DERIVED_FILES
+from mmsearch.indexing.enrich import commit_derived, limit_derived_files
 from mmsearch.storage.atomic import TEMPORARY_SUFFIX, make_file_ref
-from mmsearch.storage.derived import read_derived, recover_derived, write_derived
+from mmsearch.storage.derived import read_derived, recover_derived
 from mmsearch.storage.layout import IndexLayout, segment_number
 
 IMPORT_PAGE_SIZE = 8192
@@ -55,14 +54,6 @@ def restore_derived(layout: IndexLayout, catalog: CatalogMaintenance) -> list[Pa
     return damaged
 
 
-def iter_live(catalog: CatalogReader) -> Iterator[DerivedTexts]:
-    """Yield what was made of the searchable contents, in the order of their ids."""
-    texts, last_id = catalog.derived.list_texts(0, DERIVED_PAGE_SIZE, only_live=True)
-    while texts:
-        yield from texts
-        texts, last_id = catalog.derived.list_texts(last_id, DERIVED_PAGE_SIZE, only_live=True)
-
-
 def import_texts(layout: IndexLayout, catalog: CatalogWriter, folder: Path) -> None:
     """Add the derived texts of an export; the index keeps what an enricher has made here.
 
@@ -77,8 +68,5 @@ def import_texts(layout: IndexLayout, catalog: CatalogWriter, folder: Path) -> N
             for made in page
             if made.digest in known and made.enricher not in known[made.digest]
         ]
-        if new:
-            file = write_derived(layout, catalog.derived.next_number(), new)
-            catalog.derived.commit(file, new)
-    if len(catalog.derived.files()) > MAX_DERIVED_FILES:
-        merge_derived(layout, catalog)
+        commit_derived(layout, catalog, new)
+    limit_derived_files(layout, catalog)

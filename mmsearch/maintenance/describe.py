@@ -30,6 +30,7 @@ from mmsearch.indexing.enrich import (
     EnrichStats,
     MakeTexts,
     PixelReaderFactory,
+    count_finished,
     describe_vectors,
     enrich,
     read_pixels,
@@ -95,11 +96,7 @@ class _Describing:
             with ExitStack() as stack:
                 make_texts = self._make_texts(plugin, job, stack)
                 stats = enrich(self.layout, self.catalog, job, make_texts, progress)
-        finished = sum(
-            summary.done + summary.failed
-            for summary in self.catalog.derived.summarize()
-            if (summary.enricher, summary.made_by) == (job.enricher, job.made_by)
-        )
+        finished = count_finished(self.catalog, job, with_failed=True)
         return DescribeReport(
             job.enricher,
             job.made_by,

@@ -40,7 +40,7 @@ from mmsearch.exports.pictures import (
     rebatch,
 )
 from mmsearch.factories import catalogs
-from mmsearch.maintenance.derived import iter_live
+from mmsearch.indexing.compaction import iter_derived
 from mmsearch.storage.folders import atomic_folder, is_vacant
 from mmsearch.storage.layout import IndexLayout, original_path, thumbnail_path
 from mmsearch.storage.segments import read_stored_vectors
@@ -125,7 +125,7 @@ def _write(
                 text_vectors += len(batch.texts)
                 progress(Progress("export", pictures, total))
             if format_name in PART_FORMATS:
-                write_texts(folder, iter_live(catalog))
+                write_texts(folder, iter_derived(catalog.derived, only_live=True))
     if not pictures:
         if counts["left_out"]:
             raise StateError(

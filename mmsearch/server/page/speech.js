@@ -38,7 +38,7 @@ async function record() {
 }
 
 /**
- * Show the button for spoken searches, or say why there are none.
+ * Show the button for spoken searches, or say why it is missing.
  *
  * @param {boolean} installed True if the server recognizes speech.
  * @param {(recording: Blob) => Promise<string>} search Searches by a recording, and returns what was heard.
