@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmsearch.core.identity import Identity
 from mmsearch.core.protocols import Encoder
-from mmsearch.core.records import Identity
 from mmsearch.core.types import FusionSpec, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.factories import catalogs

@@ -19,8 +19,8 @@ from mmsearch.core.errors import (
     MMSearchError,
     to_storage_error,
 )
+from mmsearch.core.identity import empty_index_error
 from mmsearch.core.query import EncodedQuery, Mode, SearchRequest, Term
-from mmsearch.core.records import empty_index_error
 from mmsearch.core.results import SearchResult
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import Vectors

@@ -24,10 +24,8 @@ from mmsearch.catalog.tables import (
     SPACES,
 )
 from mmsearch.core.errors import EncoderMismatchError
-from mmsearch.core.records import (
-    BuiltVectorIndex,
-    Identity,
-)
+from mmsearch.core.identity import Identity
+from mmsearch.core.records import BuiltVectorIndex
 
 
 def add_generation(connection: Connection, built_id: int | EllipsisType | None = ...) -> int:

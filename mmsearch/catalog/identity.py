@@ -12,7 +12,8 @@ from typing import Any
 
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.core.errors import DamagedFileError, Hint
-from mmsearch.core.records import Identity, IndexCalibration
+from mmsearch.core.identity import Identity
+from mmsearch.core.records import IndexCalibration
 from mmsearch.core.types import DEFAULT_SOURCES, EncoderSpec, FusionSpec, SearchGoals, TextSource
 
 CALIBRATION_KEY = "calibration"

@@ -46,12 +46,12 @@ from mmsearch.catalog.rows import (
 from mmsearch.catalog.schema import check_readable
 from mmsearch.catalog.snapshot import SqliteSnapshot
 from mmsearch.core.files import create_file
+from mmsearch.core.identity import Identity
 from mmsearch.core.records import (
     AssetRecord,
     FailedFile,
     FileRecord,
     FolderRecord,
-    Identity,
     Root,
     RunRecord,
     Segment,

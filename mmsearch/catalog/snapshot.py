@@ -37,11 +37,11 @@ from mmsearch.catalog.rows import (
     scalar,
 )
 from mmsearch.catalog.vocabulary import Vocabulary
+from mmsearch.core.identity import Identity
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.records import (
     BuiltVectorIndex,
     FileRecord,
-    Identity,
     IndexCalibration,
     PictureRecord,
     Segment,

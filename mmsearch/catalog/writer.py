@@ -65,12 +65,12 @@ from mmsearch.catalog.tables import (
     SPACES,
 )
 from mmsearch.catalog.texts import clear_stale
+from mmsearch.core.identity import Identity
 from mmsearch.core.records import (
     FOLDER_KIND,
     BuiltVectorIndex,
     EncodedPicture,
     FolderRecord,
-    Identity,
     IndexCalibration,
     Root,
     Segment,

@@ -23,7 +23,8 @@ from mmsearch.cli.options import (
 )
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import StateError
-from mmsearch.core.records import SourceRecord, describe_older_model
+from mmsearch.core.identity import describe_older_model
+from mmsearch.core.records import SourceRecord
 from mmsearch.core.reports import format_skipped
 
 if TYPE_CHECKING:

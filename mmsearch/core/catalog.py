@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmsearch.core.derived import DerivedReader, DerivedWriter
 from mmsearch.core.filter_tree import FilterTree
+from mmsearch.core.identity import Identity
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.records import (
     AssetRecord,
@@ -23,7 +24,6 @@ from mmsearch.core.records import (
     FailedFile,
     FileRecord,
     FolderRecord,
-    Identity,
     IndexCalibration,
     PictureRecord,
     Root,

@@ -22,10 +22,10 @@ from mmsearch.core.types import IMAGE_KIND, ItemLocator, Picture, Text
 if TYPE_CHECKING:
     from mmsearch.core.derived import DerivedSummary
     from mmsearch.core.folder_choices import WalkOptions
+    from mmsearch.core.identity import Identity
     from mmsearch.core.records import (
         BuiltVectorIndex,
         FailedFile,
-        Identity,
         IndexCalibration,
         PictureRecord,
         Root,

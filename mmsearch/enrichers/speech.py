@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.enrichers import SpeechRecognizer
 from mmsearch.core.errors import MissingExtraError, ModelUnavailableError, UsageError
-from mmsearch.core.protocols import SpeechRecognizer
 from mmsearch.core.speech import SAMPLE_RATE, SpeechOptions, SpeechSegment, Transcript, Word
 from mmsearch.enrichers._whisper_models import MODEL_FILE, PACKAGED_MODELS, find_model
 

@@ -15,7 +15,7 @@ from mmsearch.core.errors import (
     StateError,
     UnknownIndexError,
 )
-from mmsearch.core.records import Identity
+from mmsearch.core.identity import Identity
 from mmsearch.core.types import EncoderSpec
 from mmsearch.storage.atomic import atomic_write, fsync_folder
 from mmsearch.storage.failpoints import FailPoint, hit_failpoint

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from mmsearch.core import plugins
 from mmsearch.core.catalog import CatalogReader
 from mmsearch.core.derived import EnricherOptions
+from mmsearch.core.enrichers import EnricherPlugin, PixelEnricher
 from mmsearch.core.errors import UnknownNameError
-from mmsearch.core.protocols import EnricherPlugin, ImagePreprocessor, PixelEnricher
+from mmsearch.core.identity import Identity
+from mmsearch.core.protocols import ImagePreprocessor
 from mmsearch.core.query import Query, Term
-from mmsearch.core.records import Identity
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import DERIVED_SOURCES, Calibration, ModelInput, Vectors
 from mmsearch.factories.plugins import OnMessage, load_index_encoder

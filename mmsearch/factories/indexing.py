@@ -14,8 +14,8 @@ import mmsearch
 from mmsearch.core.catalog import CatalogReader, CatalogWriter
 from mmsearch.core.errors import EncoderMismatchError, StateError
 from mmsearch.core.gpu_memory import gpu_memory_bytes
+from mmsearch.core.identity import describe_older_model
 from mmsearch.core.protocols import CaptionTable, Encoder, Fusion, Modality, Walk
-from mmsearch.core.records import describe_older_model
 from mmsearch.core.results import IndexRequest
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, TextSource

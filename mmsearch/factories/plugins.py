@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmsearch.core import plugins
 from mmsearch.core.errors import EncoderMismatchError, Hint, UsageError
-from mmsearch.core.records import Identity, check_encoder
+from mmsearch.core.identity import Identity, check_encoder
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import (
     DERIVED_SOURCES,

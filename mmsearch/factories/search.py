@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.core.records import Identity
+from mmsearch.core.identity import Identity
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import ModelInput
 from mmsearch.factories.plugins import (

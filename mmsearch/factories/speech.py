@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mmsearch.core.protocols import Executor, SpeechPlugin, SpeechRecognizer
+    from mmsearch.core.enrichers import SpeechPlugin, SpeechRecognizer
+    from mmsearch.core.protocols import Executor
 
 RECOGNIZER = "speech"
 """Plugin that recognizes speech."""

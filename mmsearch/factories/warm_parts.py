@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TypeVar
 
+from mmsearch.core.identity import Identity
 from mmsearch.core.protocols import Encoder, Executor, Modality
-from mmsearch.core.records import Identity
 from mmsearch.core.results import TaskFailure
 from mmsearch.core.settings import Settings
 from mmsearch.core.threads import available_cpus, available_memory_mb

@@ -9,8 +9,9 @@ from threading import Event
 from typing import Any
 
 from mmsearch.core import plugins
+from mmsearch.core.identity import Identity
 from mmsearch.core.protocols import Fusion, VectorIndexPlugin
-from mmsearch.core.records import BuiltVectorIndex, FileRef, Identity, Segment
+from mmsearch.core.records import BuiltVectorIndex, FileRef, Segment
 from mmsearch.core.types import Ids, IndexSpec, SearchGoals, TrainingData, Vectors
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import fused_dim, iter_fused_blocks

@@ -12,8 +12,9 @@ from pathlib import Path
 from mmsearch.core.catalog import CatalogMaintenance, CatalogWriter
 from mmsearch.core.derived import DerivedReader, DerivedTexts
 from mmsearch.core.errors import Hint, StateError
+from mmsearch.core.identity import require_identity
 from mmsearch.core.protocols import Fusion
-from mmsearch.core.records import Segment, require_identity
+from mmsearch.core.records import Segment
 from mmsearch.core.reports import CompactReport
 from mmsearch.core.results import Progress
 from mmsearch.indexing.build import IndexBuilder

@@ -16,9 +16,10 @@ from mmsearch.core.derived import (
     DerivedTexts,
     PendingContent,
 )
+from mmsearch.core.enrichers import PixelEnricher, VectorEnricher
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import choose_modality, content_as_file
-from mmsearch.core.protocols import Executor, Modality, PixelEnricher, VectorEnricher
+from mmsearch.core.protocols import Executor, Modality
 from mmsearch.core.records import FailedFile
 from mmsearch.core.results import Progress, TaskFailure
 from mmsearch.core.types import Picture, Text

@@ -13,15 +13,9 @@ from typing import TYPE_CHECKING, cast
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import Hint, StateError, UsageError
+from mmsearch.core.identity import Identity, check_encoder, empty_index_error, require_identity
 from mmsearch.core.protocols import DerivedEncoder, Encoder, Executor, Fusion, Walk
-from mmsearch.core.records import (
-    BuiltVectorIndex,
-    Identity,
-    SourceRecord,
-    check_encoder,
-    empty_index_error,
-    require_identity,
-)
+from mmsearch.core.records import BuiltVectorIndex, SourceRecord
 from mmsearch.core.reports import IndexReport, ReindexReport
 from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.core.sources import Source

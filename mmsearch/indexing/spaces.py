@@ -16,15 +16,9 @@ import numpy as np
 
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.errors import DecodeError
+from mmsearch.core.identity import Identity
 from mmsearch.core.protocols import DerivedEncoder, Fusion
-from mmsearch.core.records import (
-    RECORDS_KIND,
-    EncodedPicture,
-    FailedFile,
-    Identity,
-    Segment,
-    StoredPicture,
-)
+from mmsearch.core.records import RECORDS_KIND, EncodedPicture, FailedFile, Segment, StoredPicture
 from mmsearch.core.results import TaskFailure
 from mmsearch.core.types import (
     CROSS_ATTENTION,

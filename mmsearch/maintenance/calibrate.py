@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.errors import Hint, StateError
+from mmsearch.core.identity import require_identity
 from mmsearch.core.query import Term
-from mmsearch.core.records import IndexCalibration, require_identity
+from mmsearch.core.records import IndexCalibration
 from mmsearch.core.reports import CalibrationReport
 from mmsearch.core.results import Progress
 from mmsearch.core.types import (

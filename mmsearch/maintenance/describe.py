@@ -11,9 +11,9 @@ from typing import cast
 
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.derived import EnricherInput, EnricherOptions
+from mmsearch.core.enrichers import EnricherPlugin, PixelEnricherPlugin, VectorEnricher
 from mmsearch.core.errors import UsageError
-from mmsearch.core.protocols import EnricherPlugin, PixelEnricherPlugin, VectorEnricher
-from mmsearch.core.records import Identity, require_identity
+from mmsearch.core.identity import Identity, require_identity
 from mmsearch.core.reports import DescribeReport
 from mmsearch.core.results import Progress
 from mmsearch.core.settings import Settings

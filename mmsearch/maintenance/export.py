@@ -16,14 +16,8 @@ import numpy as np
 from mmsearch.core.catalog import CatalogReader, Snapshot
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DamagedFileError, Hint, SourceError, StateError
-from mmsearch.core.records import (
-    FOLDER_KIND,
-    PictureRecord,
-    Segment,
-    StoredAsset,
-    StoredPicture,
-    require_identity,
-)
+from mmsearch.core.identity import require_identity
+from mmsearch.core.records import FOLDER_KIND, PictureRecord, Segment, StoredAsset, StoredPicture
 from mmsearch.core.reports import ExportReport
 from mmsearch.core.results import Progress
 from mmsearch.core.types import CONTENT_SOURCES, DERIVED_SOURCES, IMAGE_KIND, Text, TextSource

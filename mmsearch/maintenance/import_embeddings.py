@@ -23,12 +23,9 @@ from mmsearch.core.errors import (
     SourceError,
     UsageError,
 )
+from mmsearch.core.identity import Identity, check_encoder
 from mmsearch.core.protocols import Encoder
-from mmsearch.core.records import (
-    Identity,
-    IndexCalibration,
-    check_encoder,
-)
+from mmsearch.core.records import IndexCalibration
 from mmsearch.core.reports import ImportReport
 from mmsearch.core.results import Progress
 from mmsearch.core.settings import Settings

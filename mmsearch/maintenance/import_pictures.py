@@ -20,10 +20,10 @@ from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DecodeError, Hint, SourceError
 from mmsearch.core.files import clamped_ctime_ns, clamped_mtime_ns, hash_source_file
+from mmsearch.core.identity import Identity
 from mmsearch.core.records import (
     CaptionTableTexts,
     EncodedPicture,
-    Identity,
     IndexedFile,
     Root,
     ScannedFile,

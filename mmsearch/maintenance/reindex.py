@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from mmsearch.core.errors import UsageError
-from mmsearch.core.records import Identity, require_identity
+from mmsearch.core.identity import Identity, require_identity
 from mmsearch.core.reports import CompactReport, ReindexReport
 from mmsearch.core.results import Progress
 from mmsearch.core.settings import Settings

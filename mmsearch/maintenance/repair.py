@@ -29,12 +29,12 @@ from mmsearch.core.errors import (
     translate_os_errors,
 )
 from mmsearch.core.files import create_folder
+from mmsearch.core.identity import Identity
 from mmsearch.core.protocols import Fusion
 from mmsearch.core.records import (
     FOLDER_KIND,
     RECORDS_KIND,
     FailedFile,
-    Identity,
     SalvageResult,
     Segment,
     SourceRecord,

@@ -14,6 +14,7 @@ import numpy as np
 
 from mmsearch.core.errors import EncoderMismatchError, MMSearchError
 from mmsearch.core.filters import Filters
+from mmsearch.core.identity import describe_older_model
 from mmsearch.core.query import (
     AllOf,
     Band,
@@ -24,7 +25,7 @@ from mmsearch.core.query import (
     SearchRequest,
     Term,
 )
-from mmsearch.core.records import PictureRecord, describe_older_model
+from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import Hit, Notice, SearchResult
 from mmsearch.core.sorting import sort_hits
 from mmsearch.core.types import Calibration, FusionSpec, Ids, InputKind, Vectors

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
 
+from mmsearch.core.enrichers import SpeechRecognizer
 from mmsearch.core.errors import InvalidQueryError, SourceError
-from mmsearch.core.protocols import Executor, SpeechRecognizer
+from mmsearch.core.protocols import Executor
 from mmsearch.core.results import TaskFailure
 from mmsearch.core.speech import MAX_QUESTION_S, SAMPLE_RATE, Transcript
 

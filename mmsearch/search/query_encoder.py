@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from mmsearch.core.errors import Hint, InvalidQueryError, UnknownNameError
 from mmsearch.core.files import clamped_ctime_ns, clamped_mtime_ns
+from mmsearch.core.identity import check_encoder
 from mmsearch.core.query import EncodedQuery, Mode, Query, SearchRequest, Term
-from mmsearch.core.records import ScannedFile, check_encoder, is_unchanged
+from mmsearch.core.records import ScannedFile, is_unchanged
 from mmsearch.core.types import InputKind, ModelInput, Vectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.search.snapshots import open_latest_snapshot

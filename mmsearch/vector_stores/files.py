@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.errors import DamagedFileError
-from mmsearch.core.records import check_encoder
+from mmsearch.core.identity import check_encoder
 from mmsearch.core.types import FusionSpec, Ids, IndexSpec, Ranking, Vectors
 from mmsearch.core.vectors import find_positions, merge_rankings, row_scores, stack
 from mmsearch.storage.layout import IndexLayout

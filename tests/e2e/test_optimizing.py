@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mmsearch as library
-from mmsearch.core.records import Identity
+from mmsearch.core.identity import Identity
 from mmsearch.core.settings import load_settings
 from mmsearch.core.types import FusionSpec
 from mmsearch.core.vectors import as_unit_vectors

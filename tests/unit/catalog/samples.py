@@ -2,11 +2,11 @@
 
 import hashlib
 
+from mmsearch.core.identity import Identity
 from mmsearch.core.records import (
     BuiltVectorIndex,
     EncodedPicture,
     FileRef,
-    Identity,
     IndexedFile,
     ScannedFile,
     Segment,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsearch.core.records import Identity
+from mmsearch.core.identity import Identity
 from mmsearch.core.types import EncoderSpec, FusionSpec, SearchGoals
 from mmsearch.factories import catalogs
 from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
