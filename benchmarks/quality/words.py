@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 import mmsearch
-from mmsearch.catalog import full_text
+from mmsearch.catalog import text_weights
 from mmsearch.catalog.reader import open_reader
 from mmsearch.core.query import Mode, TextTerm
 
@@ -157,7 +157,7 @@ def features(
     columns: dict[str, list[Any]] = {
         name: [] for name in ("kinds", "visual", "margin", "relevant", "question")
     }
-    kinds = list(full_text.KIND_EVIDENCE)
+    kinds = list(text_weights.KIND_EVIDENCE)
     reader = open_reader(home / "words" / "catalog.sqlite")
     for number, question in enumerate(questions):
         hits = {hit.id: hit for hit in index.search(question.text, DEPTH, mode="vector")}
@@ -166,7 +166,7 @@ def features(
         with reader.snapshot() as snapshot:
             for position, kind in enumerate(kinds):
                 single = {name: float(name == kind) for name in kinds}
-                with patch.dict(full_text.KIND_EVIDENCE, single):
+                with patch.dict(text_weights.KIND_EVIDENCE, single):
                     found = snapshot.match([TextTerm(question.text)], DEPTH, None)
                 for image_id, share in zip(found.ids.tolist(), found.evidence, strict=True):
                     row = shares.setdefault(image_id, [0.0] * len(kinds))
@@ -221,7 +221,7 @@ def fit_with_intervals(data: Mapping[str, Floats]) -> dict[str, dict[str, Any]]:
             "full": int(strong[:, n].sum()),
             "full_relevant": int(data["relevant"][strong[:, n]].sum()),
         }
-        for n, (kind, value) in enumerate(zip(full_text.KIND_EVIDENCE, fit(data), strict=True))
+        for n, (kind, value) in enumerate(zip(text_weights.KIND_EVIDENCE, fit(data), strict=True))
     }
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.highlights import MATCHED_TEXT_COLUMNS, best_matched_texts
 from mmsearch.catalog.query_words import (
     DERIVED,
     EXACT,
@@ -36,10 +36,18 @@ from mmsearch.catalog.query_words import (
     accented_spellings,
     compare_words,
     differs_by_accents,
+    find_sequence,
     fold_case,
     parse_words,
     quote,
-    shares_stem,
+)
+from mmsearch.catalog.text_weights import (
+    CODE_EVIDENCE,
+    FULL_SCORE_EVIDENCE,
+    KIND_CODE,
+    KIND_EVIDENCE,
+    NUM_CODES,
+    text_evidence,
 )
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.types import Ids, TextSource
@@ -47,32 +55,6 @@ from mmsearch.core.vectors import ranks_in_groups
 
 MAX_MATCHED_PICTURES = 1500
 """Maximum number of pictures whose texts are read for one phrase, the most promising ones first."""
-
-KIND_EVIDENCE = {
-    "caption": 2.8,
-    "description": 2.1,
-    "title": 3.5,
-    "keywords": 3.5,
-    "people": 3.5,
-    "place": 3.5,
-    "filename": 2.8,
-    "folder": 0.2,
-    "ocr": 3.5,
-    "transcript": 2.1,
-    "tag": 0.2,
-}
-"""Evidence of a text that holds all words of a query, if they are rare, in nats.
-
-Fitted on tests/photos, of which a fifth has the text of another picture (benchmarks/results/words).
-The same share of wrong names was assumed for files. Names of people and places count as keywords
-do, those of folders hardly: there, no folder said what its pictures show. Not fitted: what is
-written in a picture counts as its title does, and tags hardly, since its vector says the same."""
-
-OTHER_EVIDENCE = 2.1
-"""`KIND_EVIDENCE` of other kinds of text."""
-
-FULL_SCORE_EVIDENCE = 2.8
-"""`KIND_EVIDENCE` from which a kind of text counts fully in scores."""
 
 MAX_CONTENT_ITEMS = 100
 """Maximum number of items of one content whose texts are read for one phrase, so that a film with
@@ -228,25 +210,15 @@ class FullText:
     ) -> list[MatchedText | None]:
         """Return, for each picture, the text that holds most of the words; see `Snapshot`."""
         texts = [term.text for term in terms if term.weight > 0]
-        phrases = [parse_words(text) for text in texts]
-        exact_words = set[str]().union(*(self._exact_words.get(text, ()) for text in texts))
-        tokens = list(dict.fromkeys(token for phrase in phrases for token in phrase.tokens))
-        literals = [phrase.literal for phrase in phrases if phrase.literal]
-        best: dict[int, tuple[tuple[float, int], MatchedText]] = {}
         rows = self._query(
-            "SELECT id, item_id, kind, language, text FROM texts"
+            f"SELECT {MATCHED_TEXT_COLUMNS} FROM texts"  # noqa: S608
             " WHERE item_id IN (SELECT value FROM json_each(:ids))"
             " AND +source IN (SELECT value FROM json_each(:sources))",
             ids=json.dumps([int(item_id) for item_id in ids]),
         )
-        for text_id, item_id, kind, language, text in rows:
-            weight, spans = self._find_spans(text, tokens, literals, exact_words)
-            if spans:
-                known = "folder" if kind == "filename" else kind
-                rank = (weight * KIND_EVIDENCE.get(known, OTHER_EVIDENCE), -text_id)
-                if item_id not in best or rank > best[item_id][0]:
-                    best[item_id] = rank, MatchedText(kind, language, text, spans)
-        return [best[int(i)][1] if int(i) in best else None for i in ids]
+        exact_words = set[str]().union(*(self._exact_words.get(text, ()) for text in texts))
+        best = best_matched_texts(rows, [parse_words(text) for text in texts], exact_words)
+        return [best.get(int(item_id)) for item_id in ids]
 
     # --- scores ---
 
@@ -327,7 +299,7 @@ class FullText:
         exact = {
             item_id
             for item_id, _, text, _ in texts.values()
-            if _find_sequence([fold_case(word) for word in WORD.findall(text)], words)
+            if find_sequence([fold_case(word) for word in WORD.findall(text)], words)
         }
         is_exact = np.isin(ids, list(exact))
         ids, lengths = ids[is_exact], lengths[is_exact]
@@ -369,7 +341,7 @@ class FullText:
         # One row of arrays is much faster than a row for each text.
         rows = self._query(
             "SELECT json_group_array(texts.id), json_group_array(texts.item_id),"  # noqa: S608
-            f" json_group_array(length(texts.text) * 16 + {_KIND_CODE}) FROM {source_table}"
+            f" json_group_array(length(texts.text) * {NUM_CODES} + {KIND_CODE}) FROM {source_table}"
             f" WHERE {condition}"
             " AND +texts.source IN (SELECT value FROM json_each(:sources))",
             query=fts_query,
@@ -381,8 +353,8 @@ class FullText:
         if allowed is not None:
             columns = columns[:, np.isin(columns[1], allowed)]
         text_ids, item_ids, codes = columns
-        bounds = _CODE_EVIDENCE[codes % 16]
-        return _Postings(text_ids, item_ids, bounds, codes // 16, np.full(len(codes), 2))
+        bounds = CODE_EVIDENCE[codes % NUM_CODES]
+        return _Postings(text_ids, item_ids, bounds, codes // NUM_CODES, np.full(len(codes), 2))
 
     def _classify(
         self,
@@ -410,7 +382,7 @@ class FullText:
                 token = tokens[number]
                 exactness, word = _match_text(token, words, known[number])
                 is_folder = kind == "filename" and word not in name
-                nats = KIND_EVIDENCE.get("folder" if is_folder else kind, OTHER_EVIDENCE)
+                nats = text_evidence("folder" if is_folder else kind)
                 results.append((item_id, number, exactness, nats))
                 if exactness >= INFLECTED and token.table == "words":
                     exact_words.add(token.value)
@@ -481,45 +453,6 @@ class FullText:
             ]
         return list(best.values())
 
-    # --- highlighting ---
-
-    def _find_spans(
-        self,
-        text: str,
-        tokens: Sequence[Token],
-        literals: Sequence[Sequence[str]],
-        exact_words: set[str],
-    ) -> tuple[float, tuple[tuple[int, int], ...]]:
-        """Return how much the words of a text count together, and the spans of those that count."""
-        found = [(word.span(), fold_case(word[0])) for word in WORD.finditer(text)]
-        words = [word for _, word in found]
-        spans: set[tuple[int, int]] = set()
-        weight = 0.0
-        for token in tokens:
-            if token.table != "words":
-                matches = [
-                    m.span() for m in re.finditer(re.escape(token.value), text, re.IGNORECASE)
-                ]
-                weight += EXACT * bool(matches)
-                spans.update(matches)
-                continue
-            best = 0.0
-            for span, word in found:
-                exactness = compare_words(token.value, word)
-                if exactness < INFLECTED and token.value in exact_words:
-                    continue
-                if not exactness and shares_stem(token.value, word):
-                    exactness = DERIVED
-                if exactness:
-                    spans.add(span)
-                    best = max(best, exactness)
-            weight += best
-        for literal in literals:
-            for start in _find_sequence(words, literal):
-                spans.add((found[start][0][0], found[start + len(literal) - 1][0][1]))
-                weight += EXACT
-        return weight, _merge_spans(spans)
-
     def _query(self, statement: str, **values: object) -> list[Any]:
         parameters = {name: value for name, value in values.items() if f":{name}" in statement}
         if ":sources" in statement:
@@ -527,13 +460,6 @@ class FullText:
         return self._db.query(statement, parameters)
 
 
-_KINDS = tuple(KIND_EVIDENCE)
-_KIND_CODE = (
-    "CASE texts.kind "
-    + " ".join(f"WHEN '{kind}' THEN {code}" for code, kind in enumerate(_KINDS))
-    + f" ELSE {len(_KINDS)} END"
-)
-_CODE_EVIDENCE = np.array([*KIND_EVIDENCE.values(), OTHER_EVIDENCE])
 _LEVEL_BOUNDS = np.array([FOLDED, INFLECTED, EXACT])
 
 
@@ -587,21 +513,3 @@ def _stem(path: bytes | None) -> str:
     """Return the casefolded name of a file without its folders."""
     name = os.fsdecode(path or b"").rpartition("/")[2]
     return fold_case(name.encode("utf-8", "replace").decode())
-
-
-def _find_sequence(words: Sequence[str], sequence: Sequence[str]) -> list[int]:
-    """Return where a sequence starts in the words of a text."""
-    size = len(sequence)
-    wanted = list(sequence)
-    return [n for n in range(len(words) - size + 1) if list(words[n : n + size]) == wanted]
-
-
-def _merge_spans(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Return spans in order; those that overlap are merged."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if merged and start < merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return tuple(merged)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -218,6 +219,13 @@ def shares_stem(query_word: str, text_word: str) -> bool:
     """Return True if casefolded words may be derived from one, such as *paint* and *painter*."""
     common = len(os.path.commonprefix([query_word, text_word]))  # noqa: RUF071 - no paths
     return common >= 4 and common >= min(len(query_word), len(text_word)) - 1
+
+
+def find_sequence(words: Sequence[str], sequence: Sequence[str]) -> list[int]:
+    """Return where a sequence starts in the words of a text."""
+    size = len(sequence)
+    wanted = list(sequence)
+    return [n for n in range(len(words) - size + 1) if list(words[n : n + size]) == wanted]
 
 
 @lru_cache(maxsize=4096)
