@@ -211,7 +211,7 @@ class FullText:
         """Return, for each picture, the text that holds most of the words; see `Snapshot`."""
         texts = [term.text for term in terms if term.weight > 0]
         rows = self._query(
-            f"SELECT {MATCHED_TEXT_COLUMNS} FROM texts"  # noqa: S608
+            f"SELECT {MATCHED_TEXT_COLUMNS} FROM texts JOIN items ON items.id = item_id"  # noqa: S608
             " WHERE item_id IN (SELECT value FROM json_each(:ids))"
             " AND +source IN (SELECT value FROM json_each(:sources))",
             ids=json.dumps([int(item_id) for item_id in ids]),

@@ -252,8 +252,15 @@ def _render_items(index: Index, result: SearchResult, hits: Sequence[Hit]) -> li
 def _find_link(hit: Hit) -> str:
     """Return the URI of a file or of a page of the web that shows a picture, or ""."""
     if not hit.uri or hit.path.is_file():
-        return hit.path.as_uri()
-    return hit.uri if hit.uri.startswith(("https://", "http://")) else ""
+        return hit.path.as_uri() + _fragment(hit)
+    return f"{hit.uri}{_fragment(hit)}" if hit.uri.startswith(("https://", "http://")) else ""
+
+
+def _fragment(hit: Hit) -> str:
+    """Return the part of a URI that names a moment (W3C Media Fragments) or a page (RFC 8118)."""
+    if hit.page is not None:
+        return f"#page={hit.page}"
+    return "" if hit.start_s is None else f"#t={hit.start_s:g}"
 
 
 def _render_label(hit: Hit, result: SearchResult) -> str:

@@ -260,10 +260,9 @@ def _format_undated(count: int) -> Iterator[str]:
 def print_hits(result: Mapping[str, Any], *, verbose: bool = False) -> None:
     """Print rank, score, path, size, date, label and matching text of every hit.
 
-    A pipe gets all of them, tab-separated. If a hit is a moment or a page, its position follows. A
-    terminal gets a table: the words of the query are
-    marked in the text, a line divides weaker matches, and what has no room or no content is left
-    out.
+    A pipe gets all of them, tab-separated; if a hit is a moment or a page, its position follows. A
+    terminal gets a table: the position stands beside the path, the words of the query are marked
+    in the text, a line divides weaker matches, and what has no room or no content is left out.
 
     Args:
         result: A `SearchResult` as a JSON object.
@@ -282,11 +281,14 @@ def print_hits(result: Mapping[str, Any], *, verbose: bool = False) -> None:
         "confidence": labels,
         "text": [hit["matched"] or "" for hit in hits],
     }
-    if any(positions):
-        columns["position"] = positions
     if not sys.stdout.isatty():
+        if any(positions):
+            columns["position"] = positions
         print_tsv(zip(*columns.values(), strict=True))
         return
+    columns["path"] = [
+        f"{path} {position}".rstrip() for path, position in zip(paths, positions, strict=True)
+    ]
     if not verbose:
         del columns["score"]
     title = f"{len(hits)} of {result['pictures']:,} pictures: {display_path(result['query'])}"

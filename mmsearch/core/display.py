@@ -70,12 +70,15 @@ def divider_position(ranks: Sequence[int], labels: Sequence[str]) -> int | None:
 
 
 def format_position(start_ms: int | None, page: int | None) -> str:
-    """Return where an item is in its content: ``1:02:03``, ``page 7``, or empty for all of it."""
+    """Return where an item is in its content: ``1:02:03``, ``p. 7``, or empty for all of it."""
     if page is not None:
-        return f"page {page}"
-    if start_ms is None:
-        return ""
-    minutes, seconds = divmod(start_ms // 1000, 60)
+        return f"p. {page}"
+    return "" if start_ms is None else format_time(start_ms)
+
+
+def format_time(time_ms: int) -> str:
+    """Return a time in a film or a sound: ``0:42``, or ``1:02:03`` from an hour on."""
+    minutes, seconds = divmod(time_ms // 1000, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
@@ -88,7 +91,8 @@ def excerpt(
     Args:
         matched: A `MatchedText` as a JSON object.
         length: Length of the excerpt in characters, without ellipses and the origin.
-        with_origin: True to say before a text that it was read in the picture: it may be wrong.
+        with_origin: True to say before a text that it was read in the picture, which may be wrong,
+            or when it is said.
     """
     text, spans = matched["text"], matched["spans"]
     first = spans[0][0] if spans else 0
@@ -98,6 +102,8 @@ def excerpt(
     prefix, suffix = "…" if start else "", "…" if end < len(text) else ""
     if with_origin and matched.get("kind") == "ocr":
         prefix = f"written: {prefix}"
+    elif with_origin and matched.get("start_ms") is not None:
+        prefix = f"{format_time(matched['start_ms'])}: {prefix}"
     offset = len(prefix) - start
     shown_spans = tuple(
         (a + offset, min(b, end) + offset) for a, b in spans if a >= start and a < end

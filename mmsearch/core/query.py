@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from mmsearch.core.arguments import check_fields, check_value
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.filters import NO_FILTERS, Filters
+from mmsearch.core.types import TimeSpan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -242,7 +243,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class MatchedText:
+class MatchedText(TimeSpan):
     """A text of a picture that contains words of the query.
 
     Attributes:
@@ -250,12 +251,23 @@ class MatchedText:
         language: Same as `Text.language`.
         text: The whole text.
         spans: Start and end of each matched word, in characters.
+        source: Same as `Text.source`; empty in answers of servers before this member existed.
+        confidence: Probability that the text is right, if the model that made it says one.
+        start_ms: When it starts in its film or sound, in milliseconds; None for a text without a
+            time.
+        end_ms: When it ends.
+        page: Number of the page that it is on, from 1; None for a text that is on no page.
     """
 
     kind: str
     language: str | None
     text: str
     spans: tuple[tuple[int, int], ...]
+    source: str = ""
+    confidence: float | None = None
+    start_ms: int | None = None
+    end_ms: int | None = None
+    page: int | None = None
 
 
 @dataclass(frozen=True)

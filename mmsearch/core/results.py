@@ -17,7 +17,7 @@ from mmsearch.core.display import (
     format_position,
 )
 from mmsearch.core.query import Band, MatchedText, Mode
-from mmsearch.core.types import IMAGE_KIND, ItemLocator, Picture, Text
+from mmsearch.core.types import IMAGE_KIND, ItemLocator, Picture, Text, TimeSpan
 
 if TYPE_CHECKING:
     from mmsearch.core.derived import DerivedSummary
@@ -154,9 +154,14 @@ class Moment(ItemLocator, JsonObject):
     id: int
     score: float
 
+    @property
+    def position(self) -> str:
+        """Time or page of the item, for display; see `Item.position`."""
+        return format_position(self.start_ms, self.page)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Item(Picture, JsonObject):
+class Item(Picture, TimeSpan, JsonObject):
     """An item of an index, with the files that have its content.
 
     A still picture is one item; a film or a document has several, of which a search returns the
@@ -231,7 +236,7 @@ class Item(Picture, JsonObject):
 
     @property
     def position(self) -> str:
-        """Time or page of the item, for display: ``1:02:03``, ``page 7``, or empty."""
+        """Time or page of the item, for display: ``1:02:03``, ``p. 7``, or empty."""
         return format_position(self.start_ms, self.page)
 
     def prefer_existing_file(self) -> Self:
@@ -265,11 +270,11 @@ class Item(Picture, JsonObject):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the item as a JSON object, which has ``links`` only if there are any."""
-        values = {"id": self.id, "path": None, **vars(self)}
+        values = {"id": self.id, "path": None, **super().to_dict()}
         values["path"] = self.uri or str(self.path)
         values["copies"] = [str(path) for path in self.copies]
         values["keys"] = list(self.keys)
-        values["texts"] = [dict(vars(text)) for text in self.texts]
+        values["texts"] = [text.to_dict() for text in self.texts]
         if not self.links:
             del values["links"]
         return values
@@ -346,7 +351,7 @@ class Hit(Item):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the hit as a JSON object; see `Item.to_dict`."""
-        matched = None if self.matched is None else dict(vars(self.matched))
+        matched = None if self.matched is None else self.matched.to_dict()
         first = {"id": self.id, "rank": self.rank, "score": self.score}
         moments = [moment.to_dict() for moment in self.moments]
         return first | super().to_dict() | {"matched": matched, "moments": moments}

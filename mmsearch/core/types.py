@@ -304,8 +304,29 @@ vector already.
 """
 
 
+class TimeSpan:
+    """Base class of what may have a start and an end in a film or a sound, in milliseconds."""
+
+    start_ms: int | None
+    end_ms: int | None
+
+    @property
+    def start_s(self) -> float | None:
+        """Start in seconds; None for what has no time."""
+        return None if self.start_ms is None else self.start_ms / 1000
+
+    @property
+    def end_s(self) -> float | None:
+        """End in seconds; None for what has no time."""
+        return None if self.end_ms is None else self.end_ms / 1000
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes as a JSON object, with ``start_s`` and ``end_s``."""
+        return vars(self) | {"start_s": self.start_s, "end_s": self.end_s}
+
+
 @dataclass(frozen=True)
-class Text:
+class Text(TimeSpan):
     """A text that belongs to a picture.
 
     Attributes:
@@ -427,7 +448,7 @@ IMAGE_KIND = "image"
 
 
 @dataclass(frozen=True)
-class ItemLocator:
+class ItemLocator(TimeSpan):
     """Place of an item in its content: a moment of a film, a page of a document.
 
     Attributes:

@@ -64,8 +64,8 @@ def build_query(
     )
 
 
-DESCRIPTIVE_TEXT_KINDS = ("title", "description", "caption", "page")
-"""Kinds of texts that describe what a picture shows, or are written on it."""
+DESCRIPTIVE_TEXT_KINDS = ("title", "description", "caption", "page", "subtitle", "transcript")
+"""Kinds of texts that describe what a picture shows, or are written or said in it."""
 
 
 def hit_metadata(hit: Hit, url: str = "") -> dict[str, Any]:
@@ -78,7 +78,8 @@ def hit_metadata(hit: Hit, url: str = "") -> dict[str, Any]:
     Returns:
         The members of `Hit.to_dict` without ``copies`` and ``moments``, with ``path`` and
         ``position`` for display, the strings of its ``texts`` and that of the text that ``matched``
-        (or None); for a server also the URLs ``original`` and ``thumbnail``.
+        (or None), so a moment of a film has ``start_s`` and ``end_s``; for a server also the URLs
+        ``original`` and ``thumbnail``.
     """
     metadata = hit.to_dict() | {
         "band": str(hit.band),

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, create_model
 
-from mmsearch.core.display import display_path, excerpt, format_match
+from mmsearch.core.display import display_path, excerpt, format_match, format_time
 from mmsearch.core.query import Band, MatchedText
-from mmsearch.core.results import Hit, IndexStatus, Item, SearchResult
+from mmsearch.core.results import Hit, IndexStatus, Item, Moment, SearchResult
 from mmsearch.core.types import Text
 from mmsearch.server.schemas import BoundedText, SortOrder, StrictModel, filter_fields
 from mmsearch.server.thumbnails import Size
@@ -106,6 +106,9 @@ class PictureInfo(BaseModel):
     position: str = Field(
         description="Where it is in the file: a time such as 1:02:03, or a page; empty for all."
     )
+    start_s: float | None = Field(description="Start of a moment of a film or sound in seconds.")
+    end_s: float | None = Field(description="End of a moment in seconds.")
+    page: int | None = Field(description="Number of a page of a document, from 1.")
     width: int
     height: int
     date: str = Field(description="Date it was taken, or its file was modified.")
@@ -135,6 +138,9 @@ class PictureInfo(BaseModel):
             id=item.id,
             path=item.location,
             position=item.position,
+            start_s=item.start_s,
+            end_s=item.end_s,
+            page=item.page,
             width=item.width,
             height=item.height,
             date=date,
@@ -149,6 +155,27 @@ class PictureInfo(BaseModel):
         )
 
 
+class MomentInfo(BaseModel):
+    """Another moment or page of the file of a hit."""
+
+    id: int = Field(description="Id for get_image and similar_images.")
+    position: str = Field(description="Its time, such as 1:02:03, or its page.")
+    start_s: float | None = Field(description="Start of a moment in seconds.")
+    end_s: float | None = Field(description="End of a moment in seconds.")
+    page: int | None = Field(description="Number of a page, from 1.")
+
+    @classmethod
+    def from_moment(cls, moment: Moment) -> Self:
+        """Make an entry from a moment of a hit."""
+        return cls(
+            id=moment.id,
+            position=moment.position,
+            start_s=moment.start_s,
+            end_s=moment.end_s,
+            page=moment.page,
+        )
+
+
 class PictureHit(PictureInfo):
     """A picture found by a search."""
 
@@ -158,12 +185,21 @@ class PictureHit(PictureInfo):
         description="Probability that it matches the query; below possible, it says little."
     )
     band: Band = Field(description="Confidence as a word; unlikely means a weak match.")
+    moments: list[MomentInfo] = Field(
+        description="Other moments or pages of the same file that match, best first."
+    )
 
     @classmethod
     def from_hit(cls, rank: int, hit: Hit) -> Self:
         """Make an entry from a hit and its rank."""
         return cls.from_item(
-            hit, hit.matched, rank=rank, score=hit.score, confidence=hit.confidence, band=hit.band
+            hit,
+            hit.matched,
+            rank=rank,
+            score=hit.score,
+            confidence=hit.confidence,
+            band=hit.band,
+            moments=[MomentInfo.from_moment(moment) for moment in hit.moments],
         )
 
 
@@ -229,15 +265,23 @@ def _date_with_source(item: Item) -> tuple[str, str]:
 
 
 def _format_texts(texts: Sequence[Text], matched: MatchedText | None) -> list[str]:
-    """Return each text on one line: texts in files could imitate the lines of an answer."""
+    """Return each text on one line: texts in files could imitate the lines of an answer.
+
+    The text that matches is always among them: a film has more lines than an answer holds.
+    """
+    own = [(text.kind, text.text, text.start_ms) for text in texts]
+    match = None if matched is None else (matched.kind, matched.text, matched.start_ms)
+    if match in own[MAX_TEXTS:]:
+        own = [match, *own]
     formatted = []
-    for text in texts[:MAX_TEXTS]:
-        shown = text.text
-        if matched is not None and (text.kind, shown) == (matched.kind, matched.text):
+    for kind, text, start_ms in own[:MAX_TEXTS]:
+        shown = text
+        if matched is not None and (kind, text, start_ms) == match:
             shown = excerpt(vars(matched), MAX_TEXT_CHARS - 2, with_origin=False)[0]
         line = display_path(" ".join(shown.split()))
         short_line = line if len(line) <= MAX_TEXT_CHARS else f"{line[: MAX_TEXT_CHARS - 1]}…"
-        formatted.append(f"{text.kind}: {short_line}")
+        time = "" if start_ms is None else f" at {format_time(start_ms)}"
+        formatted.append(f"{kind}{time}: {short_line}")
     return formatted
 
 
@@ -262,7 +306,9 @@ def format_hit(hit: PictureHit, *, calibrated: bool = True) -> str:
     if calibrated and not label:
         label = "weak match"
     extra = [f"score {hit.score:.3f}", *([label] if label else [])]
-    return f"{hit.rank}. {_format_details(hit, *extra)}"
+    text = f"{hit.rank}. {_format_details(hit, *extra)}"
+    others = ", ".join(f"{moment.position} (id {moment.id})" for moment in hit.moments)
+    return f"{text}\n   also in this file: {others}" if others else text
 
 
 def format_picture(picture: PictureInfo) -> str:

@@ -352,4 +352,19 @@ def describe_fields(document: dict[str, Any]) -> dict[str, Any]:
             schema["required"] = list(schema["properties"])
         for name, text in re.findall(r"(?m)^ {4}(\w+): (.*(?:\n {8}.*)*)", attributes):
             schema["properties"][name]["description"] = re.sub(r"\s+", " ", text)
+        if "start_ms" in schema.get("properties", ()):
+            schema["properties"] |= {
+                "start_s": _describe_time("start"),
+                "end_s": _describe_time("end"),
+            }
+            schema["required"] += ["start_s", "end_s"]
     return document
+
+
+def _describe_time(name: str) -> dict[str, Any]:
+    """Return the schema of a property of `mmsearch.core.types.TimeSpan`."""
+    return {
+        "anyOf": [{"type": "number"}, {"type": "null"}],
+        "title": f"{name.title()} S",
+        "description": f"{name.title()} in seconds; the same as `{name}_ms`.",
+    }

@@ -467,14 +467,14 @@ def test_details_of_document_show_its_other_pages(opened, serving, cache, tmp_pa
     with serving(tmp_path) as url:
         page.goto(f"{url}/?q=pumps+and+valves")
         found(page)
-        assert page.locator("#hits .caption").text_content() == "manual.pdf · page 1"
+        assert page.locator("#hits .caption").text_content() == "manual.pdf · p. 1"
         page.locator("#hits a").first.click()
         pages = page.locator("#moments-list button")
-        assert sorted(pages.all_text_contents()) == ["page 1", "page 2", "page 3"]
+        assert sorted(pages.all_text_contents()) == ["p. 1", "p. 2", "p. 3"]
         shown = page.locator("#details-picture")
         assert f"/pictures/{hit.id}/" in shown.get_attribute("src")
-        page.get_by_role("button", name="page 2").click()
-        page.get_by_role("heading", name="manual.pdf · page 2").wait_for()
+        page.get_by_role("button", name="p. 2").click()
+        page.get_by_role("heading", name="manual.pdf · p. 2").wait_for()
         second = next(moment for moment in hit.moments if moment.page == 2)
         assert f"/pictures/{second.id}/" in shown.get_attribute("src")
         picture = page.request.get(f"{url}{shown.get_attribute('src')}").body()

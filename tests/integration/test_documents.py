@@ -76,7 +76,7 @@ def test_page_is_found_by_its_words_without_further_options(index):
         "document",
         "PDF",
     )
-    assert best.position == "page 17"
+    assert best.position == "p. 17"
     assert best.matched.kind == "page"
     assert len({hit.path for hit in hits}) == len(hits) == 14
     assert found(index, "chapter 67 manual", k=1, mode="text") == [("manual.pdf", 67)]
@@ -125,7 +125,7 @@ def test_command_prints_page_of_hit(installed_mmsearch, home):
     done = installed_mmsearch("query", "impeller key", "-k", 1, env=env)
     columns = done.out.rstrip("\n").split("\t")
     assert columns[2].endswith("manual.pdf")
-    assert columns[-1] == "page 17"
+    assert columns[-1] == "p. 17"
     done = installed_mmsearch("query", "impeller key", "--json", "-k", 1, env=env)
     assert json.loads(done.out)["hits"][0]["page"] == 17
     done = installed_mmsearch("status", env=env)
@@ -149,7 +149,7 @@ def test_server_shows_page_and_gives_document_as_download(home, folder):
         )
         assert original.content == (folder / "manual.pdf").read_bytes()
         page = client.get("/", params={"q": "impeller", "mode": "text"}).text
-        assert "manual.pdf · page 17" in page
+        assert "manual.pdf · p. 17" in page
 
 
 def test_lost_catalog_is_rebuilt_with_the_texts_of_pages(home, tmp_path):
@@ -261,9 +261,9 @@ def test_client_and_assistants_have_the_page(home, index):
         body = {"query": "impeller", "mode": "text"}
         answer = http.post("/v1/indexes/default/search", json=body).raise_for_status().json()
         hit = library.Hit.from_dict(answer["hits"][0])
-    assert (hit.page, hit.position) == (17, "page 17")
+    assert (hit.page, hit.position) == (17, "p. 17")
     shown = format_hit(PictureHit.from_hit(1, hit))
-    assert "manual.pdf (page 17)" in shown
+    assert "manual.pdf (p. 17)" in shown
     assert "page: the impeller is replaced" in shown
 
 
@@ -273,7 +273,7 @@ def test_langchain_document_is_the_text_of_the_page(index):
 
     (found_page,) = MMSearchRetriever(source=index, k=1, mode="text").invoke("impeller")
     assert found_page.page_content == "the impeller is replaced with a hexagonal key"
-    assert (found_page.metadata["page"], found_page.metadata["position"]) == (17, "page 17")
+    assert (found_page.metadata["page"], found_page.metadata["position"]) == (17, "p. 17")
 
 
 def test_llama_index_node_is_the_text_of_the_page_and_no_picture_file(home, index):

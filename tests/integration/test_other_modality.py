@@ -86,7 +86,7 @@ def test_thumbnail_of_hit_shows_its_slide(index, photos):
 def test_command_shows_page_of_hit(installed_mmsearch, home):
     env = {"MMSEARCH_HOME": str(home), "PYTHONPATH": str(PLUGIN)}
     done = installed_mmsearch("query", "number 3", "--mode", "text", "-k", 1, env=env)
-    assert done.out.rstrip("\n").split("\t")[-1] == "page 4"
+    assert done.out.rstrip("\n").split("\t")[-1] == "p. 4"
     done = installed_mmsearch("query", "a lonely slide", "--json", env=env)
     hits = json.loads(done.out)["hits"]
     assert [hit["page"] for hit in hits if hit["path"].endswith("one.slides")] == [1]
@@ -132,7 +132,7 @@ def test_server_returns_pages_and_their_thumbnails(home):
         original = client.get(hit["links"]["original"])
         assert original.status_code in (200, 415), original.text
         page = client.get("/", params={"q": "number 1", "mode": "text"}).text
-        assert "five.slides · page 2" in page
+        assert "five.slides · p. 2" in page
 
 
 def test_program_adds_slides_as_record_and_sees_each_thumbnail(slides, tmp_path):

@@ -9,11 +9,15 @@ export function hitTitle(hit) {
   return text.length > 120 ? `${text.slice(0, 119)}…` : text;
 }
 
-/** Return where a moment or a page is in its file, such as "1:02:03" or "page 7"; empty for all of it. */
+/** Return where a moment or a page is in its file, such as "1:02:03" or "p. 7"; empty for all of it. */
 export function hitPosition(hit) {
-  if (hit.page !== null) return `page ${hit.page}`;
-  if (hit.start_ms === null) return "";
-  const seconds = Math.floor(hit.start_ms / 1000);
+  if (hit.page !== null) return `p. ${hit.page}`;
+  return hit.start_ms === null ? "" : formatTime(hit.start_ms);
+}
+
+/** Return a time in milliseconds as "0:42", or as "1:02:03" from an hour on. */
+export function formatTime(time) {
+  const seconds = Math.floor(time / 1000);
   const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
   const shown = parts[0] ? parts : parts.slice(1);
   return shown.map((part, at) => (at ? String(part).padStart(2, "0") : part)).join(":");

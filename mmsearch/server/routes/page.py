@@ -13,7 +13,12 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from mmsearch.core.display import WEAKER_MATCHES, divider_position, format_match
+from mmsearch.core.display import (
+    WEAKER_MATCHES,
+    divider_position,
+    format_match,
+    format_position,
+)
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.filters import FILTERS
 from mmsearch.core.server_results import IndexSummary
@@ -85,6 +90,7 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_templates.globals["format_position"] = format_position
 
 
 @router.get("/")

@@ -144,6 +144,15 @@ def test_page_marks_words_in_short_matched_text(page):
     assert html.count("…") == 1
 
 
+def test_page_links_to_the_second_and_to_the_page(page):
+    moment = replace(hit(1), start_ms=42_500, end_ms=48_000)
+    html = page(result(moment, replace(hit(2), page=17)))
+    assert "1.jpg#t=42.5" in html
+    assert "1.jpg 0:42" in html
+    assert "2.jpg#page=17" in html
+    assert "2.jpg p. 17" in html
+
+
 def bar_widths(image):
     """Return the length in pixels of each colored bar in the first row."""
     pixels = [image.getpixel((x, 48 + THUMBNAIL_PX + 3)) for x in range(image.width)]

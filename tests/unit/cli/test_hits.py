@@ -190,12 +190,26 @@ def test_hit_of_unknown_size_shows_no_size(capsys):
 
 
 def test_moments_and_pages_say_where_they_are(table, capsys):
-    hits = [hit(1) | {"start_ms": 3_723_999}, hit(2) | {"page": 7}, hit(3)]
-    assert "1:02:03" in table(answer(*hits))[4]
-    lines = table(answer(*hits))
-    assert "position" in lines[2]
-    assert "page 7" in "".join(lines)
-    assert "position" not in "".join(table(answer(hit(1))))
+    hits = [hit(1, name="a.mp4") | {"start_ms": 3_723_999}, hit(2) | {"page": 7}, hit(3)]
+    lines = [cells(line) for line in table(answer(*hits)) if line.startswith("│")]
+    assert [row[1] for row in lines] == [
+        "/photos/a.mp4 1:02:03",
+        "/photos/a.jpg p. 7",
+        "/photos/a.jpg",
+    ]
+
+
+def test_pipe_has_the_position_in_a_column_of_its_own(capsys):
+    output.print_hits(answer(hit(1) | {"start_ms": 42_500}, hit(2) | {"page": 7}, hit(3)))
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [row[2] for row in rows] == ["/photos/a.jpg"] * 3
+    assert [row[7] for row in rows] == ["0:42", "p. 7", ""]
+
+
+def test_matched_line_of_a_film_has_its_time(capsys):
+    said = MATCHED | {"kind": "subtitle", "start_ms": 42_500}
+    output.print_hits(answer(hit(1, matched=said) | {"start_ms": 40_000}))
+    assert "\t0:42: The old windmill" in capsys.readouterr().out
 
 
 def test_piped_hits_have_position_as_last_field_if_any_has_one(capsys):

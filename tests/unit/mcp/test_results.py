@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmsearch.core.query import Band, MatchedText, Mode
-from mmsearch.core.results import Hit, Notice, SearchResult
+from mmsearch.core.results import Hit, Moment, Notice, SearchResult
 from mmsearch.core.types import Text
 from mmsearch.mcp.schemas import (
     PictureHit,
@@ -111,6 +111,26 @@ def test_picture_hit_has_excerpt_of_a_long_text_around_the_match():
     assert title == "title: Pumps"
     assert "the impeller" in page
     assert len(page) <= len("page: ") + 200
+
+
+def test_hit_of_a_film_says_its_second_its_matching_line_and_its_other_moments():
+    lines = [Text("subtitle", f"line {n}", start_ms=1000 * n) for n in range(9)]
+    found = hit(
+        kind="video",
+        path=Path("/films/mill.mp4"),
+        start_ms=42_500,
+        end_ms=48_000,
+        texts=tuple(lines),
+        matched=MatchedText("subtitle", None, "line 8", ((0, 4),), start_ms=8000),
+        moments=(Moment(id=9, score=0.4, part=3, start_ms=70_000, end_ms=75_000),),
+    )
+    answer = PictureHit.from_hit(1, found)
+    assert (answer.start_s, answer.end_s, answer.page) == (42.5, 48.0, None)
+    assert (answer.moments[0].id, answer.moments[0].start_s) == (9, 70.0)
+    text = format_hit(answer)
+    assert "/films/mill.mp4 (0:42)" in text
+    assert "subtitle at 0:08: line 8" in text
+    assert "also in this file: 1:10 (id 9)" in text
 
 
 def test_picture_hit_undecodable_path_bytes_are_escaped():
