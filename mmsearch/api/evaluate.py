@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 from mmsearch.api.index import Index
 from mmsearch.api.parsing import parse_mode
 from mmsearch.core.arguments import check_arguments, check_fields
-from mmsearch.core.errors import SourceError
+from mmsearch.core.errors import Hint, SourceError, UsageError
 from mmsearch.core.filters import NO_FILTERS, Filters
 from mmsearch.core.plugins import require_packages
 from mmsearch.core.query import Query, SearchRequest, Term
 from mmsearch.evaluation.metrics import (
+    WITHIN_S,
     Comparison,
     Evaluation,
     Ties,
@@ -103,10 +105,12 @@ def evaluate_index(
     depth: int = 1000,
     progress: Callable[[int, int], None] = lambda done, total: None,
     ties: Ties = Ties.INDEX,
+    within_s: float = WITHIN_S,
 ) -> Evaluation:
     """Evaluate an index on all queries of a captioned set.
 
-    Queries are plain text: signs and numbers are words, not query language.
+    Queries are plain text: signs and numbers are words, not query language. If the set names the
+    moment of a film or the page of a document, the file and the place are measured apart.
 
     Args:
         index: Index that contains the pictures of the set, and possibly others.
@@ -115,13 +119,20 @@ def evaluate_index(
         depth: Number of hits of each query to evaluate.
         progress: Called with the number of answered queries and the total.
         ties: Order of hits with the same score.
+        within_s: Seconds by which the start of a hit may differ from a moment that the set names.
 
     Raises:
         UnknownIndexError: The index does not exist.
         SourceError: The set cannot be read, or none of its pictures was found.
+        UsageError: ``within_s`` is negative or not finite.
         MissingExtraError: A library for metrics is not installed.
     """
     check_extras()
+    if not 0 <= within_s < math.inf:
+        raise UsageError(
+            f"{within_s:g} seconds are no tolerance.",
+            Hint("{} is a number of seconds, 0 or more.", "within_s", "--within"),
+        )
     options = settings or SearchSettings()
     judgments = read_qrels(captions.path, captions.query_column, captions.template, captions.split)
     relevance = HitMatcher(judgments, captions.path.parent)
@@ -136,11 +147,19 @@ def evaluate_index(
         for judgment in judgments
     ]
     ranked: list[list[str]] = []
-    for result in index.iter_search(requests):
-        names = relevance.match_all([hit.path for hit in result.hits])
+    placed: list[list[bool] | None] = []
+    for judgment, result in zip(judgments, index.iter_search(requests), strict=True):
+        hits = result.hits
+        names = relevance.match_all([hit.path for hit in hits])
         if ties is Ties.TREC_EVAL:
-            names = order_ties_as_trec_eval(names, [hit.score for hit in result.hits])
+            rows = order_ties_as_trec_eval(names, [hit.score for hit in hits])
+            hits, names = [hits[row] for row in rows], [names[row] for row in rows]
         ranked.append(names)
+        marks = [
+            judgment.is_placed(name, hit.start_ms, hit.page, within_s)
+            for name, hit in zip(names, hits, strict=True)
+        ]
+        placed.append(marks if judgment.places else None)
         progress(len(ranked), len(requests))
     relevant_names = {name for judgment in judgments for name in judgment.relevant}
     if not any(name in relevant_names for ranking in ranked for name in ranking):
@@ -148,4 +167,5 @@ def evaluate_index(
             f"None of the pictures in {captions.path} is in index {index.name!r}.",
             "Index the folder that contains them, or check the paths in the file.",
         )
-    return evaluate(ranked, [judgment.relevant for judgment in judgments], depth, ties)
+    relevant = [judgment.relevant for judgment in judgments]
+    return evaluate(ranked, relevant, depth, ties, placed, within_s)

@@ -71,6 +71,13 @@ def evaluate(
             metavar="ORDER",
         ),
     ] = "index",
+    within: Annotated[
+        float,
+        typer.Option(
+            help="Seconds by which a hit may differ from a moment that the set names.",
+            metavar="SECONDS",
+        ),
+    ] = 5.0,
     plot: Annotated[
         Path | None, typer.Option(help="Write a plot of the results.", metavar="FILE.png")
     ] = None,
@@ -84,6 +91,9 @@ def evaluate(
     of a query's relevant pictures that are among the first k; much of the literature on COCO and
     Flickr30k calls Success@k recall. Sets are CSV, TSV or JSON Lines (query or caption or class,
     and path), the caption files of COCO and Flickr30k, or Karpathy's dataset files.
+
+    Tables may name the moment of a film (start_s, end_s) or the page of a document (page). Place@k
+    is the share of these queries whose right moment or page is among the first k.
 
     Example: mmsearch eval captions.csv --compare mode=vector --plot success.png
     """
@@ -120,6 +130,7 @@ def evaluate(
                 depth,
                 _make_progress_callback(label or index_name),
                 tie_order,
+                within,
             )
     baseline, *others = evaluations
     comparisons = {
@@ -134,6 +145,8 @@ def evaluate(
                     label: {
                         "queries": evaluation.queries,
                         "depth": evaluation.depth,
+                        "placed_queries": evaluation.placed_queries,
+                        "within_s": evaluation.within_s,
                         "metrics": evaluation.metrics,
                     }
                     for label, evaluation in evaluations.items()
@@ -162,6 +175,11 @@ def _print_tables(
         f"{baseline.queries:,} queries, up to {baseline.depth:,} hits each; "
         f"{baseline.ties.description}."
     )
+    if baseline.placed_queries:
+        warn(
+            f"{baseline.placed_queries:,} queries name a page or a moment, which is right within "
+            f"{baseline.within_s:g} s."
+        )
     print_table("", ["what", "metric", "value>", "95% interval"], rows)
     differences = [
         (

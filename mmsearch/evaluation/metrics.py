@@ -24,8 +24,12 @@ METRICS = (
     "nDCG@10",
     "median rank",
 )
+PLACE_METRICS = (*(f"Place@{k}" for k in CUTOFFS), "Place MRR")
 RESAMPLES = 2000
 PERMUTATIONS = 9999
+WITHIN_S = 5.0
+"""Seconds by which the start of a hit may differ from a moment that a query names, by default."""
+
 SEED = 0
 
 
@@ -63,9 +67,15 @@ class Evaluation:
             picture in the top k; the literature on COCO and Flickr30k calls it recall. Recall@k is
             the share of a query's relevant pictures that are in the top k. Both are equal if each
             query has one relevant picture. The median rank is the median over queries of the rank
-            of the first relevant picture, which is depth + 1 if none was found.
-        per_query: Values of each query by metric, float64 (queries,); for "median rank", the ranks.
+            of the first relevant picture, which is depth + 1 if none was found. `PLACE_METRICS`
+            are among them if a query names a place: Place@k is the share of these queries with a
+            relevant picture at its right second or page in the top k, Place MRR the mean reciprocal
+            rank of the first one.
+        per_query: Values of each query by metric, float64 (queries,); for "median rank", the ranks;
+            for `PLACE_METRICS`, float64 (placed_queries,).
         ties: Order of hits with the same score.
+        placed_queries: Number of queries that name a moment or a page.
+        within_s: Seconds by which the start of a hit may differ from a moment that a query names.
     """
 
     queries: int
@@ -73,6 +83,8 @@ class Evaluation:
     metrics: Mapping[str, Estimate]
     per_query: Mapping[str, NDArray[np.float64]]
     ties: Ties = Ties.INDEX
+    placed_queries: int = 0
+    within_s: float = WITHIN_S
 
     def success_at(self, k: int) -> float:
         """Return the share of queries with a relevant picture in the top k."""
@@ -92,8 +104,8 @@ class Comparison:
     p_value: float
 
 
-def order_ties_as_trec_eval(names: Sequence[str], scores: Sequence[float]) -> list[str]:
-    """Return names by descending score; names with the same score are in descending order.
+def order_ties_as_trec_eval(names: Sequence[str], scores: Sequence[float]) -> list[int]:
+    """Return the rows of hits by descending score; equal scores are ordered by name, descending.
 
     trec_eval keeps scores as float32 and compares names byte by byte.
 
@@ -102,12 +114,8 @@ def order_ties_as_trec_eval(names: Sequence[str], scores: Sequence[float]) -> li
         scores: Scores of the same hits.
     """
     rounded = np.asarray(scores, dtype=np.float32).tolist()
-    pairs = sorted(
-        zip(rounded, map(os.fsencode, names), names, strict=True),
-        key=lambda pair: pair[:2],
-        reverse=True,
-    )
-    return [name for *_, name in pairs]
+    keys = list(zip(rounded, map(os.fsencode, names), strict=True))
+    return sorted(range(len(keys)), key=keys.__getitem__, reverse=True)
 
 
 def evaluate(
@@ -115,6 +123,8 @@ def evaluate(
     relevant: Sequence[Set[str]],
     depth: int,
     ties: Ties = Ties.INDEX,
+    placed: Sequence[Sequence[bool] | None] | None = None,
+    within_s: float = WITHIN_S,
 ) -> Evaluation:
     """Evaluate rankings.
 
@@ -123,6 +133,9 @@ def evaluate(
         relevant: Names of the relevant pictures of each query, at least one.
         depth: See `Evaluation`.
         ties: Order of hits with the same score in the rankings; only recorded.
+        placed: For each query, which hits are relevant pictures at the right place; None for a
+            query that names no place, or for all of them.
+        within_s: See `Evaluation`; only recorded.
 
     Raises:
         UsageError: There are no queries, or ``ranked`` and ``relevant`` differ in length.
@@ -145,11 +158,17 @@ def evaluate(
         ],
         dtype=np.float64,
     )
+    marks = [list(hits)[:depth] for hits in placed or () if hits is not None]
+    if marks:
+        ranks = np.array([hits.index(True) + 1 if True in hits else np.inf for hits in marks])
+        per_query |= {f"Place@{k}": (ranks <= k).astype(np.float64) for k in CUTOFFS}
+        per_query["Place MRR"] = 1.0 / ranks
     metrics = {
         name: _estimate(per_query[name], np.median if name == "median rank" else np.mean)
-        for name in METRICS
+        for name in (*METRICS, *PLACE_METRICS)
+        if name in per_query
     }
-    return Evaluation(len(ranked), depth, metrics, per_query, ties)
+    return Evaluation(len(ranked), depth, metrics, per_query, ties, len(marks), within_s)
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, Comparison]:
@@ -165,7 +184,9 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Comparison]:
         )
     stats = _scipy_stats()
     comparisons = {}
-    for name in METRICS[:-1]:
+    for name in (*METRICS[:-1], *PLACE_METRICS):
+        if name not in first.per_query or name not in second.per_query:
+            continue
         before, after = first.per_query[name], second.per_query[name]
         p_value = 1.0
         if (before != after).any():

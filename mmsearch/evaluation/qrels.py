@@ -1,5 +1,7 @@
 """Reader of captioned sets: queries and the pictures that are relevant to each.
 
+A set may also name the moment of a film or the page of a document that answers a query.
+
 A picture is named by its path in the set. A hit is that picture if its path is the named one below
 the folder of the set's file. If no picture matches in this way, a hit is the picture with the
 longest name whose components are the last components of the hit's path.
@@ -8,10 +10,11 @@ longest name whose components are the last components of the hit's path.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -29,18 +32,66 @@ from mmsearch.core.text_tables import (
 _PATH_COLUMNS: Final = ("path", "paths", "file", "filename", "file_name", "image", "image_name")
 _CAPTION_COLUMNS: Final = ("caption", "text", "comment", "description", "title")
 _CLASS_COLUMNS: Final = ("class", "label", "word", "category")
+_PLACE_COLUMNS: Final = ("start_s", "end_s", "page")
 _FLICKR_LINE: Final = re.compile(r"(?P<path>[^\t]+?)#\d+\t(?P<caption>.+)")
+_RENAME_HINT: Final = "or rename that column."
 PATH_SEPARATOR: Final = "|"
 KARPATHY_SPLIT: Final = "test"
 ALL_SPLITS: Final = "all"
 
 
 @dataclass(frozen=True)
+class Place:
+    """Place of an answer in its file.
+
+    Attributes:
+        start_s: Start of a moment, in seconds; None for a page.
+        end_s: End of the moment; equal to the start if the set names none.
+        page: Number of a page, from 1; None for a moment.
+    """
+
+    start_s: float | None = None
+    end_s: float | None = None
+    page: int | None = None
+
+    def contains(self, start_ms: int | None, page: int | None, within_s: float) -> bool:
+        """Return True if a hit is here.
+
+        Args:
+            start_ms: Start of the hit's moment; None for a hit without a time.
+            page: Page of the hit; None for a hit that is no page.
+            within_s: Seconds by which the hit may start too early or too late.
+        """
+        if self.start_s is None or self.end_s is None:
+            return page == self.page
+        if start_ms is None:
+            return False
+        # Times are compared in milliseconds, so that 0.1 + 5 is exactly 5.1.
+        margin = round(1000 * within_s)
+        first, last = round(1000 * self.start_s), round(1000 * self.end_s)
+        return first - margin <= start_ms <= last + margin
+
+
+@dataclass(frozen=True)
 class Qrel:
-    """A query and the names of the pictures that are relevant to it."""
+    """A query and what is relevant to it.
+
+    Attributes:
+        query: The query.
+        relevant: Names of the relevant pictures.
+        places: Places of the answers by name; a name without a place is relevant as a whole.
+    """
 
     query: str
     relevant: frozenset[str]
+    places: Mapping[str, frozenset[Place]] = field(default_factory=dict)
+
+    def is_placed(self, name: str, start_ms: int | None, page: int | None, within_s: float) -> bool:
+        """Return True if a hit is a relevant picture at one of its places; see `Place`."""
+        if name not in self.relevant:
+            return False
+        places = self.places.get(name)
+        return not places or any(place.contains(start_ms, page, within_s) for place in places)
 
 
 def read_qrels(
@@ -57,6 +108,9 @@ def read_qrels(
     ``images`` and ``annotations``), of Karpathy's splits (``dataset_coco.json``,
     ``dataset_flickr30k.json``) and of Flickr30k (``image.jpg#0<TAB>caption``, or its CSV).
 
+    Tables may have columns ``start_s`` and ``end_s`` (the moment of a film or sound that answers
+    the query) or ``page`` (the page of a document); empty cells name none.
+
     Args:
         path: The file.
         query_column: Name of the column of queries; None for the names above.
@@ -68,21 +122,31 @@ def read_qrels(
         One `Qrel` for each distinct query, in the order of the file.
 
     Raises:
-        SourceError: The file cannot be read, lacks a required column or the split, or has no query
-            with a relevant picture; or the template does not contain ``{}`` exactly once.
+        SourceError: The file cannot be read, lacks a required column or the split, has no query
+            with a relevant picture, or names an impossible place; or the template does not contain
+            ``{}`` exactly once.
     """
     if template.count("{}") != 1:
         raise SourceError(
             f"The template {template!r} must contain {{}} exactly once.",
             "Write {} where the query goes.",
         )
-    relevant: dict[str, set[str]] = defaultdict(set)
-    for query, pictures in _read_pairs(path, query_column, split):
+    relevant: dict[str, dict[str, set[Place]]] = defaultdict(dict)
+    for query, pictures, place in _read_pairs(path, query_column, split):
         text = " ".join(query.split())
+        names = {_normalize_path(name) for name in pictures} - {""}
         if text:
-            relevant[template.replace("{}", text)] |= {_normalize_path(name) for name in pictures}
-    qrels = [Qrel(query, frozenset(names - {""})) for query, names in relevant.items()]
-    qrels = [qrel for qrel in qrels if qrel.relevant]
+            for name in names:
+                places = relevant[template.replace("{}", text)].setdefault(name, set())
+                places.update({place} if place else ())
+    qrels = [
+        Qrel(
+            query,
+            frozenset(named),
+            {name: frozenset(places) for name, places in named.items() if places},
+        )
+        for query, named in relevant.items()
+    ]
     if not qrels:
         raise SourceError(f"{path} has no query with a relevant picture.")
     return qrels
@@ -125,10 +189,11 @@ class HitMatcher:
 
 # --- formats ---
 
+_Pair = tuple[str, list[str], Place | None]
+"""A query, the paths of relevant pictures, and their place."""
 
-def _read_pairs(
-    path: Path, query_column: str | None, split: str | None
-) -> Iterator[tuple[str, list[str]]]:
+
+def _read_pairs(path: Path, query_column: str | None, split: str | None) -> Iterator[_Pair]:
     try:
         if path.suffix.lower() == ".json":
             yield from _read_json(path, split)
@@ -146,7 +211,7 @@ def _read_pairs(
         raise SourceError(f"{path} cannot be read: {os_error_reason(error)}.") from error
 
 
-def _read_json(path: Path, split: str | None) -> Iterator[tuple[str, list[str]]]:
+def _read_json(path: Path, split: str | None) -> Iterator[_Pair]:
     try:
         with open_text(path) as (file, _):
             document = json.load(file)
@@ -165,7 +230,7 @@ def _read_json(path: Path, split: str | None) -> Iterator[tuple[str, list[str]]]
         yield from _read_coco(path, document)
 
 
-def _read_karpathy(path: Path, images: list[Any], split: str) -> Iterator[tuple[str, list[str]]]:
+def _read_karpathy(path: Path, images: list[Any], split: str) -> Iterator[_Pair]:
     try:
         splits = {str(image["split"]) for image in images}
         if split not in splits | {ALL_SPLITS}:
@@ -181,7 +246,11 @@ def _read_karpathy(path: Path, images: list[Any], split: str) -> Iterator[tuple[
         # The authors' folders may differ from the user's, so they are kept only if names repeat.
         are_unique = len(set(files)) == len(files)
         pairs = [
-            (str(sentence["raw"]), [name if are_unique else f"{image.get('filepath', '')}/{name}"])
+            (
+                str(sentence["raw"]),
+                [name if are_unique else f"{image.get('filepath', '')}/{name}"],
+                None,
+            )
             for image, name in zip(images, files, strict=True)
             if split in (ALL_SPLITS, image["split"])
             for sentence in image["sentences"]
@@ -194,11 +263,11 @@ def _read_karpathy(path: Path, images: list[Any], split: str) -> Iterator[tuple[
     yield from pairs
 
 
-def _read_coco(path: Path, document: Any) -> Iterator[tuple[str, list[str]]]:
+def _read_coco(path: Path, document: Any) -> Iterator[_Pair]:
     try:
         names = {image["id"]: str(image["file_name"]) for image in document["images"]}
         pairs = [
-            (str(annotation["caption"]), [names[annotation["image_id"]]])
+            (str(annotation["caption"]), [names[annotation["image_id"]]], None)
             for annotation in document["annotations"]
         ]
     except (ValueError, KeyError, TypeError) as error:
@@ -210,7 +279,7 @@ def _read_coco(path: Path, document: Any) -> Iterator[tuple[str, list[str]]]:
     yield from pairs
 
 
-def _read_text_table(path: Path, query_column: str | None) -> Iterator[tuple[str, list[str]]]:
+def _read_text_table(path: Path, query_column: str | None) -> Iterator[_Pair]:
     with open_text(path) as (file, _):
         first = file.readline(MAX_ROW_CHARS)
         file.seek(0)
@@ -218,11 +287,11 @@ def _read_text_table(path: Path, query_column: str | None) -> Iterator[tuple[str
             for number, line in enumerate(file, start=1):
                 match = _FLICKR_LINE.fullmatch(line.strip())
                 if match:
-                    yield match["caption"], [match["path"]]
+                    yield match["caption"], [match["path"]], None
                 elif line.strip():
                     raise SourceError(f"{path}, line {number} is not 'image.jpg#0<TAB>caption'.")
             return
-        known = {"query", *_PATH_COLUMNS, *_CAPTION_COLUMNS, *_CLASS_COLUMNS}
+        known = {"query", *_PLACE_COLUMNS, *_PATH_COLUMNS, *_CAPTION_COLUMNS, *_CLASS_COLUMNS}
         known.add(normalize_name(query_column or "query"))
         table = read_csv(path, file, known)
         rows = ((number, dict(zip(table.columns, row, strict=False))) for number, row in table.rows)
@@ -231,7 +300,7 @@ def _read_text_table(path: Path, query_column: str | None) -> Iterator[tuple[str
 
 def _pairs_from_rows(
     path: Path, rows: Iterable[tuple[int, Mapping[str, Any]]], query_column: str | None
-) -> Iterator[tuple[str, list[str]]]:
+) -> Iterator[_Pair]:
     for number, row in rows:
         columns = {normalize_name(str(name)): value for name, value in row.items() if name}
         query_columns = (
@@ -248,8 +317,45 @@ def _pairs_from_rows(
                 f"{', '.join(columns) or 'none'}.",
                 Hint("Name the column of queries with {}.", "query_column=...", "--query-column"),
             )
+        place = _parse_place(f"{path}, line {number}", columns)
         for text in query if isinstance(query, list) else [query]:
-            yield str(text), _split_paths(pictures)
+            yield str(text), _split_paths(pictures), place
+
+
+def _parse_place(row: str, columns: Mapping[str, Any]) -> Place | None:
+    """Return the place that a row names, if any."""
+    start, end, page = (
+        _parse_number(row, name, columns[name]) if columns.get(name) not in (None, "") else None
+        for name in _PLACE_COLUMNS
+    )
+    if start is None and end is None and page is None:
+        return None
+    hint = f"Name a moment with start_s, and end_s if it has one, or a page, {_RENAME_HINT}"
+    if page is not None:
+        if start is not None or end is not None:
+            raise SourceError(f"{row}: it has both a time and a page.", hint)
+        if page < 1 or page != int(page):
+            raise SourceError(f"{row}: page {page:g} does not exist; pages count from 1.", hint)
+        return Place(page=int(page))
+    if start is None:
+        raise SourceError(f"{row}: it has end_s without start_s.", hint)
+    end = start if end is None else end
+    if not 0 <= start <= end:
+        raise SourceError(f"{row}: {start:g} to {end:g} s is not a span of time.", hint)
+    return Place(start, end)
+
+
+def _parse_number(row: str, name: str, value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise SourceError(
+            f"{row}: {name} is {str(value)[:40]!r}, not a number.",
+            f"Write seconds or a page number there, {_RENAME_HINT}",
+        )
+    return number
 
 
 def _split_paths(value: Any) -> list[str]:

@@ -301,3 +301,21 @@ def test_pdf_with_the_name_of_another_program_is_read_by_its_content(tmp_path, p
         assert index.add_folder(folder).added == 2
         assert found(index, "emblem", k=1, mode="text") == [("logo.ai", 1)]
         assert found(index, "photo", k=1, mode="text") == [("photo.pdf", None)]
+
+
+def test_evaluation_measures_right_pages_apart_from_right_files(index, folder, tmp_path):
+    evaluate = pytest.importorskip("mmsearch.api.evaluate")
+    pytest.importorskip("ir_measures")
+    table = folder / "queries.csv"
+    rows = ["hexagonal impeller key,manual.pdf,17", "chapter 33,manual.pdf,34"]
+    table.write_text("query,path,page\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    settings = evaluate.SearchSettings(mode="text")
+    try:
+        rating = evaluate.evaluate_index(index, evaluate.CaptionedSet(table), settings)
+    finally:
+        table.unlink()
+    values = {name: own.value for name, own in rating.metrics.items()}
+    assert (rating.queries, rating.placed_queries) == (2, 2)
+    assert (values["Success@1"], values["Place@1"]) == (1.0, 0.5)
+    with pytest.raises(library.UsageError, match="no tolerance"):
+        evaluate.evaluate_index(index, evaluate.CaptionedSet(table), within_s=-1)

@@ -71,7 +71,10 @@ def test_evaluate_trec_eval_tie_order_matches_pytrec_eval():
     qrels = {q: dict.fromkeys(own, 1) for q, own in RELEVANT_OF_TIED.items()}
     measures = {"success.1,5,10", "recall.1,5,10", "recip_rank", "ndcg_cut.10"}
     truth = pytrec_eval.RelevanceEvaluator(qrels, measures).evaluate(TIED)
-    ranked = [order_ties_as_trec_eval(list(own), list(own.values())) for own in TIED.values()]
+    ranked = [
+        [list(own)[row] for row in order_ties_as_trec_eval(list(own), list(own.values()))]
+        for own in TIED.values()
+    ]
     rating = evaluate(ranked, list(RELEVANT_OF_TIED.values()), 12, Ties.TREC_EVAL)
     assert rating.ties == "trec_eval"
     for theirs, ours in known.items():
@@ -85,7 +88,8 @@ def test_evaluate_trec_eval_tie_order_matches_pytrec_eval():
 
 def test_order_ties_undecodable_names_are_ordered_by_bytes():
     names = ["a\udcff", "b", "a\u00e9", "a"]
-    assert order_ties_as_trec_eval(names, [1.0] * 4) == ["b", "a\udcff", "a\u00e9", "a"]
+    rows = order_ties_as_trec_eval(names, [1.0] * 4)
+    assert [names[row] for row in rows] == ["b", "a\udcff", "a\u00e9", "a"]
 
 
 def test_evaluate_depth_limits_recall_to_first_hits():
@@ -128,3 +132,33 @@ def test_plot_writes_non_empty_png(tmp_path):
         assert image.format == "PNG"
         assert image.width > 1000
         assert len(np.unique(np.asarray(image.convert("L")))) > 20
+
+
+def test_evaluate_placed_hits_are_measured_apart_from_files():
+    marks = [[True, False], None, [False, True], [False, False]]
+    rating = evaluate(RANKED, RELEVANT, depth=3, placed=marks, within_s=2.0)
+    values = {name: own.value for name, own in rating.metrics.items()}
+    assert (rating.placed_queries, rating.within_s) == (3, 2.0)
+    assert values["Success@1"] == 1 / 4
+    assert values["Place@1"] == pytest.approx(1 / 3)
+    assert values["Place@5"] == values["Place@10"] == pytest.approx(2 / 3)
+    assert values["Place MRR"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert rating.per_query["Place MRR"].tolist() == [1, 0.5, 0]
+
+
+def test_evaluate_without_places_has_no_metrics_of_places():
+    rating = evaluate(RANKED, RELEVANT, depth=3, placed=[None] * 4)
+    assert rating.placed_queries == 0
+    assert not [name for name in rating.metrics if name.startswith("Place")]
+
+
+def test_evaluate_places_beyond_the_depth_do_not_count():
+    rating = evaluate(RANKED, RELEVANT, depth=1, placed=[[False, True], None, None, None])
+    assert rating.metrics["Place@10"].value == 0
+
+
+def test_compare_evaluations_compares_places_of_the_same_queries():
+    first = evaluate(RANKED, RELEVANT, depth=3, placed=[[False], [True], None, None])
+    second = evaluate(RANKED, RELEVANT, depth=3, placed=[[True], [True], None, None])
+    assert compare(first, second)["Place@1"].difference.value == 0.5
+    assert "Place@1" not in compare(first, evaluate(RANKED, RELEVANT, depth=3))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmsearch.core.errors import SourceError
-from mmsearch.evaluation.qrels import HitMatcher, Qrel, read_qrels
+from mmsearch.evaluation.qrels import HitMatcher, Place, Qrel, read_qrels
 
 COCO = {
     "images": [{"id": 7, "file_name": "7.jpg"}, {"id": 8, "file_name": "8.jpg"}],
@@ -198,3 +198,74 @@ def test_hit_matcher_compares_names_as_unicode_text(tmp_path):
     for folder in ("Z\u00fcrich", "Zu\u0308rich"):
         assert matcher.match(tmp_path / folder / "a.jpg") in qrels[0].relevant
         assert matcher.match(Path("/b") / folder / "a.jpg") in qrels[0].relevant
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (
+            "a.csv",
+            "query,path,start_s,end_s,page\nhello,a.mp4,61.5,,\nhello,a.mp4,70,72,\n"
+            "hello,b.jpg,,,\nsetup,c.pdf,,,17\n",
+        ),
+        (
+            "a.jsonl",
+            '{"query": "hello", "path": "a.mp4", "start_s": 61.5}\n'
+            '{"query": "hello", "path": "a.mp4", "start_s": "70", "end_s": 72}\n'
+            '{"query": "hello", "path": "b.jpg", "page": null}\n'
+            '{"query": "setup", "path": "c.pdf", "page": 17}\n',
+        ),
+    ],
+)
+def test_read_qrels_columns_of_places_name_moments_and_pages(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    moments = frozenset({Place(61.5, 61.5), Place(70, 72)})
+    assert read_qrels(path) == [
+        Qrel("hello", frozenset({"a.mp4", "b.jpg"}), {"a.mp4": moments}),
+        Qrel("setup", frozenset({"c.pdf"}), {"c.pdf": frozenset({Place(page=17)})}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "page", "complaint"),
+    [
+        ("soon", "", "", "start_s is 'soon', not a number"),
+        ("nan", "", "", "start_s is 'nan', not a number"),
+        ("1:02", "", "", "start_s is '1:02', not a number"),
+        ("-1", "", "", "-1 to -1 s is not a span"),
+        ("5", "4", "", "5 to 4 s is not a span"),
+        ("", "4", "", "end_s without start_s"),
+        ("5", "", "2", "both a time and a page"),
+        ("", "", "0", "page 0 does not exist"),
+        ("", "", "1.5", "page 1.5 does not exist"),
+        ("", "", "https://example.org", "not a number"),
+    ],
+)
+def test_read_qrels_wrong_place_raises_source_error_with_line(
+    tmp_path, start, end, page, complaint
+):
+    path = tmp_path / "a.csv"
+    path.write_text(f"query,path,start_s,end_s,page\nx,a.mp4,{start},{end},{page}\n", "utf-8")
+    with pytest.raises(SourceError, match="line 2") as caught:
+        read_qrels(path)
+    assert complaint in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("start_ms", "is_right"),
+    [(4_999, False), (5_000, True), (12_000, True), (17_100, True), (17_101, False), (None, False)],
+)
+def test_qrel_moment_is_right_within_seconds_of_its_span(start_ms, is_right):
+    qrel = Qrel("x", frozenset({"a", "b"}), {"a": frozenset({Place(10.0, 12.1)})})
+    assert qrel.is_placed("a", start_ms, None, 5.0) is is_right
+    assert qrel.is_placed("b", start_ms, None, 5.0), "relevant as a whole"
+    assert not qrel.is_placed("c", start_ms, None, 5.0)
+
+
+def test_qrel_page_is_right_if_it_is_the_same():
+    qrel = Qrel("x", frozenset({"a"}), {"a": frozenset({Place(page=3), Place(page=7)})})
+    assert [qrel.is_placed("a", None, page, 5.0) for page in (3, 4, 7, None)] == [
+        *(True, False, True, False)
+    ]
