@@ -470,7 +470,9 @@ def test_details_of_document_show_its_other_pages(opened, serving, cache, tmp_pa
         assert page.locator("#hits .caption").text_content() == "manual.pdf · p. 1"
         page.locator("#hits a").first.click()
         pages = page.locator("#moments-list button")
-        assert sorted(pages.all_text_contents()) == ["p. 1", "p. 2", "p. 3"]
+        assert pages.all_text_contents() == ["p. 1", "p. 2", "p. 3"]
+        page.get_by_role("heading", name="Pages of this file").wait_for()
+        assert page.locator("#moments-list img").count() == 3
         shown = page.locator("#details-picture")
         assert f"/pictures/{hit.id}/" in shown.get_attribute("src")
         page.get_by_role("button", name="p. 2").click()
@@ -480,5 +482,8 @@ def test_details_of_document_show_its_other_pages(opened, serving, cache, tmp_pa
         picture = page.request.get(f"{url}{shown.get_attribute('src')}").body()
         with Image.open(BytesIO(picture)) as image:
             assert image.convert("RGB").getpixel((50, 50))[2] > 200
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Download the file").click()
+        assert download.value.suggested_filename == "manual.pdf"
         assert_accessible(page)
         page.close()

@@ -24,6 +24,7 @@ from mmsearch.server.state import ServerState
 TOKEN = "open sésame"  # noqa: S105 - only for these tests
 CONTENT_SECURITY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:;"
+    " media-src 'self';"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 HOSTILE = "<img src=x onerror=alert(1)>'\"&.png"
@@ -275,6 +276,7 @@ def test_page_scripts_import_only_served_files(service):
         "app.js",
         "grid.js",
         "details.js",
+        "player.js",
         "admin.js",
         "speech.js",
         "upload.js",

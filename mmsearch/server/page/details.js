@@ -1,6 +1,7 @@
 // Dialog with a large picture, its metadata and why it was found.
 
-import { hitCaption, hitPosition, hitTitle, matchLabel } from "./grid.js";
+import { formatTime, hitCaption, hitPosition, hitTitle, matchLabel } from "./grid.js";
+import { Player } from "./player.js";
 
 const BANDS = {
   likely: "Likely what you asked for",
@@ -21,17 +22,21 @@ export class Details {
   constructor({ onClose, onMove, alike }) {
     this.dialog = element("details");
     this.hit = null;
+    this.player = new Player();
     element("close").addEventListener("click", () => this.dialog.close());
     element("previous").addEventListener("click", () => onMove(-1));
     element("next").addEventListener("click", () => onMove(1));
     element("alike").addEventListener("click", () => alike(this.hit));
     this.dialog.addEventListener("close", () => {
+      this.player.stop();
       if (this.hit !== null) onClose();
     });
     this.dialog.addEventListener("click", (event) => {
       if (event.target === this.dialog) this.dialog.close();
     });
     this.dialog.addEventListener("keydown", (event) => {
+      // A player has its own use for the arrow keys.
+      if (event.target.matches("video, audio")) return;
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (step) onMove(step);
     });
@@ -40,21 +45,18 @@ export class Details {
   /** Show a picture; `calibrated` is true if its confidence is calibrated. */
   show(hit, { calibrated, first, last }) {
     this.hit = hit;
-    const picture = element("details-picture");
-    picture.removeAttribute("src");
-    picture.width = hit.width;
-    picture.height = hit.height;
-    picture.alt = hitTitle(hit);
-    picture.src = `${hit.links.thumbnail}?size=large`;
+    this.player.show(hit, hitTitle(hit));
     this.#showMoments(hit);
     element("details-title").textContent = hitCaption(hit);
-    element("original").href = hit.links.original;
+    showOriginal(hit);
+    element("alike").hidden = hit.kind !== "image" && hit.width === 0;
     element("previous").disabled = first;
     element("next").disabled = last;
     renderPairs(element("metadata"), metadata(hit));
     this.#explain(hit, calibrated);
     this.#showTexts(hit.texts);
     if (!this.dialog.open) this.dialog.showModal();
+    if (this.shownMoment) element("moments-list").scrollLeft = this.shownMoment.offsetLeft - element("moments-list").offsetLeft - 40;
     if (document.activeElement?.disabled) element("close").focus();
   }
 
@@ -78,27 +80,45 @@ export class Details {
     ]);
     const matched = element("matched");
     matched.hidden = hit.matched === null;
-    if (hit.matched) matched.replaceChildren(textOrigin(hit.matched), ...highlightSpans(hit.matched));
+    if (hit.matched) matched.replaceChildren(...this.#textOrigin(hit.matched), ...highlightSpans(hit.matched));
   }
 
-  /** Show a button for the hit itself and for each of its other moments, which shows its picture. */
+  /** Show a thumbnail of the hit itself and of each of its other moments, in the order of the file. */
   #showMoments(hit) {
-    const moments = hit.moments?.length ? [hit, ...hit.moments] : [];
+    const moments = hit.moments?.length ? [hit, ...hit.moments].sort((a, b) => a.part - b.part) : [];
     element("moments").hidden = moments.length === 0;
+    element("moments-title").textContent = hit.page === null ? "Moments in this file" : "Pages of this file";
     const buttons = moments.map((moment) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = hitPosition(moment);
       button.ariaPressed = moment === hit;
+      const path = hit.links.thumbnail.replace(`pictures/${hit.id}/`, `pictures/${moment.id}/`);
+      const picture = new Image();
+      picture.alt = "";
+      picture.src = `${path}?size=small`;
+      button.append(...(hit.width ? [picture] : []), hitPosition(moment));
       button.addEventListener("click", () => {
         for (const other of buttons) other.ariaPressed = other === button;
-        const path = hit.links.thumbnail.replace(`pictures/${hit.id}/`, `pictures/${moment.id}/`);
-        element("details-picture").src = `${path}?size=large`;
+        this.player.jump(moment);
         element("details-title").textContent = hitCaption({ ...hit, ...moment });
       });
       return button;
     });
     element("moments-list").replaceChildren(...buttons);
+    this.shownMoment = buttons[moments.indexOf(hit)];
+  }
+
+  /** Return what precedes a text: that a model has read it, or a button that plays from its time. */
+  #textOrigin({ kind, start_ms: startMs, start_s: start }) {
+    if (kind === "ocr") return ["Written in the picture: "];
+    if (startMs === null || startMs === undefined) return [];
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "time";
+    button.textContent = formatTime(startMs);
+    button.ariaLabel = `Play from ${formatTime(startMs)}`;
+    button.addEventListener("click", () => this.player.jump({ start_s: start }));
+    return [button, " "];
   }
 
   #showTexts(texts) {
@@ -107,11 +127,19 @@ export class Details {
       ...texts.map((text) => {
         const entry = document.createElement("li");
         if (text.language) entry.lang = text.language;
-        entry.textContent = textOrigin(text) + text.text;
+        entry.append(...this.#textOrigin(text), text.text);
         return entry;
       }),
     );
   }
+}
+
+/** Offer to open a picture, and to save another file, which a browser shows only here. */
+function showOriginal(hit) {
+  const link = element("original");
+  link.href = hit.links.original;
+  link.textContent = hit.kind === "image" ? "Open the file" : "Download the file";
+  link.toggleAttribute("download", hit.kind !== "image");
 }
 
 function metadata(hit) {
@@ -121,7 +149,7 @@ function metadata(hit) {
     ["Path", hit.path],
     ["Position", hitPosition(hit)],
     ["Copies", hit.copies.join("\n")],
-    ["Size", `${hit.width} × ${hit.height} (${megapixels.toFixed(1)} MP)`],
+    ["Size", hit.width && `${hit.width} × ${hit.height} (${megapixels.toFixed(1)} MP)`],
     ["File", `${hit.format}, ${bytes(hit.size_bytes)}`],
     ["Taken", hit.taken_at && `${hit.taken_at.replace("T", " ")} (${hit.taken_from ?? "source unknown"})`],
     ["Changed", new Date(hit.modified_at * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })],
@@ -151,11 +179,6 @@ function renderPairs(list, pairs) {
       return row;
     }),
   );
-}
-
-/** Say before a text that a model has read it in the picture: it may be wrong. */
-function textOrigin({ kind }) {
-  return kind === "ocr" ? "Written in the picture: " : "";
 }
 
 function highlightSpans({ text, spans }) {

@@ -2,6 +2,7 @@
 
 const MIN_ASPECT_RATIO = 0.55;
 const MAX_ASPECT_RATIO = 3;
+const DEFAULT_ASPECT_RATIO = 1.5;
 
 /** Return the title of a hit: its first text, or the name of its file. */
 export function hitTitle(hit) {
@@ -137,12 +138,14 @@ export class Grid {
 function createItem(hit, text) {
   const entry = document.createElement("li");
   entry.dataset.id = hit.id;
-  const ratio = Math.min(MAX_ASPECT_RATIO, Math.max(MIN_ASPECT_RATIO, hit.width / hit.height));
+  // The size is not known of a sound, nor after some imports.
+  const ownRatio = hit.width ? hit.width / hit.height : DEFAULT_ASPECT_RATIO;
+  const ratio = Math.min(MAX_ASPECT_RATIO, Math.max(MIN_ASPECT_RATIO, ownRatio));
   entry.style.setProperty("--ratio", ratio.toFixed(4));
   const link = document.createElement("a");
   link.href = `${hit.links.thumbnail}?size=large`;
   link.tabIndex = -1;
-  const picture = new Image(hit.width, hit.height);
+  const picture = hit.width ? new Image(hit.width, hit.height) : new Image();
   picture.loading = "lazy";
   picture.decoding = "async";
   // Without a text, the only title is the file name, which the caption already shows.
@@ -154,7 +157,11 @@ function createItem(hit, text) {
   const caption = document.createElement("span");
   caption.className = "caption";
   caption.textContent = hitCaption(hit);
-  link.append(picture, ...(text ? [label] : []), caption);
+  const place = document.createElement("span");
+  place.className = `place ${hit.kind}`;
+  place.ariaHidden = true;
+  place.textContent = hitPosition(hit);
+  link.append(picture, ...(text ? [label] : []), ...(place.textContent ? [place] : []), caption);
   entry.append(link);
   return entry;
 }

@@ -61,6 +61,7 @@ PAGE_HEADERS = {
             "script-src 'self'",
             "style-src 'self'",
             "img-src 'self' blob:",
+            "media-src 'self'",
             "connect-src 'self'",
             "form-action 'self'",
             "base-uri 'none'",

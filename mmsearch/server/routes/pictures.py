@@ -12,6 +12,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import Item
 from mmsearch.server.file_names import content_disposition, original_name, thumbnail_name
+from mmsearch.server.media_types import is_download, media_type
 from mmsearch.server.originals import OriginalCopy
 from mmsearch.server.rendering import render_item
 from mmsearch.server.state import RootPathDep, StateDep, WorkerDep
@@ -20,14 +21,6 @@ from mmsearch.server.thumbnails import Size
 router = APIRouter(tags=["pictures"])
 
 ImageId = Annotated[int, Path(ge=1, le=2**63 - 1)]
-
-MEDIA_TYPES = {
-    name: f"image/{name.lower()}"
-    for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "JXL")
-} | {"SVG": "image/svg+xml", "JPEG2000": "image/jp2", "PDF": "application/pdf"}
-
-DOWNLOADS = frozenset({"PDF"})
-"""Formats that a browser saves: the policy of answers keeps its viewer from running."""
 
 SVG_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"
@@ -65,7 +58,7 @@ async def get_original(server_state: StateDep, worker: WorkerDep, image_id: Imag
     )
     return FileResponse(
         os.fsdecode(path),
-        media_type=MEDIA_TYPES.get(image_format, "application/octet-stream"),
+        media_type=media_type(image_format),
         headers=_headers(os.fsdecode(path), image_format),
         stat_result=_http_stat(record),
     )
@@ -105,7 +98,7 @@ class _CopyResponse(FileResponse):
         self._copy = copy
         super().__init__(
             copy.path,
-            media_type=MEDIA_TYPES.get(copy.image_format, "application/octet-stream"),
+            media_type=media_type(copy.image_format),
             headers=_headers(copy.name, copy.image_format) | {"ETag": f'"{digest.hex()[:40]}"'},
         )
 
@@ -115,7 +108,7 @@ def _headers(name: str, image_format: str) -> dict[str, str]:
     headers = {
         "Cache-Control": "private, no-cache",
         "Content-Disposition": content_disposition(
-            original_name(os.fsencode(name)), download=image_format in DOWNLOADS
+            original_name(os.fsencode(name)), download=is_download(image_format)
         ),
     }
     if image_format == "SVG":
