@@ -24,6 +24,7 @@ from mmsearch.core.types import (
     ItemLocator,
     Picture,
     Text,
+    TextItem,
 )
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.executors import processes, threads
@@ -103,6 +104,31 @@ class ToyFilmModality:
         return b"thumbnail of " + lines[locator.part]
 
 
+class ToyNoteModality:
+    """Reads each line of a file as an item of texts alone."""
+
+    missing_extra = None
+    kind = "sound"
+    max_items = 1000
+
+    def can_read(self, path):
+        return path.endswith(b".note")
+
+    def recognizes(self, head):
+        return head.startswith(b"note\n")
+
+    def items(self, path, edge_px, first_part=0):
+        lines = read_content(path).decode().splitlines()[1:]
+        for part, line in enumerate(lines[first_part:], start=first_part):
+            if line == "bad":
+                raise DecodeError("a line is bad")
+            picture = Picture(0, 0, "TOY", texts=(Text("caption", line),))
+            yield TextItem(picture, ItemLocator(part, 1000 * part, 1000 * part + 1000))
+
+    def thumbnail(self, path, edge_px, file_format="JPEG", locator=WHOLE):
+        return b"thumbnail of a note"
+
+
 def read_content(path):
     with open_source_file(path) as file:
         try:
@@ -171,7 +197,7 @@ class ToyWalk:
         for name in sorted(names):
             path = os.path.join(folder, name)
             facts = os.stat(path)
-            if not path.endswith((b".toy", b".film")):
+            if not path.endswith((b".toy", b".film", b".note")):
                 continue
             relative = os.path.relpath(path, self.folder)
             sidecars = ()
@@ -202,7 +228,7 @@ def make_toys(encoder=None):
         return encoder
 
     def make_modalities(settings):
-        return (ToyModality(), ToyFilmModality())
+        return (ToyModality(), ToyFilmModality(), ToyNoteModality())
 
     def build(workers, timeout_s, memory_mb=0):
         return threads.build(1)

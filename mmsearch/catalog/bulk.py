@@ -66,6 +66,7 @@ def insert_shard(connection: Connection, shard: ShardCommit) -> list[int]:
     """
     if (
         shard.failed
+        or shard.text_items
         or shard.removed
         or shard.unused_ids
         or any(placed.moved_from for placed in shard.indexed)
@@ -166,7 +167,7 @@ def _insert_assets(
     for asset_id, placed in enumerate(shard.indexed, first_id):
         if placed.digest not in contents:
             raise ValueError(
-                f"{placed.file.path!r} has content {placed.digest.hex()}, which has no vector"
+                f"{placed.file.path!r} has content {placed.digest.hex()}, which has no item"
             )
         file = placed.file
         rows.append(

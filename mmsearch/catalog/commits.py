@@ -117,6 +117,21 @@ def add_segment(
     replace_embedded_texts(connection, {item.id: item.picture.texts for item in decoded})
 
 
+def add_text_items(connection: Connection, items: Sequence[EncodedPicture]) -> None:
+    """Write the rows of new items without pixels; those that exist are passed over.
+
+    Raises:
+        ValueError: An item exists already with another content.
+    """
+    existing = _load_digests(as_read_connection(connection), [item.id for item in items])
+    for item in items:
+        if existing.get(item.id, item.digest) != item.digest:
+            raise ValueError(f"item {item.id} already exists with another content")
+    new = [item for item in items if item.id not in existing]
+    _insert_items(connection, new, has_pixels=False)
+    replace_embedded_texts(connection, {item.id: item.picture.texts for item in new})
+
+
 def _load_digests(db: ReadConnection, item_ids: Sequence[int]) -> dict[int, bytes]:
     """Return the digests of the contents of existing items."""
     return dict(
@@ -128,7 +143,9 @@ def _load_digests(db: ReadConnection, item_ids: Sequence[int]) -> dict[int, byte
     )
 
 
-def _insert_items(connection: Connection, pictures: Sequence[EncodedPicture]) -> None:
+def _insert_items(
+    connection: Connection, pictures: Sequence[EncodedPicture], *, has_pixels: bool = True
+) -> None:
     """Write the rows of new items and of their contents."""
     if not pictures:
         return
@@ -142,7 +159,15 @@ def _insert_items(connection: Connection, pictures: Sequence[EncodedPicture]) ->
             statement.where(CONTENTS.c.digest.in_(chunk))
         ):
             content_ids[digest] = {"content_id": content_id, "is_live": int(count > 0)}
-    rows = [{"id": item.id, **content_ids[item.digest], **_item_values(item)} for item in pictures]
+    rows = [
+        {
+            "id": item.id,
+            **content_ids[item.digest],
+            "has_pixels": int(has_pixels),
+            **_item_values(item),
+        }
+        for item in pictures
+    ]
     connection.execute(insert(ITEMS), rows)
 
 
@@ -213,7 +238,7 @@ def upsert_assets(
     for placed in shard.indexed:
         if placed.digest not in contents:
             digest_hex = placed.digest.hex()
-            raise ValueError(f"{placed.file.path!r} has content {digest_hex}, which has no vector")
+            raise ValueError(f"{placed.file.path!r} has content {digest_hex}, which has no item")
         metadata = files_metadata_to_json(placed.overrides, placed.fallbacks)
         rows.append(
             _asset_row(shard, placed.file, placed.digest)

@@ -38,10 +38,11 @@ class SqliteDerivedWriter(SqliteDerivedReader):
             _replace_texts(connection, contents)
             add_generation(connection)
 
-    def restore(self, file: DerivedFile, contents: Sequence[DerivedTexts]) -> int:
+    def restore(self, file: DerivedFile | None, contents: Sequence[DerivedTexts]) -> int:
         """Record a file of a lost catalog; return the number of its contents in the index."""
         with write_transaction(self._engine) as connection:
-            _insert_file(connection, file)
+            if file is not None:
+                _insert_file(connection, file)
             return _replace_texts(connection, contents)
 
     def replace_files(self, file: DerivedFile | None) -> None:

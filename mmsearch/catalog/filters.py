@@ -58,7 +58,7 @@ _DEADLINE_CHECK_PATHS = 16
 
 _ORIENTATION = (
     "CASE WHEN items.width > items.height THEN 'landscape'"
-    " WHEN items.width < items.height THEN 'portrait' ELSE 'square' END"
+    " WHEN items.width < items.height THEN 'portrait' WHEN items.width > 0 THEN 'square' END"
 )
 
 _FIELDS: dict[str, str] = {

@@ -46,7 +46,8 @@ _INVARIANTS = (
         "{count} pictures have a vector in a segment of another encoder",
     ),
     (
-        "SELECT id FROM items WHERE id NOT IN (SELECT item_id FROM embeddings JOIN spaces"
+        "SELECT id FROM items WHERE has_pixels = 1 AND id NOT IN"
+        " (SELECT item_id FROM embeddings JOIN spaces"
         " ON spaces.id = space_id WHERE state = 'serving')",
         "{count} pictures have no vector",
     ),

@@ -703,6 +703,13 @@ _DERIVED = (
     END""",
 )
 
+# Texts read in pictures have places in them. Items without pixels have texts alone, and no vector.
+_TEXT_ITEMS = (
+    "ALTER TABLE texts ADD COLUMN boxes TEXT",
+    "ALTER TABLE items ADD COLUMN has_pixels INTEGER NOT NULL DEFAULT 1",
+    "CREATE INDEX items_without_pixels ON items (is_live) WHERE has_pixels = 0",
+)
+
 FORMAT1_SCHEMA = 10
 """The last schema of format 1; a backup of the catalog precedes its migration."""
 
@@ -720,4 +727,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("items_sources_spaces", _ITEMS),
     Migration("moments", _MOMENTS),
     Migration("derived_texts", _DERIVED),
+    Migration("text_items", _TEXT_ITEMS),
 )

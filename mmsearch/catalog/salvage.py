@@ -51,6 +51,7 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "confidence": None,
     "start_ms": None,
     "end_ms": None,
+    "boxes": None,
 }
 """Default values, as Python objects, for rows older than these columns."""
 

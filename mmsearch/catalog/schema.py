@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = int.from_bytes(b"mmsr")
 
-SCHEMA_SHA256 = "a0886f60ec99f305fcb7f3ce2b9068c4ea07d03176d1b8a7a300e844303ef813"
+SCHEMA_SHA256 = "825f5b56d7657b030e092c6e299dc1af41b9e6052f2b2d4728d4fc920cd042de"
 """Digest of the newest schema's sorted statements; faster than comparing each statement."""
 
 _SQLITE_OWN_TABLES = frozenset(

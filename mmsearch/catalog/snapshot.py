@@ -66,8 +66,9 @@ class SqliteSnapshot:
 
     def __init__(self, db: ReadConnection) -> None:
         self._db = db
-        # SQLite's snapshot begins with the first read, which is this one. Every item is a row of a
-        # segment, so the sum over the few segments, less their stale rows, gives their number.
+        # SQLite's snapshot begins with the first read, which is this one. Every item with pixels is
+        # a row of a segment, so the sum over the few segments, less their stale rows, gives their
+        # number.
         rows = db.query(
             "SELECT number, (SELECT total(rows) FROM segments"  # noqa: S608
             f" WHERE space_id = {_SERVING_ID}) - (SELECT count(*) FROM stale_rows WHERE segment IN"
@@ -133,10 +134,26 @@ class SqliteSnapshot:
         # With a bound parameter for 0, SQLite could not use the partial index.
         return read_ids(self._db, "SELECT id FROM items WHERE is_live = 0 ORDER BY id")
 
+    @cached_property
+    def _text_items(self) -> dict[bool, Ids]:
+        """Ids of the items without pixels, by whether they are live; int64, ascending."""
+        statement = "SELECT id FROM items WHERE has_pixels = 0 AND is_live = {} ORDER BY id"
+        return {live: read_ids(self._db, statement.format(int(live))) for live in (True, False)}
+
+    @property
+    def ids_without_pixels(self) -> Ids:
+        """Ids of the live items without pixels, which have no vector; int64, ascending."""
+        return self._text_items[True]
+
     @property
     def items(self) -> int:
         """Number of live items."""
-        return self._num_rows - len(self.deleted_ids)
+        return self.items_with_pixels + len(self.ids_without_pixels)
+
+    @property
+    def items_with_pixels(self) -> int:
+        """Number of live items that have a vector."""
+        return self._num_rows - len(self.deleted_ids) + len(self._text_items[False])
 
     @property
     def pictures(self) -> int:
@@ -175,10 +192,13 @@ class SqliteSnapshot:
         return read_ids(self._db, statement, [json.dumps(ids.tolist())])
 
     def sample_ids(self, count: int) -> Ids:
-        """Return the first items of contents spread evenly over the index, int64, ascending.
+        """Return the first items of contents with pixels, spread evenly over the index.
 
         Args:
             count: Maximum number of ids.
+
+        Returns:
+            int64 (n,), ascending.
         """
         ((first, last),) = self._db.query("SELECT min(id), max(id) FROM contents")
         if first is None:
@@ -186,7 +206,7 @@ class SqliteSnapshot:
         starts = np.unique(np.linspace(first, last, count).astype(np.int64))
         statement = (
             "SELECT (SELECT id FROM items WHERE content_id >= value AND part = 0 AND is_live = 1"
-            " ORDER BY content_id LIMIT 1) FROM json_each(?)"
+            " AND has_pixels = 1 ORDER BY content_id LIMIT 1) FROM json_each(?)"
         )
         found = column_values(self._db, statement, [json.dumps(starts.tolist())])
         return np.unique(np.array([i for i in found if i is not None], dtype=np.int64))

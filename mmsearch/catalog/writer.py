@@ -13,6 +13,7 @@ from sqlalchemy.dialects.sqlite import insert
 from mmsearch.catalog import checksum
 from mmsearch.catalog.commits import (
     add_segment,
+    add_text_items,
     delete_assets,
     delete_empty_contents,
     has_segment,
@@ -342,12 +343,14 @@ class SqliteWriter(SqliteReader):
             elif not has_segment(db, shard.segment):
                 unused_ids = sorted(shard.unused_ids)
                 add_segment(connection, shard.segment, shard.pictures, stale_ids=unused_ids)
+            if shard.text_items:
+                add_text_items(connection, shard.text_items)
             contents = find_contents(db, (placed.digest for placed in shard.indexed))
             removed = upsert_assets(connection, shard, contents)
             delete_assets(connection, shard)
             merge_changed_metadata(connection)
             affected_ids = {item_id for _, item_id in contents.values()}
-            affected_ids |= {item.id for item in shard.pictures}
+            affected_ids |= {item.id for item in (*shard.pictures, *shard.text_items)}
             clear_stale(connection, sorted(affected_ids))
             if db.connection.total_changes != changes_before:
                 add_generation(connection)
@@ -392,7 +395,8 @@ class SqliteWriter(SqliteReader):
             clear_stale(connection, flagged)
             stale = column_values(
                 db,
-                "SELECT id FROM items WHERE id > ? AND is_live = 1 AND NOT EXISTS"  # noqa: S608
+                "SELECT id FROM items WHERE id > ? AND is_live = 1 AND has_pixels = 1"  # noqa: S608
+                " AND NOT EXISTS"
                 " (SELECT 1 FROM embeddings WHERE item_id = items.id AND stale = 0"
                 f" AND space_id = {space}) ORDER BY id LIMIT ?",
                 [after_id, limit],
@@ -493,16 +497,18 @@ class SqliteWriter(SqliteReader):
                 f"SELECT item_id FROM embeddings WHERE space_id = {SPACE_IN.format(BUILDING)}"  # noqa: S608
             )
             missing = db.query(
-                f"SELECT id FROM items WHERE is_live = 1 AND id NOT IN ({in_space}) LIMIT 1"  # noqa: S608
+                "SELECT id FROM items WHERE is_live = 1 AND has_pixels = 1"  # noqa: S608
+                f" AND id NOT IN ({in_space}) LIMIT 1"
             )
             if missing:
                 raise ValueError(f"item {missing[0][0]} is not in the space being built")
             serving = SPACE_IN.format(SERVING)
+            is_gone = f"(has_pixels = 1 OR is_live = 0) AND id NOT IN ({in_space})"
             for statement in (
                 # A content that loses an item is no longer known; see `delete_items`.
                 "UPDATE contents SET digest = randomblob(32) WHERE id IN"  # noqa: S608
-                f" (SELECT content_id FROM items WHERE id NOT IN ({in_space}))",
-                f"DELETE FROM items WHERE id NOT IN ({in_space})",  # noqa: S608
+                f" (SELECT content_id FROM items WHERE {is_gone})",
+                f"DELETE FROM items WHERE {is_gone}",  # noqa: S608
                 f"DELETE FROM embeddings WHERE space_id = {serving}",  # noqa: S608
                 f"DELETE FROM segments WHERE space_id = {serving}",  # noqa: S608
                 f"DELETE FROM spaces WHERE state = '{SERVING}'",  # noqa: S608

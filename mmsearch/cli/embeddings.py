@@ -31,7 +31,7 @@ def export(
 
     Example: mmsearch export ./vectors --format npy
     """
-    from mmsearch.exports.formats import FORMATS
+    from mmsearch.exports.formats import FORMATS, PART_FORMATS
 
     check_choice(format_name, FORMATS, "--format")
     with open_index(name, home) as index, show_progress() as progress:
@@ -47,9 +47,12 @@ def export(
         f" {human_bytes(report.bytes)} in {display_path(report.folder)}, in {report.seconds:.1f} s."
     )
     if report.left_out:
+        has_parts = format_name in PART_FORMATS
         warn(
-            f"Films and documents left out: {report.left_out:,}. The format {format_name} has one"
-            " picture a row; --format parquet holds them."
+            f"Files without pictures left out: {report.left_out:,}. They have no vectors."
+            if has_parts
+            else f"Films and documents left out: {report.left_out:,}. The format {format_name} has"
+            " one picture a row; --format parquet holds them."
         )
 
 

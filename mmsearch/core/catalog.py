@@ -55,7 +55,15 @@ class Snapshot(Protocol):
 
     @property
     def items(self) -> int:
-        """Number of searchable items: pictures, moments of films, pages of documents."""
+        """Number of searchable items: pictures, moments of films, pages of documents, sounds."""
+
+    @property
+    def items_with_pixels(self) -> int:
+        """Number of searchable items that have a vector."""
+
+    @property
+    def ids_without_pixels(self) -> Ids:
+        """Ids of searchable items that have no vector, and are only found by words; ascending."""
 
     @property
     def pictures(self) -> int:
@@ -77,7 +85,7 @@ class Snapshot(Protocol):
     def sample_ids(self, count: int) -> Ids:
         """Return ids of at most ``count`` items of different contents, spread over the index.
 
-        Searchable ones only, ascending; fewer if the ids of contents have gaps.
+        Those with pixels. Searchable ones only, ascending; fewer if the ids of contents have gaps.
         """
 
     @property

@@ -188,8 +188,13 @@ class DerivedWriter(DerivedReader, Protocol):
         Contents that are no longer in the index are passed over.
         """
 
-    def restore(self, file: DerivedFile, contents: Sequence[DerivedTexts]) -> int:
-        """Record a file of a lost catalog; return the number of its contents in the index."""
+    def restore(self, file: DerivedFile | None, contents: Sequence[DerivedTexts]) -> int:
+        """Record a file of a lost catalog; return the number of its contents in the index.
+
+        Args:
+            file: The file; None if it is recorded already.
+            contents: What it says, or a part of that.
+        """
 
     def replace_files(self, file: DerivedFile | None) -> None:
         """Record one file in place of all others; None if nothing is left to keep."""

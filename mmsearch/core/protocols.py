@@ -33,6 +33,7 @@ from mmsearch.core.types import (
     Pixels,
     Ranking,
     Text,
+    TextItem,
     TextVectors,
     TrainingData,
     Vectors,
@@ -417,9 +418,12 @@ class Modality(Protocol):
             head: The first bytes of the file: `mmsearch.core.files.HEAD_BYTES`, or all of them.
         """
 
-    def items(self, path: bytes, edge_px: int, first_part: int = 0) -> Iterator[DecodedImage]:
+    def items(
+        self, path: bytes, edge_px: int, first_part: int = 0
+    ) -> Iterator[DecodedImage | TextItem]:
         """Yield the items of a file in order, each with its part; the same ones for each call.
 
+        Either all of them are pictures, or all are texts.
         The short side has ``edge_px`` at least if the picture does. A caller may stop early and
         continue later with the next part, so an item must not need those before it.
 

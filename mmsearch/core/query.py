@@ -309,6 +309,8 @@ class HybridCandidates:
         text_ranks: int64 (c,), from 1; 0 without a match.
         has_text: bool (c,), True if the picture has any text.
         visual_baseline: Cosine similarity of a picture that is unrelated to the query.
+        has_look: bool (c,), False for items without pixels, whose visual scores and ranks mean
+            nothing: their texts alone count; None if all candidates have pixels.
     """
 
     ids: Ids
@@ -318,6 +320,7 @@ class HybridCandidates:
     text_ranks: NDArray[np.int64]
     has_text: NDArray[np.bool_]
     visual_baseline: float
+    has_look: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)

@@ -513,7 +513,8 @@ class ShardCommit:
         root_id: The root that all paths are relative to.
         segment: The segment with the vectors of ``pictures``; None if ``pictures`` is empty.
         pictures: New pictures, in the order of the segment's rows.
-        indexed: Files whose content has a vector.
+        text_items: New items without pixels, which have no vector.
+        indexed: Files whose content is indexed.
         failed: Files that cannot be read, each with the digest of its content and the reason.
         removed: Paths that no longer exist.
         checked_ns: Time at which the files were read.
@@ -530,6 +531,7 @@ class ShardCommit:
     removed: Sequence[bytes] = ()
     failed_parts: Mapping[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
     unused_ids: Sequence[int] = ()
+    text_items: Sequence[EncodedPicture] = ()
 
 
 @dataclass(frozen=True)

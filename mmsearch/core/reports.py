@@ -458,7 +458,8 @@ class ExportReport:
         seconds: Wall time.
         items: Number of image vectors: one of each picture, of each moment of a film and of each
             page of a document.
-        left_out: Number of films and documents that the format does not hold.
+        left_out: Number of films and documents that the format does not hold, and of files without
+            pictures, such as sounds.
     """
 
     folder: Path

@@ -483,6 +483,19 @@ class DecodedImage:
     locator: ItemLocator = WHOLE
 
 
+@dataclass(frozen=True)
+class TextItem:
+    """An item without pixels, such as a sound: it has no vector, and only words find it.
+
+    Attributes:
+        picture: Its metadata and texts; its size is 0 x 0.
+        locator: Where the item is in its content.
+    """
+
+    picture: Picture
+    locator: ItemLocator = WHOLE
+
+
 DEFAULT_SOURCES: tuple[TextSource, ...] = (
     TextSource.SIDECAR,
     TextSource.METADATA,

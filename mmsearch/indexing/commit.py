@@ -151,6 +151,7 @@ class CommitBatcher:
             segment=encoded.segment if encoded else None,
             pictures=encoded.pictures if encoded else (),
             unused_ids=encoded.unused_ids if encoded else (),
+            text_items=encoded.text_items if encoded else (),
             indexed=self.indexed,
             failed=self.failed,
             removed=self.removed,

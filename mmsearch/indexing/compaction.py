@@ -67,7 +67,7 @@ def compact(
     segments_before, bytes_before = catalog.segments(), sum(layout.bytes_by_part().values())
     layout.remove_orphans(catalog.referenced_files())
     with catalog.snapshot() as snapshot:
-        num_live = snapshot.items
+        num_live = snapshot.items_with_pixels
     num_deleted = sum(segment.rows for segment in segments_before) - num_live
     has_legacy = any(name.endswith(LEGACY_SUFFIX) for name in catalog.referenced_files())
     if num_deleted or has_legacy or _has_mergeable_neighbors(segments_before):

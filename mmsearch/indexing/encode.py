@@ -32,6 +32,7 @@ from mmsearch.core.records import EncodedPicture, Segment, StoredPicture
 from mmsearch.core.results import TaskFailure
 from mmsearch.core.types import (
     CONTENT_SOURCES,
+    DecodedImage,
     InputKind,
     ItemLocator,
     ModelInput,
@@ -118,6 +119,7 @@ class EncodedShard:
     Attributes:
         segment: The segment written; None if no content could be read.
         pictures: The encoded pictures, in the order of the segment's rows.
+        text_items: Items without pixels, which have no row.
         failed: Failures of contents that could not be read, by digest.
         unused_ids: Ids of other rows of the segment: items of contents that failed later on.
     """
@@ -126,6 +128,12 @@ class EncodedShard:
     pictures: tuple[EncodedPicture, ...]
     failed: dict[bytes, TaskFailure]
     unused_ids: tuple[int, ...] = ()
+    text_items: tuple[EncodedPicture, ...] = ()
+
+    @property
+    def digests(self) -> set[bytes]:
+        """Digests of the contents that could be read."""
+        return {item.digest for item in (*self.pictures, *self.text_items)}
 
 
 class ShardEncoder:
@@ -165,6 +173,7 @@ class ShardEncoder:
         """Decode and encode a shard, and write its segment."""
         work = _ShardWork(shard)
         pictures: list[EncodedPicture] = []
+        text_items: list[EncodedPicture] = []
         with ExitStack() as stack:
 
             @cache
@@ -191,10 +200,14 @@ class ShardEncoder:
                         self._on_encoded(work.fail(task, outcome))
                     else:
                         for item in work.assign_ids(task, outcome):
-                            batches.add(item)
+                            if item.decoded.model_input is None:
+                                text_items.append(item.to_record())
+                                self._on_encoded(int(item.is_first))
+                            else:
+                                batches.add(item)
             batches.flush()
             segment = open_writer().finish() if pictures else None
-        return work.result(segment, pictures)
+        return work.result(segment, pictures, text_items)
 
     def _encode_batch(self, items: Sequence[_Item]) -> tuple[Vectors, list[TextVectors]]:
         model_inputs = [item.model_input for item in items]
@@ -225,13 +238,27 @@ class _Item:
 
     @property
     def model_input(self) -> ModelInput:
-        return self.decoded.model_input
+        model_input = self.decoded.model_input
+        if model_input is None:
+            raise ValueError(f"item {self.id} has no pixels")
+        return model_input
 
     @property
     def texts(self) -> tuple[Text, ...]:
         """All its texts; those from outside the file belong to the first item of a content."""
         own = self.decoded.picture.texts
         return own if self.decoded.locator.part else (*own, *self.content.texts)
+
+    def to_record(self, texts_digest: bytes = b"") -> EncodedPicture:
+        """Return what the catalog keeps of it."""
+        return EncodedPicture(
+            self.id,
+            self.content.digest,
+            self.decoded.picture,
+            texts_digest,
+            locator=self.decoded.locator,
+            kind=self.kind,
+        )
 
 
 class _ShardWork:
@@ -283,7 +310,7 @@ class _ShardWork:
                     reason = f"it is a file of the kind {window.kind!r} with the name of another"
                     self.failed[content.digest] = TaskFailure(reason)
                     return
-            elif part in content.ids:
+            elif part in content.ids and decoded.model_input is not None:
                 item_id = content.ids[part]
             else:
                 continue
@@ -299,20 +326,29 @@ class _ShardWork:
         elif content.ids is not None and self._num_decoded[content.digest] < len(content.ids):
             self.failed[content.digest] = TaskFailure("it has fewer parts than when it was indexed")
 
-    def result(self, segment: Segment | None, pictures: Sequence[EncodedPicture]) -> EncodedShard:
+    def result(
+        self,
+        segment: Segment | None,
+        pictures: Sequence[EncodedPicture],
+        text_items: Sequence[EncodedPicture],
+    ) -> EncodedShard:
         """Return the result of the shard."""
-        used = [picture for picture in pictures if picture.digest not in self.failed]
+        used, used_texts = self._mark_used(pictures), self._mark_used(text_items)
+        if not used:
+            # The segment, if there is one, is an orphan, which the next writer removes.
+            return EncodedShard(None, (), self.failed, text_items=used_texts)
         unused_ids = tuple(item.id for item in pictures if item.digest in self.failed)
-        marked = tuple(
+        return EncodedShard(segment, used, self.failed, unused_ids, used_texts)
+
+    def _mark_used(self, items: Sequence[EncodedPicture]) -> tuple[EncodedPicture, ...]:
+        """Return the items of contents that have not failed, with what is missing of them."""
+        return tuple(
             replace(item, picture=replace(item.picture, damage=self._damage[item.digest]))
             if item.digest in self._damage and item.locator.part == 0
             else item
-            for item in used
+            for item in items
+            if item.digest not in self.failed
         )
-        if not used:
-            # The segment, if there is one, is an orphan, which the next writer removes.
-            return EncodedShard(None, (), self.failed)
-        return EncodedShard(segment, marked, self.failed, unused_ids)
 
     @staticmethod
     def _is_wanted(content: EncodeTask, part: int) -> bool:
@@ -372,17 +408,7 @@ class _Batcher:
             return
         pending, self._pending = self._pending, []
         images, texts = self._encode(pending)
-        pictures = [
-            EncodedPicture(
-                item.id,
-                item.content.digest,
-                item.decoded.picture,
-                self._digest(item.texts),
-                locator=item.decoded.locator,
-                kind=item.kind,
-            )
-            for item in pending
-        ]
+        pictures = [item.to_record(self._digest(item.texts)) for item in pending]
         self._write(pictures, images, texts)
 
 
@@ -414,10 +440,13 @@ class DecodeTask:
 
 @dataclass(frozen=True)
 class DecodedInput:
-    """A decoded item: its metadata, its pixels prepared for an encoder, and where it is."""
+    """A decoded item: its metadata, its pixels prepared for an encoder, and where it is.
+
+    An item without pixels has no input for the encoder.
+    """
 
     picture: Picture
-    model_input: ModelInput
+    model_input: ModelInput | None
     locator: ItemLocator
 
 
@@ -507,14 +536,16 @@ class DecoderFactory:
         problem = None
         try:
             for item in islice(items, WINDOW_ITEMS):
-                model_input = self.prepare(item.pixels)
+                model_input = None
+                if isinstance(item, DecodedImage):
+                    model_input = self.prepare(item.pixels)
                 decoded.append(DecodedInput(item.picture, model_input, item.locator))
         except DecodeError as error:
             if not decoded or error.details.get("transient"):
                 raise
             problem = error.message
         if not decoded and not first_part:
-            raise DecodeError("there is no picture in it")
+            raise DecodeError("there is nothing to find in it")
         has_more = modality.max_items > 1 and len(decoded) == WINDOW_ITEMS
         return DecodedWindow(tuple(decoded), modality.kind, has_more, problem)
 

@@ -22,7 +22,7 @@ from mmsearch.core.files import choose_modality, content_as_file
 from mmsearch.core.protocols import Executor, Modality
 from mmsearch.core.records import FailedFile
 from mmsearch.core.results import Progress, TaskFailure
-from mmsearch.core.types import Picture, Text
+from mmsearch.core.types import DecodedImage, Picture, Text
 from mmsearch.indexing.compaction import merge_derived
 from mmsearch.indexing.encode import DecodeTask, check_unchanged
 from mmsearch.indexing.spaces import gather_vectors
@@ -256,7 +256,7 @@ class PixelReaderFactory:
         try:
             for item in modality.items(path, enricher.edge_px, task.first_part):
                 part = item.locator.part + 1
-                if part - 1 in task.parts:
+                if part - 1 in task.parts and isinstance(item, DecodedImage):
                     texts[part - 1] = enricher.read(item.pixels)
                 if part > max(task.parts):
                     break

@@ -487,7 +487,7 @@ class Indexer:
     def _derive_space(self, encoder: DerivedEncoder, progress: Callable[[Progress], None]) -> int:
         """Fill the space being built from stored vectors; return the number of new vectors."""
         with self.catalog.snapshot() as snapshot:
-            total = snapshot.items
+            total = snapshot.items_with_pixels
         done = sum(segment.rows for segment in self.catalog.list_building_segments())
         num_vectors = 0
 
@@ -508,7 +508,7 @@ class Indexer:
     def _fill_space(self, fusion: Fusion, progress: Callable[[Progress], None]) -> SpaceUpdate:
         """Decode and encode the pictures that are missing in the space being built."""
         with self.catalog.snapshot() as snapshot:
-            total = snapshot.items
+            total = snapshot.items_with_pixels
         done = sum(segment.rows for segment in self.catalog.list_building_segments())
 
         def on_page(count: int) -> None:

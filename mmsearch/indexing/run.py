@@ -383,8 +383,8 @@ class IndexRun:
                 else:
                     digest = NO_DIGEST if failure.transient else content.digest
                     self._record_failure(indexed.file, digest, failure.reason)
-        self._newly_encoded.update(picture.digest for picture in encoded.pictures)
-        self.stats.encoded += len({picture.digest for picture in encoded.pictures})
+        self._newly_encoded |= encoded.digests
+        self.stats.encoded += len(encoded.digests)
         self.stats.uncommitted = max(0, self.stats.uncommitted - len(shard.contents))
         self._batcher.commit_shard(encoded)
         self._shards.commit_shard(len(shard.contents))

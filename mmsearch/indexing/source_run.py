@@ -293,7 +293,7 @@ class SourceRun:
                     self._record_failure(
                         part, SourceFailure(key, failure.reason, stamp, is_transient)
                     )
-        self.stats.encoded += len({picture.digest for picture in encoded.pictures})
+        self.stats.encoded += len(encoded.digests)
         self.stats.uncommitted = max(0, self.stats.uncommitted - len(shard.contents))
         self._batcher.commit_shard(encoded)
         self._sizer.commit_shard(len(shard.contents))

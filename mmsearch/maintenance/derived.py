@@ -54,6 +54,22 @@ def restore_derived(layout: IndexLayout, catalog: CatalogMaintenance) -> list[Pa
     return damaged
 
 
+def restore_texts(layout: IndexLayout, catalog: CatalogMaintenance) -> None:
+    """Add what recorded files say of contents of which the catalog knows nothing from an enricher.
+
+    Contents without pixels are in no segment, so a lost catalog gets them again, with their texts,
+    when their sources are read again.
+    """
+    known: dict[bytes, set[str]] = {}
+    for file in catalog.derived.files():
+        contents = list(read_derived(layout, file.file_ref))
+        new = {made.digest for made in contents}.difference(known)
+        known |= {digest: set() for digest in new} | catalog.derived.find_enrichers(new)
+        missing = [made for made in contents if made.enricher not in known[made.digest]]
+        if missing:
+            catalog.derived.restore(None, missing)
+
+
 def import_texts(layout: IndexLayout, catalog: CatalogWriter, folder: Path) -> None:
     """Add the derived texts of an export; the index keeps what an enricher has made here.
 

@@ -88,7 +88,7 @@ def _write(
     """Write the files of an export; return its manifest, which is among them, and counts."""
     identity = require_identity(catalog)
     with catalog.snapshot() as snapshot:
-        calibration, total = snapshot.calibration, snapshot.items
+        calibration, total = snapshot.calibration, snapshot.items_with_pixels
         others = snapshot.pictures - catalog.derived.count_contents({IMAGE_KIND})
         has_parts = others > 0 and format_name in PART_FORMATS
         manifest = Manifest(
@@ -106,7 +106,8 @@ def _write(
         )
         uris = {source["uri"] for source in manifest.sources}
         pictures = text_vectors = 0
-        counts = Counter(left_out=0 if has_parts else others)
+        without_vectors = snapshot.count_contents(snapshot.ids_without_pixels)
+        counts = Counter(left_out=without_vectors if has_parts else others)
         with ExitStack() as stack:
             write = stack.enter_context(load_format(format_name).open_writer(folder, manifest))
             keep = stack.enter_context(kept.open_writer(folder)) if manifest.sources else None
@@ -121,7 +122,7 @@ def _write(
             if format_name in PART_FORMATS:
                 write_texts(folder, iter_derived(catalog.derived, only_live=True))
     if not pictures:
-        if counts["left_out"]:
+        if counts["left_out"] and format_name not in PART_FORMATS:
             raise StateError(
                 f"The index has films and documents only, which {format_name} does not hold.",
                 Hint("Export it as {}.", "format='parquet'", "--format parquet"),

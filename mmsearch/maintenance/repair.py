@@ -63,7 +63,7 @@ from mmsearch.maintenance.check import (
     check_segments,
 )
 from mmsearch.maintenance.check_sources import check_folders
-from mmsearch.maintenance.derived import restore_derived
+from mmsearch.maintenance.derived import restore_derived, restore_texts
 from mmsearch.maintenance.folders import FolderRun, run_folder
 from mmsearch.storage.atomic import TEMPORARY_SUFFIX, verify_file
 from mmsearch.storage.layout import IndexLayout, remove_folder, segment_number
@@ -291,6 +291,7 @@ class _Repair:
                 else self._read_source(catalog, source)
             ):
                 unfinished = [other for other in unfinished if other != number]
+                restore_texts(self._layout, catalog)
                 catalog.save_unfinished_roots(unfinished)
         catalog.reattach_texts()
 

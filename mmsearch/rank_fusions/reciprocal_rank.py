@@ -4,7 +4,7 @@ The score of a picture is the sum of 1 / (60 + rank) over the lists that contain
 and Büttcher 2009, https://doi.org/10.1145/1571941.1572114, who also chose the constant 60). The
 visual list contains all pictures, the text list only those whose texts match. Pictures without
 texts therefore keep the order of the visual list, and only a picture with a matching text can move
-ahead of them.
+ahead of them. An item without pixels has its text rank in both.
 """
 
 from __future__ import annotations
@@ -33,4 +33,7 @@ class ReciprocalRankFusion:
         text_scores = np.where(
             candidates.text_ranks > 0, 1.0 / (RRF_K + candidates.text_ranks), 0.0
         )
-        return 1.0 / (RRF_K + candidates.visual_ranks) + text_scores
+        visual_scores = 1.0 / (RRF_K + candidates.visual_ranks)
+        if candidates.has_look is not None:
+            visual_scores = np.where(candidates.has_look, visual_scores, text_scores)
+        return visual_scores + text_scores

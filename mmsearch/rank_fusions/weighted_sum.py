@@ -4,7 +4,7 @@ The visual score is the cosine similarity, scaled so that an unrelated picture h
 similar one has 1. The text score is the evidence of the texts: 1 for a rare word in a
 caption. A text without any of the words does not lower the score, and neither does a missing text:
 such pictures keep the order of the visual list, and only a picture with a matching text can move
-ahead of them.
+ahead of them. The score of an item without pixels is its text score.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class WeightedSum:
         max_visual = visual.max(initial=candidates.visual_baseline)
         visual_range = max(max_visual - candidates.visual_baseline, 1e-6)
         visual_scores = np.clip((visual - candidates.visual_baseline) / visual_range, 0.0, 1.0)
+        if candidates.has_look is not None:
+            visual_scores = np.where(candidates.has_look, visual_scores, candidates.text_scores)
         scores: NDArray[np.float64] = (
             1.0 - self._text_weight
         ) * visual_scores + self._text_weight * candidates.text_scores

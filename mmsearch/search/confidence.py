@@ -68,13 +68,21 @@ def look_confidences(
         calibration: Calibration of the encoder.
 
     Returns:
-        float64 (n,), in [0, 1], 1 for a picture that is compared with itself; None without vectors.
+        float64 (n,), in [0, 1], 1 for a picture that is compared with itself, NaN for items without
+        pixels; None without vectors.
 
     Raises:
         DamagedFileError: The image vectors of a fused index cannot be read.
     """
     if vectors is None or candidates.visual is None or candidates.background is None:
         return None
+    seen = np.flatnonzero(~np.isnan(candidates.visual))
+    if len(seen) < len(candidates.ids):
+        confidences = np.full(len(candidates.ids), np.nan)
+        known = look_confidences(scope, candidates.take(seen), terms, vectors, calibration)
+        if known is not None:
+            confidences[seen] = known
+        return confidences
     is_one_picture = len(terms) == 1 and terms[0].text is None
     similarities: Sequence[NDArray[np.float32]]
     if len(terms) == 1 and scope.has_image_vectors:

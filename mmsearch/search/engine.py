@@ -320,7 +320,10 @@ class SearchEngine:
         calibrated = is_calibrated(terms, calibration)
         notices = self._find_notices(request, plan) if request.explain else ()
         if not scope.store.complete:
-            notices = (*notices, describe_incomplete(scope.store.size, scope.snapshot.items))
+            notices = (
+                *notices,
+                describe_incomplete(scope.store.size, scope.snapshot.items_with_pixels),
+            )
         if match is Band.UNLIKELY and calibrated and plan.mode is not Mode.TEXT:
             is_nothing = best.confidence < calibration.nothing
             guesses = best_guesses(terms, self._encoder.spec.name, is_nothing=is_nothing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ def make_hits(
         records: Record of each candidate, and possibly of others, by id.
         text_terms: Text terms of the query; empty to leave out the matched texts.
         look: float64 (n,), probability of each candidate that it shows what the query describes,
-            see `mmsearch.search.confidence`; None in text mode.
+            see `mmsearch.search.confidence`; NaN for items without pixels, None in text mode.
         explain: False to leave out the confidences.
     """
     confidences = _confidences(candidates, look) if explain else [0.0] * len(candidates.ids)
@@ -58,6 +59,7 @@ def make_hits(
     moments = moments or [()] * len(found)
     scores, text_scores = candidates.scores.tolist(), candidates.text.tolist()
     visual = [None] * len(scores) if candidates.visual is None else candidates.visual.tolist()
+    visual = [None if score is None or math.isnan(score) else score for score in visual]
     return [
         Hit(
             **vars(record.picture),
@@ -130,7 +132,8 @@ def to_band(confidence: float) -> Band:
 def _confidences(candidates: Candidates, look: NDArray[np.float64] | None) -> list[float]:
     visual_confidences, margins = np.full(len(candidates.ids), TEXT_PRIOR), None
     if look is not None and candidates.visual is not None and candidates.background is not None:
-        visual_confidences, background = look, candidates.background
+        visual_confidences = np.where(np.isnan(look), TEXT_PRIOR, look)
+        background = candidates.background
         margins = (candidates.visual.astype(np.float64) - background.mean) / background.std
     confidences = combine_with_text(visual_confidences, candidates.evidence, margins)
     return [float(confidence) for confidence in confidences]

@@ -173,10 +173,10 @@ def _first_item(modality: Modality, path: bytes, edge_px: int) -> DecodedImage:
     """Return the first item of a file, which stands for the whole.
 
     Raises:
-        DecodeError: The file cannot be read, or is empty.
+        DecodeError: The file cannot be read, or has no picture.
     """
     item = next(iter(modality.items(path, edge_px)), None)
-    if item is None:
+    if not isinstance(item, DecodedImage):
         raise DecodeError("there is no picture in it")
     return item
 

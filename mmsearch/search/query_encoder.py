@@ -262,6 +262,11 @@ class StoredVectorLookup:
         known_ids = {term: image_id for term, image_id in ids.items() if image_id is not None}
         segments = snapshot.find_segments(list(known_ids.values()))
         missing = [image_id for image_id in known_ids.values() if image_id not in segments]
+        for image_id in np.intersect1d(missing, snapshot.ids_without_pixels).tolist():
+            raise InvalidQueryError(
+                f"Item {image_id} of index {self._layout.name!r} has no pixels to compare with.",
+                "Search for words that are in its texts.",
+            )
         if missing:
             raise UnknownNameError(f"Index {self._layout.name!r} has no picture {missing[0]}.")
         stored_vectors = {}

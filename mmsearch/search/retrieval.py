@@ -160,7 +160,7 @@ class Candidates:
         scores: float64 (n,), scores that determine the order.
         text: float32 (n,), text scores.
         evidence: float32 (n,), evidence of the texts, as `TextMatches.evidence`; 0 without a match.
-        visual: float32 (n,), cosine similarities; None in text mode.
+        visual: float32 (n,), cosine similarities, NaN for items without pixels; None in text mode.
         query_vector: (1, dim), vector that stored vectors were compared with; None in text mode.
         background: Similarity of the query to a sample of the library; None in text mode.
         moments: Ids and scores of other items of the content of each candidate, best first; empty
@@ -410,12 +410,15 @@ def _rank_hybrid(
     order = np.lexsort((*ties, -scores))
     evidence = np.zeros(len(candidates.ids), dtype=np.float32)
     evidence[np.searchsorted(candidates.ids, matches.ids)] = matches.evidence
+    visual = candidates.visual_scores
+    if candidates.has_look is not None:
+        visual = np.where(candidates.has_look, visual, np.float32(np.nan))
     return Candidates(
         candidates.ids[order],
         scores[order],
         candidates.text_scores[order],
         evidence[order],
-        candidates.visual_scores[order],
+        visual[order],
         query_vector,
         vector_matches.background,
     )
@@ -439,9 +442,13 @@ def _merge_candidates(
     matches: TextMatches,
 ) -> HybridCandidates:
     vector_ids, similarities = vector_matches.ids, vector_matches.scores
+    without_pixels = scope.snapshot.ids_without_pixels
     text_only_ids = np.setdiff1d(matches.ids, vector_ids)
+    has_pixels = np.isin(text_only_ids, without_pixels, invert=True)
     ids = np.concatenate([vector_ids, text_only_ids])
-    visual = np.concatenate([similarities, scope.store.scores(query_vector, text_only_ids)[0]])
+    other_scores = np.full(len(text_only_ids), vector_matches.background.median, np.float32)
+    other_scores[has_pixels] = scope.store.scores(query_vector, text_only_ids[has_pixels])[0]
+    visual = np.concatenate([similarities, other_scores])
     order = np.argsort(ids)
     ids, visual = ids[order], visual[order]
     visual_ranks = np.empty(len(ids), dtype=np.int64)
@@ -459,4 +466,5 @@ def _merge_candidates(
         text_ranks,
         scope.snapshot.has_text_mask(ids),
         vector_matches.background.median,
+        None if has_pixels.all() else np.isin(ids, without_pixels, invert=True),
     )

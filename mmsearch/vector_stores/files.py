@@ -138,7 +138,7 @@ class IndexReader:
         if snapshot.has_moments:
             # Thousands of moments of one film would be most of the background.
             return snapshot.sample_ids(count)
-        drawn_ids = self.sample_ids(count * self.size // max(snapshot.pictures, 1))
+        drawn_ids = self.sample_ids(count * self.size // max(snapshot.items_with_pixels, 1))
         live_ids = np.setdiff1d(drawn_ids, snapshot.deleted_ids, assume_unique=True)
         return live_ids[:: max(1, len(live_ids) // count)]
 
@@ -162,8 +162,8 @@ class FileVectorStore:
 
     @property
     def complete(self) -> bool:
-        """True if every searchable item has a vector."""
-        return self.size == self.snapshot.items
+        """True if every searchable item with pixels has a vector."""
+        return self.size == self.snapshot.items_with_pixels
 
     @property
     def device(self) -> str:

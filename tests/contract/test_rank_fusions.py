@@ -1,5 +1,7 @@
 """Contract tests that run on every fusion of visual and text rankings."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -68,3 +70,22 @@ def test_rank_fusion_zero_text_scores_keep_strict_visual_order(rank_fusion):
 def test_rank_fusion_matching_text_lifts_picture_to_first(rank_fusion):
     scores = rank_fusion.fuse(make_candidates([0.5, 0.45, 0.2], [0.0, 1.0, 0.0]))
     assert scores.argmax() == 1
+
+
+@given(candidates.filter(bool), st.floats(-1, 1, width=32))
+def test_rank_fusion_ignores_the_look_of_items_without_pixels(rank_fusion, pairs, other):
+    visual, text = (list(column) for column in zip(*pairs, strict=True))
+    has_look = np.array([True] * (len(pairs) - 1) + [False])
+    scores = []
+    for look in (visual[-1], other):
+        # An unrelated picture has the visual score of an item without pixels.
+        made = make_candidates([*visual[:-1], min(look, 0.1)], text)
+        scores.append(rank_fusion.fuse(replace(made, has_look=has_look))[-1])
+    assert scores[0] == scores[1]
+
+
+def test_rank_fusion_puts_words_of_an_item_without_pixels_before_an_equal_look(rank_fusion):
+    made = make_candidates([0.9, 0.2, 0.1], [0.0, 0.0, 1.0])
+    scores = rank_fusion.fuse(replace(made, has_look=np.array([True, True, False])))
+    assert scores[2] == scores.max()
+    assert scores[2] > scores[1]

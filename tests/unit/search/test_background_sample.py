@@ -26,7 +26,7 @@ def snapshot(reader, deleted=(), generation=1):
     deleted = np.array(deleted, dtype=np.int64)
     return SimpleNamespace(
         generation=generation,
-        pictures=reader.size - len(deleted),
+        items_with_pixels=reader.size - len(deleted),
         deleted_ids=deleted,
         has_moments=False,
     )
