@@ -213,14 +213,14 @@ class VectorIndex(Protocol):
 
 
 class VectorStore(Protocol):
-    """Stored vectors of one generation of an index, one for each searchable item.
+    """Stored vectors of one generation of an index, one for each searchable item with pixels.
 
     It is opened for a snapshot, and used while that is open.
     """
 
     @property
     def size(self) -> int:
-        """Number of searchable items that it holds."""
+        """Number of searchable items with pixels that it holds."""
 
     @property
     def complete(self) -> bool:
@@ -241,7 +241,7 @@ class VectorStore(Protocol):
 
         The result for k is a prefix of the result for any larger k; in an approximate store, for
         any larger k up to 100. Equal scores are ordered by id. The items that pass the filters are
-        exactly those of `Snapshot.filter_ids`, however few or many they are.
+        exactly those of `Snapshot.filter_ids` with pixels, however few or many they are.
 
         Args:
             queries: (q, dim), unit vectors.

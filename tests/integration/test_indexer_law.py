@@ -27,11 +27,14 @@ def run(layout, photos, encoder=None, **options):
 
 
 def state(layout, photos):
-    """Return digest and vector, or digest and failure reason, of each file by relative path."""
+    """Return digest and vector, or digest and failure reason, of each file by relative path.
+
+    A file without pixels has no vector.
+    """
     with toy_indexer(layout) as indexer:
         indexer.catalog.ensure_root(os.fsencode(photos))
         return {
-            path: (file.digest, file.error or vector.round(2).tobytes())
+            path: (file.digest, file.error or (vector is not None and vector.round(2).tobytes()))
             for path, (file, vector) in load_stored_files(layout, indexer.catalog).items()
         }
 
@@ -56,6 +59,8 @@ FILM_CONTENTS = st.sampled_from(
         b"film\n" + b"\n".join(b"%d" % n for n in range(70)),
     ]
 )
+NOTE_NAMES = st.sampled_from([b"a.note", b"sub/b.note"])
+NOTE_CONTENTS = st.sampled_from([b"note\na red boat", b"note\na mill\nthe boat\nbad"])
 STEPS = st.one_of(
     st.tuples(st.just("write"), NAMES, CONTENTS),
     st.tuples(st.just("delete"), NAMES),
@@ -66,6 +71,9 @@ STEPS = st.one_of(
     st.tuples(st.just("delete"), FILM_NAMES),
     st.tuples(st.just("move"), FILM_NAMES, FILM_NAMES),
     st.tuples(st.just("copy"), FILM_NAMES, FILM_NAMES),
+    st.tuples(st.just("write"), NOTE_NAMES, NOTE_CONTENTS),
+    st.tuples(st.just("delete"), NOTE_NAMES),
+    st.tuples(st.just("move"), NOTE_NAMES, NOTE_NAMES),
     st.tuples(st.just("index")),
 )
 
