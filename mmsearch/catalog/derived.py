@@ -15,10 +15,14 @@ from mmsearch.catalog.rows import (
     qualified,
 )
 from mmsearch.core.derived import (
+    EVERYTHING,
+    ContentScope,
+    DerivedCounts,
     DerivedFile,
     DerivedState,
     DerivedSummary,
     DerivedTexts,
+    FolderScope,
     PendingContent,
 )
 from mmsearch.core.records import StoredPicture
@@ -85,12 +89,14 @@ class SqliteDerivedReader:
         limit: int,
         *,
         retry_failed: bool = False,
+        scope: ContentScope = EVERYTHING,
     ) -> list[PendingContent]:
         """Return the live contents that an enricher has not finished, ordered by id."""
+        condition, values = _condition(scope)
         finished = [DerivedState.DONE.value, *([] if retry_failed else [DerivedState.FAILED.value])]
         with self._connections.read_transaction() as db:
             rows = db.query(
-                "SELECT contents.id, coalesce(derived.upto_ms, 0), json_group_array(items.id)"
+                "SELECT contents.id, coalesce(derived.upto_ms, 0), json_group_array(items.id)"  # noqa: S608
                 " FROM contents JOIN items ON items.content_id = contents.id"
                 " LEFT JOIN derived ON derived.content_id = contents.id"
                 " AND derived.enricher = :enricher AND derived.made_by = :made_by"
@@ -98,7 +104,7 @@ class SqliteDerivedReader:
                 " AND contents.kind IN (SELECT value FROM json_each(:kinds))"
                 " AND (derived.state IS NULL"
                 " OR derived.state NOT IN (SELECT value FROM json_each(:finished)))"
-                " GROUP BY contents.id ORDER BY contents.id LIMIT :limit",
+                f"{condition} GROUP BY contents.id ORDER BY contents.id LIMIT :limit",
                 {
                     "enricher": enricher,
                     "made_by": made_by,
@@ -106,6 +112,7 @@ class SqliteDerivedReader:
                     "kinds": json.dumps(sorted(kinds)),
                     "finished": json.dumps(finished),
                     "limit": limit,
+                    **values,
                 },
             )
             item_ids = {content_id: json.loads(ids) for content_id, _, ids in rows}
@@ -117,6 +124,32 @@ class SqliteDerivedReader:
             PendingContent(content_id, _by_part(item_ids[content_id], pictures), upto_ms)
             for content_id, upto_ms, _ in rows
         ]
+
+    def count(
+        self,
+        enricher: str,
+        made_by: str | None,
+        kinds: Collection[str],
+        scope: ContentScope = EVERYTHING,
+    ) -> DerivedCounts:
+        """Return the numbers of live contents of some kinds by the state of an enricher."""
+        condition, values = _condition(scope)
+        statement = (
+            "SELECT total(state IS 'done'), total(state IS 'failed'),"  # noqa: S608
+            " total(state IS NULL OR state = 'partial') FROM contents"
+            " LEFT JOIN derived ON content_id = contents.id AND enricher = :enricher"
+            " AND made_by = coalesce(:made_by, made_by) WHERE asset_count > 0"
+            f" AND kind IN (SELECT value FROM json_each(:kinds)){condition}"
+        )
+        parameters = {
+            "enricher": enricher,
+            "made_by": made_by,
+            "kinds": json.dumps(sorted(kinds)),
+            **values,
+        }
+        with self._connections.read_transaction() as db:
+            ((done, failed, left),) = db.query(statement, parameters)
+        return DerivedCounts(int(done), int(failed), int(left))
 
     def count_contents(self, kinds: Collection[str]) -> int:
         """Return the number of live contents of some kinds."""
@@ -139,6 +172,35 @@ class SqliteDerivedReader:
             DerivedSummary(enricher, made_by, int(done), int(failed), seconds)
             for enricher, made_by, done, failed, seconds in rows
         ]
+
+
+def _condition(scope: ContentScope) -> tuple[str, dict[str, object]]:
+    """Return a scope as SQL that follows a condition on ``contents``, and its parameters."""
+    values: dict[str, object] = {}
+
+    def name(value: object) -> str:
+        values[f"scope{len(values)}"] = value
+        return f":scope{len(values) - 1}"
+
+    def below(folder: bytes) -> str:
+        # b"0" is the byte after b"/": the bounds enclose all keys that start with the folder.
+        return f"key >= {name(folder + b'/')} AND key < {name(folder + b'0')}"
+
+    def one(folder: FolderScope) -> str:
+        parts = [f"source_id = {name(folder.source_id)}"]
+        parts += [below(folder.folder)] if folder.folder else []
+        parts += [f"NOT ({below(other)})" for other in folder.without]
+        return f"({' AND '.join(parts)})"
+
+    def has_asset(folders: Iterable[FolderScope]) -> str:
+        return (
+            "EXISTS (SELECT 1 FROM assets WHERE assets.content_id = contents.id"  # noqa: S608
+            f" AND ({' OR '.join(map(one, folders)) or 'FALSE'}))"
+        )
+
+    conditions = [f" AND {has_asset(folders)}" for folders in scope.all_of]
+    conditions += [f" AND NOT {has_asset(scope.none_of)}"] if scope.none_of else []
+    return "".join(conditions), values
 
 
 def _by_part(

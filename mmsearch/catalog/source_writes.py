@@ -27,7 +27,7 @@ from mmsearch.catalog.tables import (
 )
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import SourceError, UnknownNameError, UsageError
-from mmsearch.core.folder_choices import FolderChoices
+from mmsearch.core.folder_choices import FolderChoices, without_describe
 from mmsearch.core.records import (
     FOLDER_KIND,
     Root,
@@ -121,9 +121,16 @@ def move_root(connection: Connection, name: str, path: bytes) -> Root:
 
 
 def set_choices(connection: Connection, source_id: int, choices: Mapping[str, Any]) -> None:
-    """Replace the choices of a source, so that the next run looks through all of it."""
+    """Replace the choices of a source, so that the next run looks through all of it.
+
+    Other texts that models make change nothing about its files.
+    """
+    sources = read_sources(as_read_connection(connection))
+    former = next((source.choices for source in sources if source.id == source_id), {})
     statement = update(SOURCES).where(SOURCES.c.id == source_id)
     connection.execute(statement.values(choices=dict(choices)))
+    if without_describe(former) == without_describe(choices):
+        return
     # Other choices may give other texts, and make items readable.
     connection.execute(delete(PARTS).where(PARTS.c.source_id == source_id))
     is_failed = (ASSETS.c.source_id == source_id) & ASSETS.c.content_id.is_(None)

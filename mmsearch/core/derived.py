@@ -128,6 +128,53 @@ class DerivedSummary:
     seconds: float
 
 
+@dataclass(frozen=True)
+class DerivedCounts:
+    """Numbers of the contents that an enricher works on.
+
+    Attributes:
+        done: Number of contents that it has finished.
+        failed: Number of contents that it cannot read.
+        left: Number of contents that it has not finished.
+    """
+
+    done: int = 0
+    failed: int = 0
+    left: int = 0
+
+
+@dataclass(frozen=True)
+class FolderScope:
+    """The assets of a source, or of a folder of it.
+
+    Attributes:
+        source_id: Id of the source.
+        folder: The folder, relative to the source; b"" for all of it.
+        without: Folders below it whose assets are left out.
+    """
+
+    source_id: int
+    folder: bytes = b""
+    without: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class ContentScope:
+    """Condition on the assets of contents; by default, all contents fulfil it.
+
+    Attributes:
+        all_of: A content must have an asset in one of the folders of each of these groups.
+        none_of: It must have no asset in any of these folders.
+    """
+
+    all_of: tuple[tuple[FolderScope, ...], ...] = ()
+    none_of: tuple[FolderScope, ...] = ()
+
+
+EVERYTHING = ContentScope()
+"""The scope of all contents."""
+
+
 class DerivedReader(Protocol):
     """Reading part of the derived texts of an index."""
 
@@ -160,6 +207,7 @@ class DerivedReader(Protocol):
         limit: int,
         *,
         retry_failed: bool = False,
+        scope: ContentScope = EVERYTHING,
     ) -> list[PendingContent]:
         """Return the searchable contents that an enricher has not finished, ordered by id.
 
@@ -170,6 +218,23 @@ class DerivedReader(Protocol):
             after_id: Only contents with a higher id are returned.
             limit: Maximum number of contents.
             retry_failed: Return those that it could not read, too.
+            scope: Only contents in it are returned.
+        """
+
+    def count(
+        self,
+        enricher: str,
+        made_by: str | None,
+        kinds: Collection[str],
+        scope: ContentScope = EVERYTHING,
+    ) -> DerivedCounts:
+        """Return the numbers of searchable contents of some kinds by the state of an enricher.
+
+        Args:
+            enricher: Name of the enricher.
+            made_by: Its fingerprint; None to count what it made under any.
+            kinds: Kinds of contents that it reads.
+            scope: Only contents in it are counted.
         """
 
     def count_contents(self, kinds: Collection[str]) -> int:

@@ -1,4 +1,4 @@
-"""Choices of indexed folders: which files count, and tables of captions. They hold for all runs."""
+"""Choices of indexed folders: which files count, tables of captions, and texts of models."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from mmsearch.core.globs import GlobError, Globs, escape_glob
 LISTS: Final = ("include", "exclude")
 FLAGS: Final = ("hidden", "follow_symlinks")
 CAPTIONS: Final = "captions"
-FOLDER_CHOICES: Final = (*LISTS, *FLAGS, CAPTIONS)
+DESCRIBE: Final = "describe"
+"""Name of the choice of texts that models make; see `mmsearch.core.describe_choices`."""
+
+FOLDER_CHOICES: Final = (*LISTS, *FLAGS, CAPTIONS, DESCRIBE)
 """Names of the choices of a folder."""
+
+MAPPINGS: Final = (CAPTIONS, DESCRIBE)
 
 FORGOTTEN: Final = "forgotten"
 
@@ -175,6 +180,8 @@ class FolderChoices:
                     if name in LISTS
                     else _move_tables(value, old, new)
                     if name == CAPTIONS
+                    else _move_options(value, old, new)
+                    if name == DESCRIBE
                     else value
                     for name, value in values.items()
                 }
@@ -245,7 +252,7 @@ class FolderChoices:
             if name in values:
                 return folder, values[name]
             if not folder:
-                return b"", False if name in FLAGS else {} if name == CAPTIONS else []
+                return b"", False if name in FLAGS else {} if name in MAPPINGS else []
             folder = folder.rpartition(b"/")[0]
 
     def _nearest(self, folder: bytes) -> bytes:
@@ -292,11 +299,33 @@ def describe_choices(values: Mapping[str, Any]) -> dict[str, str]:
         elif name == CAPTIONS and isinstance(value, dict):
             paths = [path for path, stamp in value.items() if stamp != FORGOTTEN]
             texts.update({name: ",".join(paths)} if paths else {})
+        elif name == DESCRIBE and isinstance(value, dict):
+            texts[name] = ",".join(map(_describe_enricher, value.items())) or "none"
         elif isinstance(value, list | tuple):
             texts[name] = ",".join(map(str, value)) or "none"
         else:
             texts[name] = str(value).lower() if isinstance(value, bool) else str(value)
     return texts
+
+
+def without_describe(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the choices of a source without those of texts that models make."""
+    kept = {name: value for name, value in choices.items() if name not in (DESCRIBE, _BELOW)}
+    below = choices.get(_BELOW)
+    if isinstance(below, dict):
+        folders = {
+            folder: without_describe(values) if isinstance(values, dict) else values
+            for folder, values in below.items()
+        }
+        # A folder without another choice counts: it is indexed although one above is left out.
+        kept[_BELOW] = folders
+    return kept
+
+
+def _describe_enricher(enricher: tuple[str, Mapping[str, str]]) -> str:
+    name, options = enricher
+    texts = [f"{option} {value}" for option, value in options.items()]
+    return f"{name} ({', '.join(texts)})" if texts else name
 
 
 def _valid_values(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -311,7 +340,14 @@ def _valid_values(values: Mapping[str, Any]) -> dict[str, Any]:
     tables = values.get(CAPTIONS)
     if isinstance(tables, dict) and all(isinstance(stamp, str) for stamp in tables.values()):
         valid[CAPTIONS] = dict(tables)
+    enrichers = values.get(DESCRIBE)
+    if isinstance(enrichers, dict) and all(map(_are_texts, enrichers.values())):
+        valid[DESCRIBE] = {name: dict(options) for name, options in enrichers.items()}
     return valid
+
+
+def _are_texts(options: Any) -> bool:
+    return isinstance(options, dict) and all(isinstance(text, str) for text in options.values())
 
 
 def make_globs(patterns: Sequence[str], folder: bytes) -> Globs | None:
@@ -352,9 +388,19 @@ def _move_pattern(pattern: str, old: bytes, new: bytes) -> str:
 
 
 def _move_tables(tables: Mapping[str, str], old: bytes, new: bytes) -> dict[str, str]:
+    return {_move_path(path, old, new): stamp for path, stamp in tables.items()}
+
+
+def _move_options(
+    enrichers: Mapping[str, Mapping[str, str]], old: bytes, new: bytes
+) -> dict[str, dict[str, str]]:
+    return {
+        name: {option: _move_path(value, old, new) for option, value in options.items()}
+        for name, options in enrichers.items()
+    }
+
+
+def _move_path(path: str, old: bytes, new: bytes) -> str:
     before = os.fsdecode(old).rstrip("/") + "/"
     after = os.fsdecode(new).rstrip("/") + "/"
-    return {
-        after + path[len(before) :] if path.startswith(before) else path: stamp
-        for path, stamp in tables.items()
-    }
+    return after + path[len(before) :] if path.startswith(before) else path

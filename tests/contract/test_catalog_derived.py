@@ -2,7 +2,15 @@
 
 import pytest
 
-from mmsearch.core.derived import DerivedFile, DerivedState, DerivedSummary, DerivedTexts
+from mmsearch.core.derived import (
+    ContentScope,
+    DerivedCounts,
+    DerivedFile,
+    DerivedState,
+    DerivedSummary,
+    DerivedTexts,
+    FolderScope,
+)
 from mmsearch.core.query import TextTerm
 from mmsearch.core.records import FileRef
 from mmsearch.core.types import Text
@@ -200,3 +208,52 @@ def test_texts_of_a_file_that_is_read_again_replace_only_their_own(catalog):
     _, number = catalog.next_free_ids()
     catalog.commit_embeddings(segment(number, 1), [picture(item.id, "a")])
     assert words(catalog)[digest_of("a")] == ["dog"]
+
+
+@pytest.fixture
+def folders(catalog, root):
+    """The ids of two sources; the second has a copy of "a" and a picture in a folder of its own."""
+    other = catalog.ensure_root(b"/other")[0]
+    files = {b"copy.jpg": "a", b"in/d.jpg": "d", b"in0/e.jpg": "e", b"in/deep/f.jpg": "f"}
+    new = {path: content for path, content in files.items() if content != "a"}
+    catalog.commit_shard(encoded(catalog, other, new))
+    catalog.commit_shard(indexed(other, {b"copy.jpg": "a"}))
+    return root.id, other.id
+
+
+def in_scope(catalog, *all_of, none_of=()):
+    """Return the contents that are pending in a scope, and check the number of those left."""
+    scope = ContentScope(all_of, tuple(none_of))
+    found = pending(catalog, scope=scope)
+    assert catalog.derived.count("tags", "one", KINDS, scope).left == len(found)
+    return "".join(name for name in "abcdef" if digest_of(name) in found)
+
+
+def test_scope_chooses_contents_by_source_and_folder(catalog, folders):
+    first, second = map(FolderScope, folders)
+    inner = FolderScope(second.source_id, b"in")
+    assert in_scope(catalog) == "abcdef"
+    assert in_scope(catalog, (first,)) == "abc"
+    assert in_scope(catalog, (second,)) == "adef"
+    assert in_scope(catalog, (first, inner)) == "abcdf"
+    assert in_scope(catalog, (inner,)) == "df"
+    assert in_scope(catalog, (FolderScope(second.source_id, b"", (b"in",)),)) == "ae"
+    assert in_scope(catalog, (FolderScope(second.source_id, b"in", (b"in/deep",)),)) == "d"
+    # A content of several sources counts if one of them is in the scope, and in none left out.
+    assert in_scope(catalog, (first,), (second,)) == "a"
+    assert in_scope(catalog, (second,), none_of=[first]) == "def"
+    assert in_scope(catalog, ()) == ""
+
+
+def test_contents_are_counted_by_state(catalog):
+    catalog.derived.commit(
+        file(1, 2), [made("a", "dog"), made("b", state=DerivedState.FAILED, error="dark")]
+    )
+    partial = made("c", state=DerivedState.PARTIAL, upto_ms=5)
+    assert catalog.derived.count("tags", "one", KINDS) == DerivedCounts(1, 1, 1)
+    catalog.derived.commit(file(2), [partial])
+    assert catalog.derived.count("tags", "one", KINDS) == DerivedCounts(1, 1, 1)
+    assert catalog.derived.count("tags", "two", KINDS) == DerivedCounts(0, 0, 3)
+    assert catalog.derived.count("tags", None, KINDS) == DerivedCounts(1, 1, 1)
+    assert catalog.derived.count("ocr", None, KINDS) == DerivedCounts(0, 0, 3)
+    assert catalog.derived.count("tags", "one", {"video"}) == DerivedCounts()

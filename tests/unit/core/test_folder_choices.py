@@ -30,6 +30,10 @@ values = st.fixed_dictionaries(
         "hidden": st.booleans(),
         "follow_symlinks": st.booleans(),
         "captions": st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2),
+        "describe": st.dictionaries(
+            st.sampled_from(["tags", "ocr"]),
+            st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=1),
+        ),
     },
 )
 
@@ -47,6 +51,9 @@ def test_choices_survive_their_json_form(own, below):
         {"exclude": [1]},
         {"hidden": "yes"},
         {"captions": []},
+        {"describe": ["tags"]},
+        {"describe": {"tags": None}},
+        {"describe": {"tags": {"vocabulary": 1}}},
         {"folders": {"": {}}},
     ],
 )
