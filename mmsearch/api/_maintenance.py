@@ -153,6 +153,7 @@ class MaintainedIndex:
 
         return set_source(
             self._layout,
+            self._settings,
             name,
             place=None if place is None else resolve_folder(place),
             choices=choices,

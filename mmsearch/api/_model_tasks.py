@@ -149,8 +149,9 @@ class IndexModelTasks(MaintainedIndex):
 
     def describe(
         self,
-        enrichers: Texts = ("tags",),
+        enrichers: Texts | None = None,
         *,
+        sources: Texts = (),
         vocabulary: StrPath | None = None,
         retry_failed: bool = False,
         wait_s: float = 0.0,
@@ -161,9 +162,14 @@ class IndexModelTasks(MaintainedIndex):
         Only pictures that an enricher has not read yet are read, or those that it read with another
         model or vocabulary. Its texts are searched and filtered, and never change a vector.
 
+        What sources want by their choice ``describe`` is done by each `add_folder`, `add_source`
+        and `refresh`, too.
+
         Args:
-            enrichers: Names of enrichers: ``tags`` compares the pictures with a vocabulary; ``ocr``
+            enrichers: Names of enrichers; None for those that the sources want, or, if none wants
+                any, ``tags``. ``tags`` compares the pictures with a vocabulary; ``ocr``
                 reads texts in pictures and on pages of documents without a text (extra ``ocr``).
+            sources: Names of sources, to describe their pictures only; default: all pictures.
             vocabulary: File of the tags to choose from, one a line; None for the built-in ones.
             retry_failed: True to try files again that an enricher could not read.
             wait_s: Seconds to wait for another writer.
@@ -175,7 +181,7 @@ class IndexModelTasks(MaintainedIndex):
 
         Raises:
             UnknownIndexError: The index does not exist.
-            UnknownNameError: There is no such enricher.
+            UnknownNameError: There is no such enricher or source.
             MissingExtraError: The extra of an enricher is not installed.
             SourceError: The vocabulary cannot be read.
             UsageError: The vocabulary has no tag, or no enricher was named.
@@ -188,7 +194,8 @@ class IndexModelTasks(MaintainedIndex):
                 self._layout,
                 self._settings,
                 self._on_message,
-                to_texts(enrichers),
+                None if enrichers is None else to_texts(enrichers),
+                sources=to_texts(sources),
                 vocabulary=None
                 if vocabulary is None
                 else Path(os.fsdecode(to_absolute_path(vocabulary))),

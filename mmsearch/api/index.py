@@ -16,6 +16,7 @@ from mmsearch.api.parsing import is_folder, parse_query, resolve_folder
 from mmsearch.api.pictures import open_terms
 from mmsearch.api.progress import ProgressOption, open_progress
 from mmsearch.core.arguments import (
+    DescribeValues,
     FilterValues,
     PictureIds,
     PictureInput,
@@ -289,6 +290,7 @@ class Index(IndexItems, IndexModelTasks):
         allow_empty: bool = False,
         verify: bool = False,
         captions: StrPath | None = None,
+        describe: DescribeValues | None = None,
         reset: Texts = (),
         texts: str | None = None,
         unstable_paths: frozenset[bytes] = frozenset(),
@@ -301,11 +303,11 @@ class Index(IndexItems, IndexModelTasks):
         are removed from the index. Work is committed every few seconds: after an interruption, the
         next call continues from the last commit.
 
-        The index keeps the choices ``include``, ``exclude``, ``follow_symlinks``, ``hidden`` and
-        ``captions`` with the folder. They hold for later runs and for folders below it, up to one
-        that is given that choice itself; None keeps them. Pictures that they leave out now are
-        removed from the index (`IndexReport.left_out`); their vectors are used again if they come
-        back.
+        The index keeps the choices ``include``, ``exclude``, ``follow_symlinks``, ``hidden``,
+        ``captions`` and ``describe`` with the folder. They hold for later runs and for folders
+        below it, up to one that is given that choice itself; None keeps them. Pictures that they
+        leave out now are removed from the index (`IndexReport.left_out`); their vectors are used
+        again if they come back.
 
         Args:
             folder: Folder to index, including its subfolders.
@@ -322,6 +324,11 @@ class Index(IndexItems, IndexModelTasks):
                 captions that are no longer in it are removed (`IndexReport.captions_removed`).
                 Captions of other tables are kept. Later runs read the table again if it has
                 changed, and look for captions of new pictures in it.
+            describe: Enrichers that make texts of the pictures once they can be found; see the
+                method `describe`. Names, or a mapping of names to options, such as
+                ``{"tags": {"vocabulary": "tags.txt"}}``; ``"none"`` for none. This run and later
+                ones do what is missing (`IndexReport.described`), and an error of an enricher is
+                no error of a run.
             reset: Names of choices to set back to the default, such as ``"exclude"``; with
                 ``"captions"``, the tables and their captions are forgotten.
             texts: Sources of the texts that are encoded: ``sidecar``, ``metadata``, ``table``,
@@ -339,11 +346,14 @@ class Index(IndexItems, IndexModelTasks):
             logger ``mmsearch`` gets the latter, too.
 
         Raises:
-            SourceError: The folder or the table of captions cannot be used.
+            SourceError: The folder, the table of captions or the vocabulary cannot be used.
+            UnknownNameError: There is no such enricher.
+            MissingExtraError: The extra of an enricher in ``describe`` is not installed.
             IndexLockedError: Another process is writing the index.
             EncoderMismatchError: The index was made with a different encoder.
             ModelUnavailableError: The weights of the encoder are not available.
         """
+        from mmsearch.core.describe_choices import to_describe_choice  # noqa: PLC0415
         from mmsearch.maintenance.folders import FolderRun, add_folder  # noqa: PLC0415 - not searches
 
         values = {
@@ -351,6 +361,7 @@ class Index(IndexItems, IndexModelTasks):
             "exclude": None if exclude is None else to_texts(exclude),
             "follow_symlinks": follow_symlinks,
             "hidden": hidden,
+            "describe": None if describe is None else to_describe_choice(describe),
         }
         run = FolderRun(
             resolve_folder(folder),
@@ -401,7 +412,7 @@ class Index(IndexItems, IndexModelTasks):
             wait_s: Seconds to wait for another writer.
             progress: See `add_folder`.
             **choices: Choices of the kind, such as ``url_column`` of a table; each replaces the one
-                of the last run.
+                of the last run. Every kind takes ``describe``; see `add_folder`.
 
         Returns:
             A report of the run, with every item that could not be read.

@@ -14,6 +14,7 @@ from mmsearch.cli.options import (
     AsJson,
     Captions,
     Choice,
+    Describe,
     Device,
     Exclude,
     FollowSymlinks,
@@ -24,8 +25,10 @@ from mmsearch.cli.options import (
     Kind,
     Reset,
     Verbose,
+    Vocabulary,
     WaitSeconds,
     check_device,
+    parse_describe,
 )
 from mmsearch.cli.output import warn
 from mmsearch.cli.progress import show_progress
@@ -99,6 +102,8 @@ def index(
         ),
     ] = False,
     captions: Captions = None,
+    describe: Describe = None,
+    vocabulary: Vocabulary = None,
     reset: Reset = None,
     texts: Annotated[
         str | None,
@@ -138,6 +143,7 @@ def index(
     of the index are updated.
 
     Example: mmsearch index ./photos --exclude 'drafts/'
+    Example: mmsearch index ./scans --describe ocr,tags
     """
     choices: dict[str, Any] = {
         "include": None if include is None else resolve_globs(include),
@@ -148,13 +154,16 @@ def index(
         "captions": captions,
         "texts": texts,
     }
+    describe_choice = parse_describe(describe, vocabulary)
     given = {option: value for option, value in choices.items() if value is not None}
     runs = [
-        _plan(source, kind, choice or (), reset or (), given, verify=verify)
+        _plan(source, kind, choice or (), reset or (), given, describe_choice, verify=verify)
         for source in sources or ()
     ]
     if not runs:
-        _check_no_choices({**given, "kind": kind, "choice": choice, "reset": reset})
+        _check_no_choices(
+            {**given, "describe": describe, "kind": kind, "choice": choice, "reset": reset}
+        )
     settings = load_settings().with_flags(
         max_pixels=max_pixels, workers=workers, fusion=fusion, text_weight=text_weight
     )
@@ -200,6 +209,7 @@ def _plan(
     choice: Sequence[str],
     reset: Sequence[str],
     folder_options: Mapping[str, Any],
+    describe: Mapping[str, Any] | None,
     *,
     verify: bool,
 ) -> Callable[..., IndexReport]:
@@ -208,6 +218,7 @@ def _plan(
     Raises:
         UsageError: An option does not apply to the source.
     """
+    shared: dict[str, Any] = {"reset": reset} | ({} if describe is None else {"describe": describe})
     if kind is None and api.is_folder(source):
         if choice:
             raise UsageError(
@@ -215,14 +226,14 @@ def _plan(
                 "Leave it out, or name the --kind of the source.",
             )
         return partial(
-            api.Index.add_folder, folder=source, reset=reset, verify=verify, **folder_options
+            api.Index.add_folder, folder=source, verify=verify, **folder_options, **shared
         )
     for name in (*folder_options, *(["verify"] if verify else [])):
         raise UsageError(
             f"--{name.replace('_', '-')} applies to folders only.", "Leave it out for this source."
         )
     choices = api.parse_choices(source, kind, choice)
-    return partial(api.Index.add_source, uri=source, kind=kind, reset=reset, **choices)
+    return partial(api.Index.add_source, uri=source, kind=kind, **choices, **shared)
 
 
 def _run(run: Callable[[], IndexReport], *, is_only: bool) -> IndexReport | MMSearchError:

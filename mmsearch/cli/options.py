@@ -61,6 +61,22 @@ Captions = Annotated[
         metavar="FILE",
     ),
 ]
+Describe = Annotated[
+    str | None,
+    typer.Option(
+        help="Texts that models make once the pictures can be found, in this run and later ones: "
+        "some of tags,ocr; or none.",
+        metavar="KINDS",
+    ),
+]
+Vocabulary = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of the tags to choose from, one a line.",
+        metavar="FILE",
+        show_default="built-in",
+    ),
+]
 Kind = Annotated[
     str | None,
     typer.Option(
@@ -79,7 +95,7 @@ Reset = Annotated[
     list[str] | None,
     typer.Option(
         help="Set a kept choice back to its default: include, exclude, hidden, follow_symlinks, "
-        "captions, or one of --choice; repeatable.",
+        "captions, describe, or one of --choice; repeatable.",
         metavar="NAME",
     ),
 ]
@@ -92,6 +108,21 @@ def open_index(
     return api.open_index(
         name, home=home, model=model, device=check_device(device), on_message=warn
     )
+
+
+def parse_describe(describe: str | None, vocabulary: Path | None) -> dict[str, Any] | None:
+    """Return the choice of texts that models make; None if it is not given.
+
+    Raises:
+        UsageError: There is a vocabulary, but no tags.
+    """
+    names = None if describe is None else [name.strip() for name in describe.split(",")]
+    if vocabulary is not None and "tags" not in (names or ()):
+        raise UsageError("The vocabulary is for tags.", "Add --describe tags.")
+    if names is None:
+        return None
+    choice: dict[str, Any] = {name: {} for name in names if name}
+    return {**choice, "tags": {"vocabulary": vocabulary}} if vocabulary else choice
 
 
 def check_device(device: str | None) -> str | None:

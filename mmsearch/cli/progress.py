@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmsearch.core.results import Progress
 
+ENRICHER_PHASES = {
+    "tags": "choosing tags",
+    "ocr": "reading texts in pictures",
+    "speech": "writing down speech",
+    "captions": "writing captions",
+}
+"""Descriptions of the work of enrichers, by name."""
+
 
 @contextmanager
 def show_progress() -> Iterator[Callable[[Progress], None]]:
@@ -47,16 +55,29 @@ def show_progress() -> Iterator[Callable[[Progress], None]]:
             "build": "building the vector index",
             "export": "exporting",
             "import": "importing",
+            **ENRICHER_PHASES,
         }
+        phase, phase_s, before = "scan", started_s, 0
 
         def update_bar(progress: Progress) -> None:
-            speed = progress.encoded / max(time.monotonic() - started_s, 1e-3)
+            nonlocal phase, phase_s, before
+            now_s = time.monotonic()
+            if progress.phase != phase:
+                # The time left is that of the phase, and so is its speed.
+                phase, phase_s, before = progress.phase, now_s, max(progress.done - 1, 0)
+                bar.reset(task, completed=before)
+            if progress.phase in ENRICHER_PHASES:
+                speed = f"{(progress.done - before) / max(now_s - phase_s, 1e-3):.1f} files/s"
+            elif progress.encoded:
+                speed = f"{progress.encoded / max(now_s - started_s, 1e-3):.1f} pictures/s"
+            else:
+                speed = ""
             bar.update(
                 task,
                 description=descriptions[progress.phase],
                 completed=progress.done,
                 total=progress.total,
-                speed=f"{speed:.1f} pictures/s" if progress.encoded else "",
+                speed=speed,
             )
 
         yield update_bar

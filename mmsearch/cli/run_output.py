@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import typer
 
@@ -19,7 +19,7 @@ from mmsearch.cli.output import (
 )
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import MMSearchError
-from mmsearch.core.reports import IndexReport, format_skipped
+from mmsearch.core.reports import DescribeReport, IndexReport, format_skipped
 from mmsearch.core.results import IndexStatus
 
 ARCHIVE = "archive"
@@ -67,6 +67,7 @@ def print_outcomes(
                 )
         _print_captions(outcome, as_json=as_json)
         _warn_failures(outcome)
+        _print_described(outcome, as_json=as_json)
     if not as_json:
         if not is_only:
             print_line(f"Index {name!r} holds {status.pictures:,} pictures.")
@@ -80,6 +81,30 @@ def raise_exit(outcomes: Outcomes) -> None:
             raise typer.Exit(outcome.exit_code)
     if any(r.failed or r.unreadable_folders or r.unreadable_texts for r in _reports(outcomes)):
         raise typer.Exit(EXIT_SKIPPED)
+
+
+def _print_described(report: IndexReport, *, as_json: bool) -> None:
+    for work in report.described:
+        if work.error is not None:
+            warn(f"{work.enricher}: {display_path(work.error)} {work.left:,} are left.")
+        elif not as_json and (work.described or work.failed):
+            for line in format_described(work):
+                print_line(line)
+
+
+def format_described(report: DescribeReport) -> Iterator[str]:
+    """Yield lines about the work of an enricher."""
+    if not report.described and not report.failed:
+        yield f"{report.enricher}: nothing to do."
+    else:
+        yield (
+            f"{report.enricher}: {report.texts:,} texts of {report.described:,} pictures in"
+            f" {report.seconds:.1f} s."
+        )
+    if report.failed:
+        yield f"{len(report.failed):,} could not be read; --retry-failed tries them again."
+    if report.left:
+        yield f"{report.left:,} are left: their files are missing or have changed."
 
 
 def _reports(outcomes: Outcomes) -> list[IndexReport]:

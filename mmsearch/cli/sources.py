@@ -13,6 +13,7 @@ from mmsearch.cli.options import (
     AsJson,
     Captions,
     Choice,
+    Describe,
     Exclude,
     FollowSymlinks,
     Group,
@@ -22,8 +23,10 @@ from mmsearch.cli.options import (
     IndexName,
     Kind,
     Reset,
+    Vocabulary,
     WaitSeconds,
     open_index,
+    parse_describe,
     runs_command,
 )
 from mmsearch.cli.progress import show_progress
@@ -102,6 +105,8 @@ def add_source(
     follow_symlinks: FollowSymlinks = None,
     hidden: Hidden = None,
     captions: Captions = None,
+    describe: Describe = None,
+    vocabulary: Vocabulary = None,
     kind: Kind = None,
     choice: Choice = None,
     name: IndexName = "default",
@@ -120,6 +125,7 @@ def add_source(
         given = api.parse_choices(source, kind, choice or ())
     elif choice:
         raise UsageError("--choice does not apply to a folder.", "Leave it out.")
+    given |= _describe_choice(describe, vocabulary)
     with open_index(name, home) as index:
         known = {each.name for each in index.sources()} if index.exists() else set()
         index.add_source(source, kind=kind, name=source_name, refresh=False, wait_s=wait, **given)
@@ -139,6 +145,8 @@ def set_source(
     follow_symlinks: FollowSymlinks = None,
     hidden: Hidden = None,
     captions: Captions = None,
+    describe: Describe = None,
+    vocabulary: Vocabulary = None,
     choice: Choice = None,
     reset: Reset = None,
     name: IndexName = "default",
@@ -160,6 +168,7 @@ def set_source(
         if kind != FOLDER_KIND:
             _reject_folder_choices(given)
             given = api.parse_choices(source, kind, choice or ())
+        given |= _describe_choice(describe, vocabulary)
         changed = index.set_source(source, place=place, reset=reset or (), wait_s=wait, **given)
     texts = describe_choices(changed.choices)
     choices = " ".join(f"{key}={text}" for key, text in texts.items()) or "as by default"
@@ -242,6 +251,11 @@ def _folder_choices(
         "captions": captions,
     }
     return {option: value for option, value in choices.items() if value is not None}
+
+
+def _describe_choice(describe: str | None, vocabulary: Path | None) -> dict[str, Any]:
+    choice = parse_describe(describe, vocabulary)
+    return {} if choice is None else {"describe": choice}
 
 
 def _reject_folder_choices(given: dict[str, Any]) -> None:

@@ -60,6 +60,10 @@ FilterValues: TypeAlias = "Filters | Mapping[str, Any]"
 KindWeights: TypeAlias = "Mapping[str, float]"
 """Weights by kind of text."""
 
+DescribeValues: TypeAlias = "Texts | Mapping[str, Mapping[str, Any] | None]"
+"""Names of enrichers, or a mapping of them to their options such as ``{"tags": {"vocabulary":
+"tags.txt"}}``."""
+
 MINIMUMS = {"wait_s": 0, "settle_s": 0, "timeout_s": 0, "edge_px": 1, "depth": 1, "workers": 0}
 """Lowest value of arguments by their names."""
 
@@ -264,6 +268,12 @@ def _to_weights(value: Any) -> dict[str, float]:
     return {_to_text(name): _to_float(weight) for name, weight in value.items()}
 
 
+def _to_describe_choice(value: Any) -> dict[str, dict[str, str]]:
+    from mmsearch.core.describe_choices import to_describe_choice  # noqa: PLC0415 - few need it
+
+    return to_describe_choice(value)
+
+
 def _check_callable(value: Any) -> Any:
     if not callable(value):
         raise TypeError(value)
@@ -343,6 +353,9 @@ KINDS = {
     "FilterValues": Kind("Filters or a dict of filters", to_filters),
     "Mode": Kind("vector, text or hybrid", _to_mode),
     "KindWeights": Kind("a dict of numbers by kind of text", _to_weights),
+    "DescribeValues": Kind(
+        "names of enrichers, or a dict of their options by name", _to_describe_choice
+    ),
     "Query": Kind("a Query", _instance_of(_QUERY, "Query")),
     "Transcript": Kind("a Transcript", _instance_of("mmsearch.core.speech", "Transcript")),
     "Filters": Kind("Filters or a dict of filters", to_filters),

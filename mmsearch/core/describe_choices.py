@@ -88,10 +88,10 @@ def list_wanted(sources: Iterable[SourceRecord]) -> list[WantedTexts]:
                 folders.setdefault(key, []).append(folder)
     wanted: list[WantedTexts] = []
     taken: dict[str, list[FolderScope]] = {}
-    for (enricher, options), own in folders.items():
+    for (enricher, json_options), own in folders.items():
         earlier = taken.setdefault(enricher, [])
         scope = ContentScope((tuple(own),), tuple(earlier))
-        wanted.append(WantedTexts(enricher, json.loads(options), scope))
+        wanted.append(WantedTexts(enricher, json.loads(json_options), scope))
         earlier += own
     return wanted
 

@@ -33,6 +33,7 @@ class DescribeReport:
         failed: Files that it could not read.
         left: Number of pictures or files that it has not read yet, such as missing files.
         seconds: Duration in seconds.
+        error: Why it could not work; None if it could.
     """
 
     enricher: str
@@ -42,6 +43,7 @@ class DescribeReport:
     failed: tuple[FailedFile, ...]
     left: int
     seconds: float
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,7 @@ class IndexReport:
         unnoticed: Number of changed files with the same size and modification time as before.
             Their change time gives them away, or, on Windows, only a run that reads every file.
         captions: What became of the rows of the caption table; None without a table.
+        described: What enrichers did after the pictures were encoded; see `Index.describe`.
     """
 
     added: int
@@ -225,6 +228,7 @@ class IndexReport:
     unnoticed: int = 0
     captions: CaptionsReport | None = None
     left_out: int = 0
+    described: tuple[DescribeReport, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """Return the number of files by outcome, without the lists of the failed ones."""

@@ -110,11 +110,13 @@ class JobStatus(JsonObject):
         index: Name of the index.
         source: Name of the source that is updated; None for all sources.
         state: ``running``, ``finished``, ``interrupted`` or ``failed``.
-        phase: ``scan``, ``encode``, ``texts`` or ``build`` while the job runs.
+        phase: ``scan``, ``encode``, ``texts`` or ``build`` while the job runs, or the name of an
+            enricher, such as ``ocr``.
         done: Number of files processed so far.
         total: Number of files to process; None while it is unknown.
         report: Number of files by outcome, see `IndexReport.counts`, with ``skipped`` (files that
-            are not read) and ``unnoticed``, of all sources together; None before the job ends.
+            are not read), ``unnoticed`` and ``described`` (contents of which enrichers made
+            texts), of all sources together; None before the job ends.
         error: Error message of a failed job.
         source_errors: Error messages of the sources that could not be read, by name; the job has
             updated the others.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mmsearch.core import plugins
 from mmsearch.core.catalog import CatalogReader
 from mmsearch.core.derived import EnricherOptions
+from mmsearch.core.describe_choices import PATHS
 from mmsearch.core.enrichers import EnricherPlugin, PixelEnricher
 from mmsearch.core.errors import UnknownNameError
 from mmsearch.core.identity import Identity
@@ -47,6 +48,12 @@ def load_enricher(name: str) -> EnricherPlugin:
         )
     plugin: EnricherPlugin = cast("EnricherPlugin", plugins.load("enrichers", name))
     return plugin
+
+
+def make_enricher_options(settings: Settings, options: Mapping[str, str]) -> EnricherOptions:
+    """Return the options of an enricher, given those that a source keeps."""
+    paths = {name: Path(value) for name, value in options.items() if name in PATHS}
+    return EnricherOptions(cache=settings.cache, **{**options, **paths})  # type: ignore[arg-type]
 
 
 def build_pixel_enricher(name: str, options: EnricherOptions) -> PixelEnricher:

@@ -15,6 +15,7 @@ from mmsearch.core.arguments import check_value, suggest_name
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import DecodeError, Hint, MMSearchError, SourceError, UsageError
 from mmsearch.core.files import HEAD_BYTES
+from mmsearch.core.folder_choices import DESCRIBE
 from mmsearch.core.records import RECORDS_KIND
 from mmsearch.core.source_lookup import find_source
 from mmsearch.storage.layout import IndexLayout, original_path, thumbnail_path
@@ -48,7 +49,7 @@ def open_source(
         uri: Path or URI.
         modalities: Readers of pictures, which say what is a picture.
         kind: Name of the plugin; None to guess it from the URI.
-        **choices: Choices of the plugin, such as ``url_column``.
+        **choices: Choices of the plugin, such as ``url_column``; ``describe`` is left out.
 
     Raises:
         SourceError: The source cannot be used.
@@ -59,9 +60,9 @@ def open_source(
     raw_uri = os.fsencode(check_value("uri", uri, "StrPath"))
     kind = guess_kind(raw_uri) if kind is None else check_value("kind", kind, "str")
     plugin: SourcePlugin = plugins.load("sources", kind)
-    return plugin.build(
-        raw_uri, is_picture=_PictureTest(modalities), **_check_choices(kind, choices)
-    )
+    checked = _check_choices(kind, choices)
+    checked.pop(DESCRIBE, None)
+    return plugin.build(raw_uri, is_picture=_PictureTest(modalities), **checked)
 
 
 def choices_to_json(kind: str, choices: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def _to_json(value: Any) -> Any:
 
 
 def _check_choices(kind: str, choices: Mapping[str, Any]) -> dict[str, Any]:
-    known = list_choices(kind)
+    known = {**list_choices(kind), DESCRIBE: "DescribeValues"}
     for name in choices:
         if name not in known:
             raise UsageError(

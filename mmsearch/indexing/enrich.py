@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from mmsearch.core.catalog import CatalogReader, CatalogWriter
+from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.derived import (
+    EVERYTHING,
+    ContentScope,
     DerivedState,
     DerivedTexts,
     PendingContent,
@@ -55,6 +57,7 @@ class EnrichJob:
         kinds: Kinds of the contents that it reads.
         page_size: Number of contents between two commits.
         retry_failed: Try contents again that it could not read.
+        scope: The contents to work on.
     """
 
     enricher: str
@@ -62,6 +65,7 @@ class EnrichJob:
     kinds: frozenset[str]
     page_size: int
     retry_failed: bool = False
+    scope: ContentScope = EVERYTHING
 
 
 @dataclass
@@ -99,8 +103,9 @@ def enrich(
     """
     started_at = time.monotonic()
     stats = EnrichStats()
-    total = catalog.derived.count_contents(job.kinds)
-    finished = count_finished(catalog, job, with_failed=not job.retry_failed)
+    counts = catalog.derived.count(job.enricher, job.made_by, job.kinds, job.scope)
+    finished = counts.done + (0 if job.retry_failed else counts.failed)
+    total = counts.done + counts.failed + counts.left
     after_id = 0
     while page := catalog.derived.list_pending(
         job.enricher,
@@ -109,6 +114,7 @@ def enrich(
         after_id,
         job.page_size,
         retry_failed=job.retry_failed,
+        scope=job.scope,
     ):
         paths = {item.digest: item.path for content in page for item in content.items}
         results: list[DerivedTexts] = []
@@ -121,15 +127,6 @@ def enrich(
     limit_derived_files(layout, catalog)
     stats.seconds = time.monotonic() - started_at
     return stats
-
-
-def count_finished(catalog: CatalogReader, job: EnrichJob, *, with_failed: bool) -> int:
-    """Return the number of contents that an enricher has finished, or also could not read."""
-    return sum(
-        summary.done + (summary.failed if with_failed else 0)
-        for summary in catalog.derived.summarize()
-        if (summary.enricher, summary.made_by) == (job.enricher, job.made_by)
-    )
 
 
 def commit_derived(

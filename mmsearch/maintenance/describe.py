@@ -1,25 +1,39 @@
-"""Texts that enrichers make about an index: tags, and what is written on pictures."""
+"""Texts that enrichers make about an index: on request, and those that sources want."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 from mmsearch.core.catalog import CatalogWriter
-from mmsearch.core.derived import EnricherInput, EnricherOptions
+from mmsearch.core.derived import (
+    EVERYTHING,
+    ContentScope,
+    EnricherInput,
+    EnricherOptions,
+    FolderScope,
+)
+from mmsearch.core.describe_choices import WantedTexts, list_wanted
 from mmsearch.core.enrichers import EnricherPlugin, PixelEnricherPlugin, VectorEnricher
-from mmsearch.core.errors import UsageError
+from mmsearch.core.errors import MMSearchError, UsageError
 from mmsearch.core.identity import Identity, require_identity
+from mmsearch.core.records import SourceRecord
 from mmsearch.core.reports import DescribeReport
 from mmsearch.core.results import Progress
 from mmsearch.core.settings import Settings
-from mmsearch.core.types import TextSource
+from mmsearch.core.source_lookup import find_named_source
+from mmsearch.core.types import EncoderSpec, TextSource
 from mmsearch.factories import catalogs
-from mmsearch.factories.enrichers import build_pixel_enricher, load_enricher, with_index_encoder
+from mmsearch.factories.enrichers import (
+    build_pixel_enricher,
+    load_enricher,
+    make_enricher_options,
+    with_index_encoder,
+)
 from mmsearch.factories.plugins import make_modalities
 from mmsearch.factories.sources import SourceItemLoader
 from mmsearch.factories.warm_parts import make_decode_executor
@@ -30,96 +44,193 @@ from mmsearch.indexing.enrich import (
     EnrichStats,
     MakeTexts,
     PixelReaderFactory,
-    count_finished,
     describe_vectors,
     enrich,
     read_pixels,
 )
 from mmsearch.storage.layout import IndexLayout
 
+DEFAULT_ENRICHER = TextSource.TAGS
+
+_ANY_ENCODER = EncoderSpec("", 0, "", {}, 0, 0)
+"""An encoder for checks of options: whether they are valid does not depend on it."""
+
 
 def describe(
     layout: IndexLayout,
     settings: Settings,
     on_message: Callable[[str], None],
-    enrichers: Sequence[str],
+    enrichers: Sequence[str] | None,
     *,
+    sources: Sequence[str],
     vocabulary: Path | None,
     retry_failed: bool,
     wait_s: float,
     progress: Callable[[Progress], None],
 ) -> list[DescribeReport]:
     """Make texts about an index. See `mmsearch.api.index.Index.describe`."""
-    if not enrichers:
+    if enrichers is not None and not enrichers:
         raise UsageError("No enricher was named.", "Name one, such as 'tags'.")
-    if vocabulary is not None and TextSource.TAGS not in enrichers:
+    if vocabulary is not None and TextSource.TAGS not in (enrichers or (TextSource.TAGS,)):
         raise UsageError("The vocabulary is for tags, but no tags are made.", "Leave it out.")
-    loaded = {name: load_enricher(name) for name in dict.fromkeys(enrichers)}
-    options = EnricherOptions(vocabulary=vocabulary, cache=settings.cache)
+    for name in enrichers or ():
+        load_enricher(name)
     with catalogs.open_write(layout, wait_s, create=False) as catalog:
-        identity = require_identity(catalog)
+        require_identity(catalog)
+        known = catalog.sources()
+        folders = [FolderScope(find_named_source(known, name).id) for name in sources]
+        wanted = list_wanted(known) if enrichers is None and vocabulary is None else []
+        if not wanted:
+            given = {"vocabulary": str(vocabulary)} if vocabulary is not None else {}
+            wanted = [
+                WantedTexts(name, given if name == TextSource.TAGS else {}, EVERYTHING)
+                for name in dict.fromkeys(enrichers or (DEFAULT_ENRICHER,))
+            ]
+        work = Describing(layout, catalog, settings, on_message)
         # Errors of all enrichers come before the work of the first one.
-        makers = {
-            name: plugin.fingerprint(options, identity.encoder) for name, plugin in loaded.items()
-        }
+        jobs = [
+            work.prepare(one, one.within(*folders) if folders else one.scope, retry_failed)
+            for one in wanted
+        ]
         layout.remove_orphans(catalog.referenced_files())
-        work = _Describing(layout, catalog, settings, on_message, options, identity)
-        reports = []
-        for name, plugin in loaded.items():
-            page_size = (
-                VECTOR_PAGE_SIZE if plugin.READS is EnricherInput.VECTORS else PIXEL_PAGE_SIZE
-            )
-            job = EnrichJob(name, makers[name], plugin.KINDS, page_size, retry_failed)
-            reports.append(work.run(plugin, job, progress))
-        return reports
+        return [work.run(job, progress) for job in jobs]
+
+
+def describe_wanted(
+    layout: IndexLayout,
+    catalog: CatalogWriter,
+    settings: Settings,
+    on_message: Callable[[str], None],
+    folders: Sequence[FolderScope],
+    progress: Callable[[Progress], None],
+    *,
+    retry_failed: bool,
+) -> tuple[DescribeReport, ...]:
+    """Make the texts that sources want of the contents of folders; an error is in its report."""
+    reports = []
+    work = Describing(layout, catalog, settings, on_message)
+    for wanted in list_wanted(catalog.sources()):
+        scope = wanted.within(*folders)
+        try:
+            reports.append(work.run(work.prepare(wanted, scope, retry_failed), progress))
+        except MMSearchError as error:
+            kinds = load_enricher(wanted.enricher).KINDS
+            left = catalog.derived.count(wanted.enricher, None, kinds, scope).left
+            if left:
+                report = DescribeReport(wanted.enricher, "", 0, 0, (), left, 0.0)
+                reports.append(replace(report, error=str(error.message)))
+    return tuple(reports)
+
+
+def warn_unavailable(
+    source: SourceRecord, settings: Settings, on_message: Callable[[str], None]
+) -> None:
+    """Send a message about each enricher of a source that cannot work now."""
+    for wanted in list_wanted([source]):
+        try:
+            check_describe_choice({wanted.enricher: wanted.options}, settings)
+        except MMSearchError as error:
+            on_message(f"{wanted.enricher}: {error} Pictures are indexed without it.")
+
+
+def check_describe_choice(choice: Mapping[str, Mapping[str, str]], settings: Settings) -> None:
+    """Check that the enrichers of a choice exist and can work with their options.
+
+    Raises:
+        UnknownNameError: There is no such enricher.
+        MissingExtraError: The extra of an enricher is not installed.
+        ModelUnavailableError: A model is not available.
+        SourceError: The vocabulary cannot be read.
+        UsageError: The vocabulary has no tag, or too many.
+    """
+    for name, options in choice.items():
+        plugin = load_enricher(name)
+        plugin.fingerprint(make_enricher_options(settings, options), _ANY_ENCODER)
 
 
 @dataclass(frozen=True)
-class _Describing:
-    """The parts that all enrichers of a call use."""
+class PreparedJob:
+    """Work of an enricher whose options are valid."""
+
+    plugin: EnricherPlugin
+    options: EnricherOptions
+    job: EnrichJob
+
+
+@dataclass(frozen=True)
+class Describing:
+    """The parts that all enrichers of a call use.
+
+    Attributes:
+        layout: File layout of the index.
+        catalog: Catalog, open for writing.
+        settings: Settings of this process.
+        on_message: Called with a message before slow one-time work.
+    """
 
     layout: IndexLayout
     catalog: CatalogWriter
     settings: Settings
     on_message: Callable[[str], None]
-    options: EnricherOptions
-    identity: Identity
 
-    def run(
-        self, plugin: EnricherPlugin, job: EnrichJob, progress: Callable[[Progress], None]
-    ) -> DescribeReport:
+    def prepare(self, wanted: WantedTexts, scope: ContentScope, retry_failed: bool) -> PreparedJob:
+        """Return the work of an enricher in a scope.
+
+        Raises:
+            MMSearchError: It cannot work; see `check_describe_choice`.
+        """
+        plugin = load_enricher(wanted.enricher)
+        options = make_enricher_options(self.settings, wanted.options)
+        made_by = plugin.fingerprint(options, self._identity.encoder)
+        page_size = VECTOR_PAGE_SIZE if plugin.READS is EnricherInput.VECTORS else PIXEL_PAGE_SIZE
+        job = EnrichJob(wanted.enricher, made_by, plugin.KINDS, page_size, retry_failed, scope)
+        return PreparedJob(plugin, options, job)
+
+    def run(self, prepared: PreparedJob, progress: Callable[[Progress], None]) -> DescribeReport:
         """Run one enricher on the contents that it has not finished."""
+        job = prepared.job
         stats = EnrichStats()
-        if self.catalog.derived.list_pending(
-            job.enricher, job.made_by, job.kinds, 0, 1, retry_failed=job.retry_failed
+        derived = self.catalog.derived
+        if derived.list_pending(
+            job.enricher,
+            job.made_by,
+            job.kinds,
+            0,
+            1,
+            retry_failed=job.retry_failed,
+            scope=job.scope,
         ):
             with ExitStack() as stack:
-                make_texts = self._make_texts(plugin, job, stack)
+                make_texts = self._make_texts(prepared, stack)
                 stats = enrich(self.layout, self.catalog, job, make_texts, progress)
-        finished = count_finished(self.catalog, job, with_failed=True)
+        left = derived.count(job.enricher, job.made_by, job.kinds, job.scope).left
         return DescribeReport(
             job.enricher,
             job.made_by,
             stats.done,
             stats.texts,
             tuple(stats.failed),
-            self.catalog.derived.count_contents(job.kinds) - finished,
+            left,
             stats.seconds,
         )
 
-    def _make_texts(self, plugin: EnricherPlugin, job: EnrichJob, stack: ExitStack) -> MakeTexts:
-        if plugin.READS is EnricherInput.VECTORS:
+    @property
+    def _identity(self) -> Identity:
+        return require_identity(self.catalog)
+
+    def _make_texts(self, prepared: PreparedJob, stack: ExitStack) -> MakeTexts:
+        if prepared.plugin.READS is EnricherInput.VECTORS:
             options = with_index_encoder(
-                self.options, self.catalog, self.identity, self.settings, self.on_message
+                prepared.options, self.catalog, self._identity, self.settings, self.on_message
             )
-            enricher = cast("VectorEnricher", plugin.build(options))
+            enricher = cast("VectorEnricher", prepared.plugin.build(options))
             return describe_vectors(self.layout, self.catalog, enricher)
-        reader = cast("PixelEnricherPlugin", plugin)
+        reader = cast("PixelEnricherPlugin", prepared.plugin)
         modalities = make_modalities(self.settings)
         executor = make_decode_executor(self.settings, reader.MEMORY_MB)
         stack.callback(executor.close)
         load_item = SourceItemLoader(self.layout, self.catalog, modalities)
         stack.callback(load_item.close)
-        build = partial(build_pixel_enricher, job.enricher, self.options)
+        build = partial(build_pixel_enricher, prepared.job.enricher, prepared.options)
         factory = PixelReaderFactory(modalities, build)
         return read_pixels(executor, factory, load_item, reader.wants)

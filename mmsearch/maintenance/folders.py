@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mmsearch.core.arguments import check_value, suggest_name
 from mmsearch.core.catalog import CatalogReader, CatalogWriter
+from mmsearch.core.derived import FolderScope
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import UsageError
 from mmsearch.core.folder_choices import (
     CAPTIONS,
+    DESCRIBE,
     FLAGS,
     FOLDER_CHOICES,
     FORGOTTEN,
@@ -25,8 +27,8 @@ from mmsearch.core.folder_choices import (
     is_below,
     make_globs,
 )
-from mmsearch.core.records import Root
-from mmsearch.core.reports import IndexReport
+from mmsearch.core.records import Root, SourceRecord
+from mmsearch.core.reports import DescribeReport, IndexReport
 from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.core.settings import Settings
 from mmsearch.core.source_lookup import find_source
@@ -75,19 +77,30 @@ def add_folder(
     check_reset(run.reset, FOLDER_CHOICES)
     if run.captions is not None:
         _check_caption_table(run.captions)
-    with (
-        catalogs.open_write(layout, wait_s, create=True) as catalog,
-        make_indexer(
+    check_describe(run.values, settings)
+    with catalogs.open_write(layout, wait_s, create=True) as catalog:
+        with make_indexer(
             layout, catalog, settings.with_flags(texts=texts), on_message, texts
-        ) as indexer,
-    ):
-        return run_folder(catalog, indexer, run, on_message, progress)
+        ) as indexer:
+            report = run_folder(catalog, indexer, run, settings, on_message, progress)
+        root, subfolder = catalog.ensure_root(run.folder)
+        described = describe_folders(
+            layout,
+            catalog,
+            settings,
+            on_message,
+            [FolderScope(root.id, subfolder)],
+            progress,
+            retry_failed=run.retry_failed,
+        )
+    return replace(report, described=described)
 
 
 def run_folder(
     catalog: CatalogWriter,
     indexer: Indexer,
     run: FolderRun,
+    settings: Settings,
     on_message: Callable[[str], None],
     progress: Callable[[Progress], None],
 ) -> IndexReport:
@@ -98,6 +111,8 @@ def run_folder(
     missing = move_renamed(catalog, run.folder, on_message)
     root, subfolder = catalog.ensure_root(run.folder)
     kept = load_choices(catalog, root)
+    if DESCRIBE not in run.values:
+        warn_unavailable_enrichers(catalog, root.id, settings, on_message)
     choices = _change(kept, root, subfolder, run.values, run.reset)
     tables = _find_changed(choices, subfolder, on_message)
     if run.captions is not None:
@@ -137,6 +152,65 @@ def run_folder(
     return _join_reports(reports)
 
 
+def describe_folders(
+    layout: IndexLayout,
+    catalog: CatalogWriter,
+    settings: Settings,
+    on_message: Callable[[str], None],
+    folders: Sequence[FolderScope],
+    progress: Callable[[Progress], None],
+    *,
+    retry_failed: bool = False,
+) -> tuple[DescribeReport, ...]:
+    """Make the texts of models that sources want of the contents of sources or folders."""
+    if not folders or not _want_texts(catalog.sources()):
+        return ()
+    # Most runs describe nothing.
+    from mmsearch.maintenance.describe import describe_wanted  # noqa: PLC0415
+
+    return describe_wanted(
+        layout,
+        catalog,
+        settings,
+        on_message,
+        folders,
+        progress,
+        retry_failed=retry_failed,
+    )
+
+
+def warn_unavailable_enrichers(
+    catalog: CatalogReader, source_id: int, settings: Settings, on_message: Callable[[str], None]
+) -> None:
+    """Send a message about each enricher of a source that cannot work now."""
+    source = find_source(catalog.sources(), source_id=source_id)
+    if source is None or not _want_texts([source]):
+        return
+    from mmsearch.maintenance.describe import warn_unavailable  # noqa: PLC0415 - as above
+
+    warn_unavailable(source, settings, on_message)
+
+
+def check_describe(choices: Mapping[str, Any], settings: Settings) -> None:
+    """Check a given choice of texts of models, if there is one.
+
+    Raises:
+        MMSearchError: See `mmsearch.maintenance.describe.check_describe_choice`.
+    """
+    if choices.get(DESCRIBE):
+        from mmsearch.maintenance.describe import check_describe_choice  # noqa: PLC0415 - as above
+
+        check_describe_choice(choices[DESCRIBE], settings)
+
+
+def _want_texts(sources: Iterable[SourceRecord]) -> bool:
+    return any(
+        own.get(DESCRIBE)
+        for source in sources
+        for own in FolderChoices.from_json(source.choices).values.values()
+    )
+
+
 def load_choices(catalog: CatalogReader, root: Root) -> FolderChoices:
     """Return the choices that are kept with a root."""
     source = find_source(catalog.sources(), source_id=root.id)
@@ -144,7 +218,11 @@ def load_choices(catalog: CatalogReader, root: Root) -> FolderChoices:
 
 
 def change_choices(
-    catalog: CatalogWriter, root: Root, values: Mapping[str, Any], reset: Sequence[str]
+    catalog: CatalogWriter,
+    root: Root,
+    settings: Settings,
+    values: Mapping[str, Any],
+    reset: Sequence[str],
 ) -> None:
     """Change the choices of a root; the next run applies them.
 
@@ -154,6 +232,7 @@ def change_choices(
     """
     check_reset(reset, FOLDER_CHOICES)
     checked = check_folder_choices(values)
+    check_describe(checked, settings)
     captions = checked.pop(CAPTIONS, None)
     kept = load_choices(catalog, root)
     choices = _change(kept, root, b"", checked, reset)
@@ -171,7 +250,12 @@ def check_folder_choices(values: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: There is no such choice, or a value is not valid.
         SourceError: A table of captions cannot be read.
     """
-    kinds = dict.fromkeys(LISTS, "Texts") | dict.fromkeys(FLAGS, "bool") | {CAPTIONS: "StrPath"}
+    kinds = {
+        **dict.fromkeys(LISTS, "Texts"),
+        **dict.fromkeys(FLAGS, "bool"),
+        CAPTIONS: "StrPath",
+        DESCRIBE: "DescribeValues",
+    }
     for name in values:
         if name not in kinds:
             raise UsageError(f"Folders have no choice {name!r}.", suggest_name(name, kinds))

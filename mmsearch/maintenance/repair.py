@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mmsearch.core.catalog import CatalogMaintenance, CatalogReader, CatalogWriter
+from mmsearch.core.derived import FolderScope
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import (
     DamagedFileError,
@@ -64,7 +65,7 @@ from mmsearch.maintenance.check import (
 )
 from mmsearch.maintenance.check_sources import check_folders
 from mmsearch.maintenance.derived import restore_derived, restore_texts
-from mmsearch.maintenance.folders import FolderRun, run_folder
+from mmsearch.maintenance.folders import FolderRun, describe_folders, run_folder
 from mmsearch.storage.atomic import TEMPORARY_SUFFIX, verify_file
 from mmsearch.storage.layout import IndexLayout, remove_folder, segment_number
 from mmsearch.storage.lock import writer_lock
@@ -94,6 +95,7 @@ def repair(
                 repair_run.derived(catalog)
                 repair_run.built(catalog)
                 layout.remove_orphans(catalog.referenced_files())
+                describe_folders(layout, catalog, settings, on_message, repair_run.scans, progress)
     return RepairReport(
         tuple(repair_run.repaired),
         tuple(repair_run.losses),
@@ -118,6 +120,7 @@ class _Repair:
         self.losses: list[str] = []
         self.lost: list[bytes] = []
         self.failed: list[FailedFile] = []
+        self.scans: list[FolderScope] = []
         self.quarantine = Quarantine(layout)
         self._layout = layout
         self._rebuilt = IndexLayout(layout.folder / REBUILD_FOLDER)
@@ -290,6 +293,7 @@ class _Repair:
                 if source.kind == FOLDER_KIND
                 else self._read_source(catalog, source)
             ):
+                self.scans.append(FolderScope(number))
                 unfinished = [other for other in unfinished if other != number]
                 restore_texts(self._layout, catalog)
                 catalog.save_unfinished_roots(unfinished)
@@ -304,8 +308,9 @@ class _Repair:
         # The path comes from the index, which may not be trustworthy: show it before it is read.
         self._on_message(f"Scanning {display_path(root)} again. Press Ctrl-C to stop.")
         with make_indexer(self._layout, catalog, self._settings, self._on_message) as indexer:
+            run = FolderRun(root, {})
             report = run_folder(
-                catalog, indexer, FolderRun(root, {}), self._on_message, self._progress
+                catalog, indexer, run, self._settings, self._on_message, self._progress
             )
         self.failed += report.failed
         self.repaired.append(

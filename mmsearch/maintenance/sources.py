@@ -8,9 +8,11 @@ import re
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from mmsearch.core.catalog import CatalogReader, CatalogWriter
+from mmsearch.core.derived import FolderScope
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import (
     DecodeError,
@@ -21,7 +23,7 @@ from mmsearch.core.errors import (
     StorageError,
     UsageError,
 )
-from mmsearch.core.folder_choices import check_reset
+from mmsearch.core.folder_choices import DESCRIBE, check_reset
 from mmsearch.core.records import FOLDER_KIND, RECORDS_KIND, PictureRecord, Root, SourceRecord
 from mmsearch.core.reports import IndexReport
 from mmsearch.core.results import Progress
@@ -37,7 +39,13 @@ from mmsearch.factories.sources import (
     list_choices,
     open_source,
 )
-from mmsearch.maintenance.folders import change_choices, check_folder_choices
+from mmsearch.maintenance.folders import (
+    change_choices,
+    check_describe,
+    check_folder_choices,
+    describe_folders,
+    warn_unavailable_enrichers,
+)
 from mmsearch.maintenance.renamed import has_moved
 from mmsearch.storage.layout import IndexLayout, original_path
 
@@ -66,27 +74,39 @@ def add_source(
     _reject_password(place)
     known = _find_known(layout, place)
     kind = kind or (guess_kind(place) if known is None else known.kind)
-    check_reset(reset, list(list_choices(kind)))
+    check_reset(reset, [*list_choices(kind), DESCRIBE])
+    check_describe(choices_to_json(kind, choices), settings)
+    is_describe_given = DESCRIBE in choices
     if known is not None and known.kind == kind:
         choices = {**known.choices, **choices}
     choices = {name: value for name, value in choices.items() if name not in reset}
     # A source that cannot be used must not make an index.
     source = open_source(place, make_modalities(settings), kind, **choices)
     try:
-        with (
-            catalogs.open_write(layout, wait_s, create=True) as catalog,
-            make_indexer(layout, catalog, settings, on_message) as indexer,
-        ):
-            record = catalog.ensure_source(kind, place, choices_to_json(kind, choices), name)
-            try:
-                return indexer.run_source(
-                    source, record, retry_failed=retry_failed, progress=progress
-                )
-            except SourceError:
-                # A wrong address is not to be tried again by each later run over all sources.
-                if known is None and not catalog.list_part_keys(record.id):
-                    catalog.remove_source(record.id)
-                raise
+        with catalogs.open_write(layout, wait_s, create=True) as catalog:
+            with make_indexer(layout, catalog, settings, on_message) as indexer:
+                record = catalog.ensure_source(kind, place, choices_to_json(kind, choices), name)
+                if not is_describe_given:
+                    warn_unavailable_enrichers(catalog, record.id, settings, on_message)
+                try:
+                    report = indexer.run_source(
+                        source, record, retry_failed=retry_failed, progress=progress
+                    )
+                except SourceError:
+                    # A wrong address is not to be tried again by each later run over all sources.
+                    if known is None and not catalog.list_part_keys(record.id):
+                        catalog.remove_source(record.id)
+                    raise
+            described = describe_folders(
+                layout,
+                catalog,
+                settings,
+                on_message,
+                [FolderScope(record.id)],
+                progress,
+                retry_failed=retry_failed,
+            )
+            return replace(report, described=described)
     finally:
         source.close()
 
@@ -120,7 +140,7 @@ def register_source(
             ),
         )
     if kind in (None, FOLDER_KIND) and is_folder_of_files(place):
-        check_folder_choices(choices)
+        check_describe(check_folder_choices(choices), settings)
         with catalogs.open_write(layout, wait_s, create=True) as catalog:
             root, subfolder = catalog.ensure_root(place, name)
             if subfolder:
@@ -132,9 +152,10 @@ def register_source(
                         "mmsearch index FOLDER ...",
                     ),
                 )
-            change_choices(catalog, root, choices, ())
+            change_choices(catalog, root, settings, choices, ())
         return
     kind = kind or guess_kind(place)
+    check_describe(choices_to_json(kind, choices), settings)
     open_source(place, make_modalities(settings), kind, **choices).close()
     with catalogs.open_write(layout, wait_s, create=True) as catalog:
         catalog.ensure_source(kind, place, choices_to_json(kind, choices), name)
@@ -142,6 +163,7 @@ def register_source(
 
 def set_source(
     layout: IndexLayout,
+    settings: Settings,
     name: str,
     *,
     place: bytes | None,
@@ -156,7 +178,7 @@ def set_source(
             raise UsageError(f"{name!r} are pictures that a program added: they have no choices.")
         if source.kind == FOLDER_KIND:
             root = Root(source.id, source.name, source.uri)
-            change_choices(catalog, root, choices, reset)
+            change_choices(catalog, root, settings, choices, reset)
             if place is not None:
                 _remove_copy(catalog, root, place)
                 catalog.move_root(name, place)
@@ -166,8 +188,10 @@ def set_source(
                     f"{name!r} is not a folder, so its place cannot be set.",
                     "Index it at its new place, and remove this source; nothing is encoded again.",
                 )
-            check_reset(reset, list(list_choices(source.kind)))
-            kept = {**source.choices, **choices_to_json(source.kind, choices)}
+            check_reset(reset, [*list_choices(source.kind), DESCRIBE])
+            given = choices_to_json(source.kind, choices)
+            check_describe(given, settings)
+            kept = {**source.choices, **given}
             kept = {option: value for option, value in kept.items() if option not in reset}
             if kept != source.choices:
                 catalog.set_choices(source.id, kept)

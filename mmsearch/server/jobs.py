@@ -108,6 +108,7 @@ class Job:
             counts.update(report.counts())
             counts["skipped"] += sum(count.files for count in report.skipped)
             counts["unnoticed"] += report.unnoticed
+            counts["described"] += sum(work.described for work in report.described)
         errors = {
             name: _describe(error)
             for name, error in outcomes.items()

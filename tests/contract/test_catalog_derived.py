@@ -12,7 +12,7 @@ from mmsearch.core.derived import (
     FolderScope,
 )
 from mmsearch.core.query import TextTerm
-from mmsearch.core.records import FileRef
+from mmsearch.core.records import FileRef, FolderRecord
 from mmsearch.core.types import Text
 from tests.unit.catalog.samples import (
     IDENTITY,
@@ -257,3 +257,15 @@ def test_contents_are_counted_by_state(catalog):
     assert catalog.derived.count("tags", None, KINDS) == DerivedCounts(1, 1, 1)
     assert catalog.derived.count("ocr", None, KINDS) == DerivedCounts(0, 0, 3)
     assert catalog.derived.count("tags", "one", {"video"}) == DerivedCounts()
+
+
+def test_other_texts_of_models_leave_the_parts_of_a_source_as_they_are(catalog):
+    archive = catalog.ensure_source("archive", b"/a.zip", {"texts": ["x"]})
+    part = FolderRecord(b"stamp", 1, 0)
+    catalog.save_part(archive.id, b"", part)
+    catalog.set_choices(archive.id, {"texts": ["x"], "describe": {"tags": {}}})
+    assert catalog.load_folder_states(archive.id, b"") == {b"": part}
+    catalog.set_choices(archive.id, {"texts": ["y"], "describe": {"tags": {}}})
+    assert catalog.load_folder_states(archive.id, b"") == {}
+    (source,) = (source for source in catalog.sources() if source.id == archive.id)
+    assert source.choices == {"texts": ["y"], "describe": {"tags": {}}}

@@ -542,3 +542,156 @@ def test_words_on_a_picture_come_before_the_best_look_of_equal_score(tmp_path):
         first, second, *_ = engine.search_text("red boat", 5, Mode.HYBRID).hits
     assert first.score == second.score
     assert (first.path.name, second.path.name) == (sign, "look.toy")
+
+
+# --- texts that sources want ---
+
+
+def add_photos(index, folder, **options):
+    return index.add_folder(folder / "photos", **options)
+
+
+def find_tags(index):
+    """Return the tags of the built-in vocabulary that the pictures have."""
+    index.describe("tags")
+    return sorted({word for own in tags_by_picture(index).values() for word, _ in own})
+
+
+@pytest.fixture
+def copied(filled, folder):
+    """Folder with photographs of its own, beside an index that has them."""
+    shutil.copytree(filled / "photos", folder / "photos")
+    return folder
+
+
+def test_wanted_texts_are_kept_and_made_for_new_pictures(index, copied, photos):
+    report = add_photos(index, copied, describe="tags")
+    (work,) = report.described
+    assert (work.enricher, work.described, work.left, work.error) == ("tags", NUM_PHOTOS, 0, None)
+    assert add_photos(index, copied).described[0].described == 0
+    new = sorted((photos / "photos").glob("*.jpg"))[NUM_PHOTOS]
+    shutil.copy(new, copied / "photos")
+    outcomes = index.refresh()
+    assert [w.described for w in outcomes["photos-2"].described] == [1]
+    (copied / "photos" / "again").mkdir()
+    shutil.copy(new, copied / "photos" / "again" / "copy.jpg")
+    assert [w.described for w in add_photos(index, copied).described] == [0]
+
+
+def test_choice_of_texts_is_shown_changed_and_reset(index, copied, tmp_path):
+    vocabulary = tmp_path / "tags.txt"
+    word = find_tags(index)[0]
+    vocabulary.write_text(word)
+    add_photos(index, copied, describe={"tags": {"vocabulary": vocabulary}})
+    choice = {"tags": {"vocabulary": str(vocabulary)}}
+    assert [source.choices.get("describe") for source in index.sources()] == [None, choice]
+    words = {word for own in tags_by_picture(index).values() for word, _ in own}
+    assert words == {word}
+    assert index.describe()[0].described == 0
+    assert index.set_source("photos-2", describe="none").choices == {}
+    assert add_photos(index, copied).described == ()
+    index.set_source("photos-2", describe=["tags"])
+    assert add_photos(index, copied).described[0].described == NUM_PHOTOS
+    index.set_source("photos-2", reset="describe")
+    assert add_photos(index, copied).described == ()
+
+
+@pytest.mark.parametrize(
+    ("describe", "error"),
+    [
+        ("nonsense", UnknownNameError),
+        ({"tags": {"vocabulary": "missing.txt"}}, SourceError),
+        ({"tags": {"colour": "x"}}, UsageError),
+        (7, UsageError),
+    ],
+)
+def test_wrong_choice_is_refused_before_anything_is_done(index, copied, describe, error):
+    generation = index.status().generation
+    for add in (
+        lambda: add_photos(index, copied, describe=describe),
+        lambda: index.set_source("photos", describe=describe),
+        lambda: index.add_source(copied / "photos", refresh=False, describe=describe),
+    ):
+        with pytest.raises(error):
+            add()
+    assert index.status().generation == generation
+    assert len(index.sources()) == 1
+
+
+def test_enricher_that_cannot_work_leaves_the_run_as_it_is(
+    copied, environment, monkeypatch, tmp_path, photos
+):
+    for name in ("MMSEARCH_CACHE", "MMSEARCH_CONFIG"):
+        monkeypatch.setenv(name, environment[name])
+    messages = []
+    vocabulary = tmp_path / "tags.txt"
+    vocabulary.write_text("photograph of an animal\n")
+    with mmsearch.open_index(home=copied / "home", on_message=messages.append) as index:
+        add_photos(index, copied, describe={"tags": {"vocabulary": vocabulary}})
+        vocabulary.unlink()
+        messages.clear()
+        shutil.copy(sorted((photos / "photos").glob("*.jpg"))[NUM_PHOTOS], copied / "photos")
+        report = add_photos(index, copied)
+        assert report.added == 1
+        (work,) = report.described
+        assert (work.left, work.described) == (1, 0)
+        assert "cannot be read" in work.error
+        (message,) = messages
+        assert message.startswith("tags: The vocabulary")
+        assert message.endswith("Pictures are indexed without it.")
+        assert add_photos(index, copied, describe="none").described == ()
+
+
+def test_pictures_are_found_before_they_are_described(index, copied, monkeypatch):
+    found = []
+
+    def stop(state):
+        if state.phase == "tags":
+            with mmsearch.open_index(home=index.folder.parent) as other:
+                found.append(len(other.search("anything", k=100, mode="vector")))
+            raise KeyboardInterrupt
+
+    index.remove_source("photos")
+    with pytest.raises(KeyboardInterrupt):
+        add_photos(index, copied, describe="tags", progress=stop)
+    assert found == [NUM_PHOTOS]
+    assert index.check().verdict is Verdict.SOUND
+    # The choice is kept, so the next run goes on.
+    assert add_photos(index, copied).described[0].described == NUM_PHOTOS
+
+
+def test_only_pictures_of_a_source_are_described_on_request(index, copied, photos):
+    (copied / "others").mkdir()
+    new = sorted((photos / "photos").glob("*.jpg"))[NUM_PHOTOS : NUM_PHOTOS + 3]
+    for path in new:
+        shutil.copy(path, copied / "others")
+    index.add_folder(copied / "others")
+    assert [report.described for report in index.describe(sources="others")] == [3]
+    with pytest.raises(UnknownNameError):
+        index.describe(sources="nowhere")
+    assert [report.described for report in index.describe()] == [NUM_PHOTOS]
+
+
+def test_picture_in_two_folders_belongs_to_the_first_that_wants_its_texts(index, copied, tmp_path):
+    first, second = tmp_path / "first.txt", tmp_path / "second.txt"
+    tags = find_tags(index)
+    first.write_text(tags[0])
+    second.write_text(tags[1])
+    index.set_source("photos", describe={"tags": {"vocabulary": first}})
+    add_photos(index, copied, describe={"tags": {"vocabulary": second}})
+    words = {word for own in tags_by_picture(index).values() for word, _ in own}
+    assert words == {tags[0]}
+    for _ in range(2):
+        outcomes = index.refresh()
+        assert {w.described for report in outcomes.values() for w in report.described} == {0}
+
+
+def test_repair_keeps_what_is_wanted(index, copied):
+    add_photos(index, copied, describe="tags")
+    tags = tags_by_picture(index)
+    (index.folder / "catalog.sqlite").unlink()
+    index.repair()
+    assert [s.choices for s in index.sources() if s.choices] == [{"describe": {"tags": {}}}]
+    report = add_photos(index, copied)
+    assert [work.described for work in report.described] == [0]
+    assert sorted(map(str, tags_by_picture(index).values())) == sorted(map(str, tags.values()))
