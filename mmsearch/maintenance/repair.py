@@ -307,11 +307,9 @@ class _Repair:
             return False
         # The path comes from the index, which may not be trustworthy: show it before it is read.
         self._on_message(f"Scanning {display_path(root)} again. Press Ctrl-C to stop.")
-        with make_indexer(self._layout, catalog, self._settings, self._on_message) as indexer:
-            run = FolderRun(root, {})
-            report = run_folder(
-                catalog, indexer, run, self._settings, self._on_message, self._progress
-            )
+        settings, run = self._settings, FolderRun(root, {})
+        with make_indexer(self._layout, catalog, settings, self._on_message) as indexer:
+            report = run_folder(catalog, indexer, run, settings, self._on_message, self._progress)
         self.failed += report.failed
         self.repaired.append(
             f"Folder {display_path(root)} has been scanned again; {report.encoded:,} pictures"
