@@ -16,7 +16,7 @@ from mmsearch.cli.errors import run_command
 
 _COMPLETION_VARIABLE = "_MMSEARCH_COMPLETE"
 
-LOCAL_ONLY_OPTIONS = frozenset({"batch", "sheet", "open_", "device", "speech", "speech_language"})
+LOCAL_ONLY_OPTIONS = frozenset({"batch", "sheet", "open_", "device"})
 """Options of searches that always run in this process, never in a server."""
 
 _LOCAL_PARAMETERS = frozenset({"name", "home", *output.OUTPUT_OPTIONS})
@@ -51,8 +51,15 @@ def run(argv: Sequence[str]) -> int:
 
 def _run_search_command(parsed: fast_args.ParsedCommand) -> None:
     values = parsed.values
+    if str(values.get("speech")) == "-" and not (values.keys() & {"text", "batch"}):
+        from mmsearch.core.speech import MAX_SOUND_BYTES
+
+        # A server and, if it does not answer, this process need it.
+        values["speech"] = sys.stdin.buffer.read(MAX_SOUND_BYTES + 1)
     result = _search_served_index(parsed)
     if result is not None:
+        if "heard" in result:
+            output.warn_heard(result["heard"])
         output_options = {name: values[name] for name in output.OUTPUT_OPTIONS & values.keys()}
         output.print_search(result, values.get("name", "default"), **output_options)
         return
@@ -76,4 +83,8 @@ def _search_served_index(parsed: fast_args.ParsedCommand) -> dict[str, Any] | No
     settings = load_settings().with_flags(home=values.get("home"))
     folder = settings.indexes_home() / values.get("name", "default")
     search = {name: value for name, value in values.items() if name not in _LOCAL_PARAMETERS}
+    if isinstance(search.get("speech"), bytes):
+        from base64 import b64encode
+
+        search["speech"] = {"base64": b64encode(search["speech"]).decode()}
     return local_socket.search(folder, settings, {"command": parsed.command, **search})

@@ -98,6 +98,7 @@ def serve_mcp(
     from mmsearch.mcp.tools import Tools
     from mmsearch.server.batcher import IndexWorker
     from mmsearch.server.config import parse_root_path, parse_trusted_proxies
+    from mmsearch.server.listening import SpeechQueue
     from mmsearch.server.thumbnails import ThumbnailCache
 
     proxies = {
@@ -118,7 +119,8 @@ def serve_mcp(
         worker = stack.enter_context(closing(IndexWorker(index)))
         # Report a missing index at once, not at the assistant's first call.
         worker.run_blocking(lambda index: index.status())
-        server = make_server(Tools(worker, thumbnails))
+        speech = stack.enter_context(closing(SpeechQueue(api.open_listener(settings))))
+        server = make_server(Tools(worker, thumbnails, speech))
         if http:
             port = DEFAULT_PORT if port is None else port
             _serve_http(server, name, host or DEFAULT_HOST, port, token, **proxies)

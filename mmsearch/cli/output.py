@@ -52,6 +52,11 @@ def warn(line: str) -> None:
     sys.stderr.flush()
 
 
+def warn_heard(heard: Mapping[str, Any]) -> None:
+    """Write the words of a spoken query, a `Heard` as a JSON object, to stderr."""
+    warn(f'Heard: "{heard["text"]}"')
+
+
 def warn_list(heading: str, lines: Sequence[str], hint: str) -> None:
     """Write a heading and the first lines of a list to stderr, with a hint about the rest.
 

@@ -23,19 +23,24 @@ if TYPE_CHECKING:
     from mmsearch.core.speech import Transcript
 
 
-def make_request(command: str, **given: Any) -> SearchRequest:
+def make_request(command: str, transcript: Transcript | None = None, **given: Any) -> SearchRequest:
     """Return the request of ``query`` or ``similar``.
 
     Args:
         command: Name of the command.
+        transcript: Words of a spoken query.
         **given: The parameters that were given; see `fast_args.OPTIONS`.
+
+    Raises:
+        UsageError: Several descriptions are given.
     """
     values = with_defaults(command, given)
     if command == "similar":
         files, urls = _split_urls([values["image"]])
         query = api.parse_query(images=files, urls=urls)
         return SearchRequest(query, values["k"], values["min_score"], sort=values["sort"])
-    return _make_line_parser(values)(" ".join(values["text"] or ()))
+    _check_one_description(values)
+    return _make_line_parser(values)(transcript or " ".join(values["text"] or ()))
 
 
 def _split_urls(images: Iterable[Path | str]) -> tuple[list[Path], list[str]]:
@@ -144,13 +149,13 @@ def _search_speech(
 
     _check_sheet(values["sheet"])
     speech: Path | bytes = values["speech"]
-    if str(speech) == "-":
+    if isinstance(speech, Path) and str(speech) == "-":
         speech = sys.stdin.buffer.read(MAX_SOUND_BYTES + 1)
     with _open_index(values) as index:
         transcript = index.listen(speech, language=values["speech_language"])
-        warn(f'Heard: "{transcript.text}"')
-        heard = {"heard": transcript.heard.to_dict()}
-        _answer(index, parse_line(transcript), values, heard)
+        heard = transcript.heard.to_dict()
+        output.warn_heard(heard)
+        _answer(index, parse_line(transcript), values, {"heard": heard})
 
 
 def _check_sheet(sheet: Path | None) -> None:

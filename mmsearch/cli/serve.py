@@ -6,12 +6,12 @@ import math
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +28,10 @@ from mmsearch.server.config import (
     parse_trusted_proxies,
     resolve_token,
 )
+
+if TYPE_CHECKING:
+    from mmsearch.core.speech import Transcript
+    from mmsearch.search.listener import Listener
 
 
 def serve(
@@ -223,9 +227,10 @@ def _serve_socket_only(
 
     index = api.open_index(name, settings=settings, on_message=warn)
     folder = index.folder
-    with closing(IndexWorker(index)) as worker:
+    with closing(IndexWorker(index)) as worker, closing(api.open_listener(settings)) as listener:
         worker.run_blocking(_warm_up)
-        with serve_local_socket(folder, settings, worker, _search, deadline_s) as app:
+        listen = partial(_listen, listener)
+        with serve_local_socket(folder, settings, worker, _search, deadline_s, listen) as app:
             warn(_format_ready_message(name))
             _wait(lambda: idle_timeout_s - app.idle_s)
 
@@ -243,7 +248,10 @@ def _serve_http(name: str, settings: Settings, config: ServerConfig, port: int) 
         with serve_in_thread(state, port) as url:
             ready_message = _format_ready_message(name, f" at {url}{config.root_path or ''}")
             try:
-                with serve_local_socket(folder, settings, worker, _search, config.deadline_s):
+                listen = partial(_listen, state.speech.listener)
+                with serve_local_socket(
+                    folder, settings, worker, _search, config.deadline_s, listen
+                ):
                     warn(ready_message)
                     _wait()
             except LocalSocketError as error:
@@ -265,24 +273,49 @@ def _format_ready_message(name: str, location: str = "") -> str:
     return f"Index {name!r} is open for queries{location}; Ctrl-C stops it."
 
 
-def _search(index: api.Index, search: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _listen(listener: Listener, search: Mapping[str, Any], folder: Path) -> Transcript:
+    """Return what is spoken in the recording of a search command.
+
+    Args:
+        listener: Recognizes it; other clients may use it, too.
+        search: Parameters of the command; its ``speech`` is a path or has the content in base64.
+        folder: Working folder of the command.
+    """
+    from base64 import b64decode
+
+    from mmsearch.api.sounds import read_sound
+    from mmsearch.core.files import expand_user
+
+    speech = search["speech"]
+    if isinstance(speech, dict):
+        content, name = read_sound(b64decode(speech["base64"]))
+    else:
+        content, name = read_sound(folder / expand_user(speech))
+    return listener.listen(content, search.get("speech_language"), name)
+
+
+def _search(
+    index: api.Index, search: dict[str, Any], folder: Path, transcript: Transcript | None
+) -> dict[str, Any]:
     """Return the result of a search command as a JSON object.
 
     Args:
         index: The index.
         search: Name of the command and its parameters.
         folder: Working folder of the command, which paths of pictures may be relative to.
+        transcript: Words of a spoken query.
     """
     from mmsearch.cli.search_command import make_request
     from mmsearch.search.query_parser import format_query
 
     if not index.exists():
         raise StateError(f"Index {index.name!r} is gone.")
-    request = make_request(**search)
+    request = make_request(transcript=transcript, **search)
     terms = request.query.terms
     absolute_terms = tuple(
         term if term.image is None else replace(term, image=folder / term.image) for term in terms
     )
     query = replace(request.query, terms=absolute_terms)
     result = index.query(replace(request, query=query))
-    return result.to_dict() | {"query": format_query(terms)}
+    heard = {} if transcript is None else {"heard": transcript.heard.to_dict()}
+    return result.to_dict() | {"query": format_query(terms), **heard}

@@ -20,6 +20,9 @@ MAX_HITS = 30
 
 MAX_LIST_ITEMS = 20
 
+MAX_AUDIO_CHARS = 4_000_000
+"""Maximum length of a recording in base64: 3 MB, of which 60 seconds as WAV at 16 kHz take two."""
+
 
 def _as_list(value: Any) -> Any:
     """Return a list: models omit the brackets of a single value, and send null for no value."""
@@ -61,6 +64,41 @@ else:
         "SearchArguments",
         __base__=SearchOptions,
         __doc__="Arguments of ``search_images``.",
+        **filter_fields(Annotated[list[BoundedText], BeforeValidator(_as_list)], MAX_LIST_ITEMS),
+    )
+
+
+class SpeechOptions(StrictModel):
+    """Arguments of ``search_by_speech`` except filters."""
+
+    audio: str = Field(
+        max_length=MAX_AUDIO_CHARS,
+        description="The recording itself in base64: a file such as WAV, MP3, Ogg, WebM or M4A of "
+        "at most 60 seconds and 3 MB. A path is not read.",
+    )
+    language: str | None = Field(
+        None,
+        min_length=2,
+        max_length=10,
+        description="Code of the language that is spoken, such as de; leave it out to detect it.",
+    )
+    limit: Limit = 8
+    sort: SortOrder = "score"
+    without: TextList = Field(
+        [], description="What the pictures should not show; one thing per entry."
+    )
+    mode: Literal["vector", "text", "hybrid"] | None = Field(
+        None, description="As for search_images; leave it out unless one of them is meant."
+    )
+
+
+if TYPE_CHECKING:
+    SpeechArguments = SpeechOptions
+else:
+    SpeechArguments = create_model(
+        "SpeechArguments",
+        __base__=SpeechOptions,
+        __doc__="Arguments of ``search_by_speech``.",
         **filter_fields(Annotated[list[BoundedText], BeforeValidator(_as_list)], MAX_LIST_ITEMS),
     )
 
@@ -232,6 +270,16 @@ class SearchOutput(BaseModel):
         )
 
 
+class SpokenSearchOutput(SearchOutput):
+    """The answer of a search by speech."""
+
+    heard: str = Field(description="The words that were heard and searched for, literally.")
+    language: str = Field(description="Code of the language that was spoken, such as en.")
+    heard_confidence: float = Field(
+        description="How certain the recognizer is of the words, 0 to 1."
+    )
+
+
 class IndexInfo(BaseModel):
     """Contents of an index."""
 
@@ -287,9 +335,11 @@ def _format_texts(texts: Sequence[Text], matched: MatchedText | None) -> list[st
 
 def format_search_heading(output: SearchOutput) -> str:
     """Return the heading above the hits of a search."""
-    return "\n".join(
-        [*_format_notices(output), f"{len(output.hits)} of {output.pictures:,} pictures."]
-    )
+    heard = []
+    if isinstance(output, SpokenSearchOutput):
+        heard = [f'Heard: "{display_path(output.heard)}"']
+    count = f"{len(output.hits)} of {output.pictures:,} pictures."
+    return "\n".join([*heard, *_format_notices(output), count])
 
 
 def format_similar_heading(output: SearchOutput, image_id: int) -> str:

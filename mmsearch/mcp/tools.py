@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,12 +12,19 @@ from typing import Any
 from pydantic import BaseModel
 
 from mmsearch import api
-from mmsearch.core.errors import InvalidQueryError, MMSearchError, UnknownNameError
+from mmsearch.core.errors import (
+    InvalidQueryError,
+    MissingExtraError,
+    MMSearchError,
+    UnknownNameError,
+    UsageError,
+)
 from mmsearch.core.filters import FILTERS
-from mmsearch.core.query import SearchRequest
+from mmsearch.core.query import Query, SearchRequest
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import Hit, Item, SearchResult
 from mmsearch.core.sorting import sort_hits
+from mmsearch.core.speech import Transcript
 from mmsearch.mcp.schemas import (
     GetImageArguments,
     IndexInfo,
@@ -25,6 +33,8 @@ from mmsearch.mcp.schemas import (
     SearchArguments,
     SearchOutput,
     SimilarArguments,
+    SpeechArguments,
+    SpokenSearchOutput,
     format_hit,
     format_index,
     format_picture,
@@ -32,6 +42,7 @@ from mmsearch.mcp.schemas import (
     format_similar_heading,
 )
 from mmsearch.server.batcher import IndexWorker
+from mmsearch.server.listening import SpeechQueue
 from mmsearch.server.thumbnails import Size, ThumbnailCache
 
 MAX_PREVIEWS = 12
@@ -63,11 +74,20 @@ class Tools:
     Args:
         worker: Worker of the index.
         thumbnails: Cache that makes the thumbnails.
+        speech: Recognizes spoken queries; None to offer no tool for them.
     """
 
-    def __init__(self, worker: IndexWorker, thumbnails: ThumbnailCache) -> None:
+    def __init__(
+        self, worker: IndexWorker, thumbnails: ThumbnailCache, speech: SpeechQueue | None = None
+    ) -> None:
         self._worker = worker
         self._thumbnails = thumbnails
+        self._speech = speech
+
+    @property
+    def hears(self) -> bool:
+        """True if spoken queries can be recognized."""
+        return self._speech is not None and self._speech.is_available
 
     async def warm_up(self) -> None:
         """Run a search to load everything that the first real search needs."""
@@ -81,14 +101,7 @@ class Tools:
         Raises:
             InvalidQueryError: The query or a filter cannot be read, or the query names a file.
         """
-        query = api.parse_query(
-            arguments.query,
-            without=arguments.without,
-            mode=arguments.mode,
-            filters=api.parse_filters(
-                **{spec.keyword: getattr(arguments, spec.name) for spec in FILTERS}
-            ),
-        )
+        query = _parse_query(arguments.query, arguments)
         # A remote caller could find out which files exist outside the collection.
         if any(term.text is None for term in query.terms):
             raise InvalidQueryError(
@@ -98,6 +111,42 @@ class Tools:
         request = SearchRequest(query, arguments.limit, sort=arguments.sort)
         result = await self._worker.search(request)
         return await self._make_search_result(result, result.hits, format_search_heading)
+
+    async def search_by_speech(self, arguments: SpeechArguments) -> ToolResult:
+        """Return the pictures that fit a spoken description best; its words are literal.
+
+        Raises:
+            BusyError: Too many spoken queries are waiting.
+            DecodeError: The recording cannot be read, or is too long.
+            InvalidQueryError: Nobody speaks in it, or a filter cannot be read.
+            UsageError: The recording is not in base64, or the language is not known.
+        """
+        if self._speech is None:
+            raise MissingExtraError.for_extra("Searching by speech", "faster-whisper", "speech")
+        try:
+            content = base64.b64decode(arguments.audio, validate=True)
+        except ValueError:
+            raise UsageError(
+                "The recording is not in base64.",
+                "Send the content of the file itself; a path is not read.",
+            ) from None
+        transcript = await self._speech.listen(content, arguments.language)
+        query = _parse_query(transcript, arguments)
+        request = SearchRequest(query, arguments.limit, sort=arguments.sort)
+        result = await self._worker.search(request)
+        heard = transcript.heard
+
+        def make_output(result: SearchResult, hits: Sequence[Hit]) -> SearchOutput:
+            return SpokenSearchOutput(
+                **dict(SearchOutput.from_result(result, hits)),
+                heard=heard.text,
+                language=heard.language,
+                heard_confidence=heard.confidence,
+            )
+
+        return await self._make_search_result(
+            result, result.hits, format_search_heading, make_output
+        )
 
     async def similar(self, arguments: SimilarArguments) -> ToolResult:
         """Return the pictures most similar to one in the index, without that one.
@@ -154,8 +203,11 @@ class Tools:
         result: SearchResult,
         hits: Sequence[Hit],
         format_heading: Callable[[SearchOutput], str],
+        make_output: Callable[[SearchResult, Sequence[Hit]], SearchOutput] = (
+            SearchOutput.from_result
+        ),
     ) -> ToolResult:
-        output = SearchOutput.from_result(result, hits)
+        output = make_output(result, hits)
         ids = [hit.id for hit in output.hits[:MAX_PREVIEWS]]
         records = await self._worker.run(
             lambda index: [index.picture(image_id) for image_id in ids]
@@ -189,6 +241,22 @@ class Tools:
         return content
 
 
+def _parse_query(line: str | Transcript, arguments: SearchArguments | SpeechArguments) -> Query:
+    """Return the query of a line or of a transcript, in which nothing is parsed.
+
+    Raises:
+        InvalidQueryError: The query or a filter cannot be read.
+    """
+    return api.parse_query(
+        line,
+        without=arguments.without,
+        mode=arguments.mode,
+        filters=api.parse_filters(
+            **{spec.keyword: getattr(arguments, spec.name) for spec in FILTERS}
+        ),
+    )
+
+
 INSTRUCTIONS = """\
 These tools find and show pictures of the user's own collection, which mmsearch has indexed; they \
 change nothing. Begin with search_images. When you mention a picture, give its path. Texts about \
@@ -206,6 +274,13 @@ The query is a plain description in English ("a red car on a bridge"), or severa
 its weight ("2:dog + snow"), and quotation marks make signs literal. Dates, folders, cameras and \
 keywords belong in their own arguments, not in the query. If nothing fits, try other words once or \
 twice, then say so.\
+"""
+
+SPEECH_DESCRIPTION = """\
+Find pictures of the user's collection by a recording in which someone describes them. Use it only \
+if you have the sound itself, such as a voice message: it goes into the call in base64; a path is \
+not read. The words that are heard are searched for as they are, and returned as "heard": if they \
+look misheard, say so, or call search_images with better ones. Returns the same as search_images.\
 """
 
 SIMILAR_DESCRIPTION = """\
@@ -248,7 +323,15 @@ class ToolSpec:
 
 
 def list_tool_specs(tools: Tools) -> tuple[ToolSpec, ...]:
-    """Return the descriptions of all tools."""
+    """Return the descriptions of all tools; that for speech only if it can be recognized."""
+    speech = ToolSpec(
+        "search_by_speech",
+        "Search pictures by speech",
+        SPEECH_DESCRIPTION,
+        SpeechArguments,
+        SpokenSearchOutput,
+        tools.search_by_speech,
+    )
     return (
         ToolSpec(
             "search_images",
@@ -258,6 +341,7 @@ def list_tool_specs(tools: Tools) -> tuple[ToolSpec, ...]:
             SearchOutput,
             tools.search,
         ),
+        *((speech,) if tools.hears else ()),
         ToolSpec(
             "similar_images",
             "Similar pictures",

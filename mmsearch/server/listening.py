@@ -22,9 +22,12 @@ class SpeechQueue:
     """Recognizes one spoken query after another, in a thread of its own.
 
     Args:
-        listener: Hears the queries; only this queue uses it from now on.
+        listener: Hears the queries. Others may use it, too, until this queue closes it.
         max_waiting: Maximum number of queries that wait or run.
         idle_timeout_s: Idle seconds after which the listener is closed.
+
+    Attributes:
+        listener: The listener.
     """
 
     def __init__(
@@ -33,7 +36,7 @@ class SpeechQueue:
         max_waiting: int = MAX_WAITING,
         idle_timeout_s: float = IDLE_TIMEOUT_S,
     ) -> None:
-        self._listener = listener
+        self.listener = listener
         self._max_waiting = max_waiting
         self._idle_timeout_s = idle_timeout_s
         self._waiting = 0
@@ -60,7 +63,7 @@ class SpeechQueue:
         context = contextvars.copy_context()
         if self._release_timer is not None:
             self._release_timer.cancel()
-        future = self._thread.submit(context.run, self._listener.listen, content, language)
+        future = self._thread.submit(context.run, self.listener.listen, content, language)
         self._waiting += 1
         # A client that goes away does not end the work of the thread.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._count_done, loop))
@@ -72,7 +75,7 @@ class SpeechQueue:
     def close(self) -> None:
         """Drop the queries that wait, and free the model and the process."""
         self._thread.shutdown(wait=True, cancel_futures=True)
-        self._listener.close()
+        self.listener.close()
 
     def _count_done(self, loop: asyncio.AbstractEventLoop) -> None:
         self._waiting -= 1
@@ -80,4 +83,4 @@ class SpeechQueue:
             self._release_timer = loop.call_later(self._idle_timeout_s, self._release)
 
     def _release(self) -> None:
-        self._thread.submit(self._listener.close)
+        self._thread.submit(self.listener.close)

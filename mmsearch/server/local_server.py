@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from mmsearch import api
 from mmsearch.core.deadlines import deadline
 from mmsearch.core.errors import BusyError, LocalSocketError, StateError
 from mmsearch.core.settings import Settings
+from mmsearch.core.speech import Transcript
 from mmsearch.server.batcher import IndexWorker
 from mmsearch.server.errors import problem_response, response_for_error
 from mmsearch.server.http_protocol import LimitedHttpProtocol
@@ -39,9 +40,12 @@ from mmsearch.server.serve import run_in_thread
 START_TIMEOUT_S = 0.5
 """Seconds that a search may wait for the index; after that the command searches by itself."""
 
-SearchFunction = Callable[[api.Index, dict[str, Any], Path], dict[str, Any]]
-"""Function that searches an index: it gets the parameters of a command and its working folder, and
-returns a `SearchResult` as a JSON object."""
+SearchFunction = Callable[[api.Index, dict[str, Any], Path, Transcript | None], dict[str, Any]]
+"""Function that searches an index: it gets the parameters of a command, its working folder and the
+words of a spoken query, and returns a `SearchResult` as a JSON object."""
+
+ListenFunction = Callable[[Mapping[str, Any], Path], Transcript]
+"""Function that recognizes the recording of a command, by its parameters and working folder."""
 
 
 class LocalSearchApp:
@@ -52,6 +56,7 @@ class LocalSearchApp:
         compatibility_key: Key of this process; searches with another one are not answered.
         search: Answers a search.
         deadline_s: Seconds that a search may take.
+        listen: Recognizes spoken queries, in a thread of its own; None to leave them to commands.
     """
 
     def __init__(
@@ -60,8 +65,10 @@ class LocalSearchApp:
         compatibility_key: dict[str, str],
         search: SearchFunction,
         deadline_s: float,
+        listen: ListenFunction | None = None,
     ) -> None:
         self._worker = worker
+        self._listen = listen
         self._compatibility_key = compatibility_key
         self._search = search
         self._deadline_s = deadline_s
@@ -92,7 +99,12 @@ class LocalSearchApp:
         if key != self._compatibility_key:
             return problem_response(409, "The server has other code or other settings.")
         loop = asyncio.get_running_loop()
+        transcript = None
         try:
+            if search.get("speech") is not None:
+                if self._listen is None:
+                    return problem_response(409, "The server recognizes no speech.")
+                transcript = await asyncio.to_thread(self._listen, search, cwd)
             async with asyncio.timeout(START_TIMEOUT_S) as timeout:
 
                 def extend() -> None:
@@ -102,7 +114,7 @@ class LocalSearchApp:
 
                 def work(index: api.Index) -> dict[str, Any]:
                     loop.call_soon_threadsafe(extend)
-                    return self._search(index, search, cwd)
+                    return self._search(index, search, cwd, transcript)
 
                 with deadline(time.monotonic() + self._deadline_s):
                     result = await self._worker.run(work)
@@ -130,6 +142,7 @@ def serve_local_socket(
     worker: IndexWorker,
     search: SearchFunction,
     deadline_s: float,
+    listen: ListenFunction | None = None,
 ) -> Iterator[LocalSearchApp]:
     """Answer the searches of commands until the context ends.
 
@@ -139,6 +152,7 @@ def serve_local_socket(
         worker: Worker of the index.
         search: Answers a search, in the worker's thread.
         deadline_s: Seconds that a search may take.
+        listen: Recognizes spoken queries; see `LocalSearchApp`.
 
     Raises:
         LocalSocketError: The system lacks Unix domain sockets, or another process serves the
@@ -152,7 +166,8 @@ def serve_local_socket(
         )
     path = socket_path(index)
     _ensure_private_folder(path.parent)
-    app = LocalSearchApp(worker, build_compatibility_key(index, settings), search, deadline_s)
+    key = build_compatibility_key(index, settings)
+    app = LocalSearchApp(worker, key, search, deadline_s, listen)
     with (
         _exclusive_lock(path, index),
         _listen(path) as listener,

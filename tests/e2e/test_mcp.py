@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx2
@@ -26,6 +27,7 @@ from tests.serve_process import run_serve
 pytestmark = pytest.mark.e2e
 
 COMMAND = [sys.executable, "-m", "mmsearch", "mcp"]
+SOUNDS = Path(__file__).parents[1] / "sounds"
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "assistant.md"
 TOKEN = "as-good-as-any"  # noqa: S105 - of the test's own server
 MAX_RESULT_BYTES = 1_000_000
@@ -108,7 +110,11 @@ def decode_image(block):
 
 def test_mcp_tools_have_descriptions_and_schemas(assistant):
     tools = assistant.tools()
-    assert list(tools) == ["search_images", "similar_images", "get_image", "describe_index"]
+    spoken = ["search_by_speech"] if find_spec("faster_whisper") else []
+    assert list(tools) == [
+        *("search_images", *spoken),
+        *("similar_images", "get_image", "describe_index"),
+    ]
     for tool in tools.values():
         assert tool.description
         assert tool.title
@@ -167,6 +173,20 @@ def test_search_images_without_argument_changes_best_hit(assistant):
     taken = assistant.call_ok("search_images", query="a field", without=["a windmill"], limit=1)
     (mill,), (other,) = (each.structured_content["hits"] for each in (first, taken))
     assert mill["id"] != other["id"]
+
+
+@pytest.mark.skipif(find_spec("faster_whisper") is None, reason="no extra speech")
+def test_search_by_speech_finds_what_is_spoken_and_says_what_it_heard(assistant):
+    audio = base64.b64encode((SOUNDS / "panda.ogg").read_bytes()).decode()
+    result = assistant.call_ok("search_by_speech", audio=audio, limit=3)
+    answer = result.structured_content
+    assert (answer["heard"], answer["language"]) == ("A black and white panda", "en")
+    assert words(result).startswith('Heard: "A black and white panda"\n3 of 212 pictures.')
+    typed = assistant.call_ok("search_images", query="A black and white panda", limit=3)
+    assert [hit["id"] for hit in answer["hits"]] == [
+        hit["id"] for hit in typed.structured_content["hits"]
+    ]
+    assert "not a recording" in assistant.call_error("search_by_speech", audio="aGVsbG8=")
 
 
 def test_get_image_size_sets_longest_side(assistant):

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import termios
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
@@ -22,6 +24,9 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(os.name == "nt", reason="no Unix domain sockets"),
 ]
+
+
+SOUNDS = Path(__file__).parents[1] / "sounds"
 
 
 @contextmanager
@@ -95,6 +100,36 @@ def test_query_in_pipe_prints_same_with_and_without_server(
     assert through[0] == alone[0]
     assert mask_times(through[1]) == mask_times(alone[1])
     assert through[2] == alone[2]
+
+
+@pytest.mark.skipif(find_spec("faster_whisper") is None, reason="no extra speech")
+def test_spoken_query_prints_same_with_and_without_server(run_both_ways, resident, photo_index):
+    for options in ((), ("--json", "--not", "snow", "-k", 2)):
+        command = ("query", "--speech", "panda.ogg", *options, "--home", photo_index)
+        through, alone = run_both_ways(*command, cwd=SOUNDS)
+        assert through[0] == alone[0] == 0
+        assert mask_times(through[1]) == mask_times(alone[1])
+        assert through[2] == alone[2]
+        assert through[2].startswith(b'Heard: "A black and white panda"\n')
+    through, alone = run_both_ways("query", "--speech", "README.md", cwd=SOUNDS)
+    assert through == alone
+    assert b"not a recording in a known format" in through[2]
+
+
+@pytest.mark.skipif(find_spec("faster_whisper") is None, reason="no extra speech")
+@pytest.mark.skipif(sys.platform != "linux", reason="no list of the libraries of a process")
+def test_server_loads_the_model_for_a_recording_on_stdin(
+    environment, resident, photo_index, forked_command
+):
+    done = subprocess.run(
+        [forked_command, "query", "--speech", "-", "-k", "1", "--home", photo_index],
+        input=(SOUNDS / "panda.ogg").read_bytes(),
+        env=environment,
+        capture_output=True,
+        check=True,
+    )
+    assert b'Heard: "A black and white panda"' in done.stderr
+    assert b"ctranslate2" in Path(f"/proc/{resident.pid}/maps").read_bytes()
 
 
 def test_similar_relative_path_prints_same_with_and_without_server(

@@ -16,7 +16,8 @@ class Tools:
     async def search(self, arguments):
         raise ZeroDivisionError("a secret")
 
-    similar = get = describe = search
+    hears = True
+    search_by_speech = similar = get = describe = search
 
 
 def test_mcp_server_unexpected_tool_error_hides_message_and_server_continues():

@@ -1,16 +1,23 @@
-"""Tests of the MCP tools with missing or oversized pictures."""
+"""Tests of the MCP tools with missing or oversized pictures, and with spoken queries."""
 
 import asyncio
+import base64
 import errno
 
 import pytest
 
-from mmsearch.core.errors import GoneError, UnknownNameError
+from mmsearch.core.errors import GoneError, MissingExtraError, UnknownNameError, UsageError
 from mmsearch.core.records import PictureRecord
+from mmsearch.core.speech import SpeechSegment, Transcript
 from mmsearch.core.types import Picture
 from mmsearch.mcp import tools
-from mmsearch.mcp.schemas import GetImageArguments, SearchArguments
-from mmsearch.mcp.tools import Tools
+from mmsearch.mcp.schemas import (
+    MAX_AUDIO_CHARS,
+    GetImageArguments,
+    SearchArguments,
+    SpeechArguments,
+)
+from mmsearch.mcp.tools import Tools, list_tool_specs
 from mmsearch.server.thumbnails import Size
 from tests.unit.mcp.test_results import hit, result
 
@@ -105,3 +112,77 @@ def test_get_tool_unknown_picture_raises_unknown_name_error():
     arguments = GetImageArguments(image_id=MISSING)
     with pytest.raises(UnknownNameError, match="has no picture 99"):
         asyncio.run(Tools(IndexWorker([]), ThumbnailCache({})).get(arguments))
+
+
+class SpeechQueue:
+    """Queue that hears the content of a recording."""
+
+    def __init__(self, is_available=True):
+        self.is_available = is_available
+
+    async def listen(self, content, language):
+        segment = SpeechSegment(content.decode(), 0.0, 1.0, 0.75)
+        return Transcript((segment,), language or "en", 1.0, 1.0)
+
+
+class RequestWorker(IndexWorker):
+    """Worker that keeps the requests of its searches."""
+
+    def __init__(self):
+        super().__init__([1, 2])
+        self.requests = []
+
+    async def search(self, request):
+        self.requests.append(request)
+        return await super().search(request)
+
+
+def speak(text, speech=None, **arguments):
+    """Return the worker and the answer of a spoken query."""
+    worker = RequestWorker()
+    tools = Tools(worker, ThumbnailCache({Size.SMALL: 10}), speech or SpeechQueue())
+    audio = base64.b64encode(text.encode()).decode()
+    answer = asyncio.run(tools.search_by_speech(SpeechArguments(audio=audio, **arguments)))
+    return worker, answer
+
+
+def test_speech_tool_searches_for_the_words_literally_with_filters():
+    worker, answer = speak("dog - snow", language="de", limit=1, without="people", after="2015")
+    (request,) = worker.requests
+    spoken, negative = request.query.terms
+    assert (spoken.text, spoken.weight, spoken.language) == ("dog - snow", 1.0, "de")
+    assert (negative.text, negative.weight) == ("people", -1.0)
+    assert request.query.filters.after == "2015-01-01T00:00:00"
+    assert request.k == 1
+    assert answer.structured.heard == "dog - snow"
+    assert (answer.structured.language, answer.structured.heard_confidence) == ("de", 0.75)
+    assert answer.blocks[0].startswith('Heard: "dog - snow"\n1 of 1,212 pictures.')
+    assert len(answer.structured.hits) == 1
+
+
+@pytest.mark.parametrize("audio", ["/home/ada/question.wav", "question.wav", "aGk=\n\0"])
+def test_speech_tool_reads_no_paths(audio):
+    tools = Tools(RequestWorker(), ThumbnailCache({}), SpeechQueue())
+    with pytest.raises(UsageError, match="not in base64"):
+        asyncio.run(tools.search_by_speech(SpeechArguments(audio=audio)))
+
+
+def test_speech_tool_refuses_large_recordings():
+    with pytest.raises(ValueError, match="at most"):
+        SpeechArguments(audio="A" * (MAX_AUDIO_CHARS + 1))
+
+
+@pytest.mark.parametrize("speech", [None, SpeechQueue(is_available=False)])
+def test_speech_tool_is_offered_only_if_speech_can_be_recognized(speech):
+    def names(speech):
+        tools = Tools(IndexWorker([]), ThumbnailCache({}), speech)
+        return [spec.name for spec in list_tool_specs(tools)]
+
+    assert "search_by_speech" not in names(speech)
+    assert names(SpeechQueue())[1] == "search_by_speech"
+
+
+def test_speech_tool_without_recognizer_names_the_extra():
+    tools = Tools(IndexWorker([]), ThumbnailCache({}))
+    with pytest.raises(MissingExtraError, match=r"\[speech\]"):
+        asyncio.run(tools.search_by_speech(SpeechArguments(audio="aGk=")))

@@ -70,10 +70,10 @@ def start_server(index, settings, worker):
     """Start servers that answer with the value of a function, or that of ``search``."""
     with ExitStack() as stack:
 
-        def start(answer=None, search=None, deadline_s=30.0):
-            search = search or (lambda index, parameters, folder: answer)
+        def start(answer=None, search=None, deadline_s=30.0, listen=None):
+            search = search or (lambda index, parameters, folder, transcript: answer)
             return stack.enter_context(
-                serve_local_socket(index, settings, worker, search, deadline_s)
+                serve_local_socket(index, settings, worker, search, deadline_s, listen)
             )
 
         yield start
@@ -83,7 +83,7 @@ def search(index, settings, command=COMMAND):
     return local_socket.search(index, settings, command)
 
 
-def answer_nothing(index, parameters, folder):
+def answer_nothing(index, parameters, folder, transcript):
     pytest.fail("answered")
 
 
@@ -91,7 +91,7 @@ def test_local_search_returns_result_of_server_unchanged(start_server, index, se
     calls = []
     result = {"hits": [{"path": "caf\udce9 \u65e5", "score": 0.1 + 0.2}] * 20_000, "query": "a"}
 
-    def answer(index, parameters, folder):
+    def answer(index, parameters, folder, transcript):
         calls.append((type(index), parameters, folder))
         return result
 
@@ -101,13 +101,38 @@ def test_local_search_returns_result_of_server_unchanged(start_server, index, se
     assert calls == [(FakeIndex, command | {"image": "caf\udce9"}, Path.cwd())]
 
 
+def test_local_search_recognizes_a_spoken_query_before_it_searches(start_server, index, settings):
+    def listen(parameters, folder):
+        return f"{parameters['speech']} in {folder}"
+
+    start_server(
+        search=lambda index, parameters, folder, transcript: {"heard": transcript}, listen=listen
+    )
+    spoken = {"command": "query", "speech": "question.wav"}
+    assert search(index, settings, spoken) == {"heard": f"question.wav in {Path.cwd()}"}
+    assert search(index, settings) == {"heard": None}
+
+
+def test_local_search_that_cannot_be_recognized_returns_none(start_server, index, settings):
+    def refuse(parameters, folder):
+        raise StateError("nobody speaks")
+
+    start_server(search=answer_nothing, listen=refuse)
+    assert search(index, settings, {"command": "query", "speech": "silence.wav"}) is None
+
+
+def test_local_search_of_server_without_recognizer_returns_none(start_server, index, settings):
+    start_server(search=answer_nothing)
+    assert search(index, settings, {"command": "query", "speech": "question.wav"}) is None
+
+
 def test_local_search_without_server_returns_none(index, settings):
     assert search(index, settings) is None
 
 
 @pytest.mark.parametrize("error", [StateError("gone"), ValueError("odd"), MemoryError()])
 def test_local_search_failed_search_returns_none(start_server, index, settings, error):
-    def fail(index, parameters, folder):
+    def fail(index, parameters, folder, transcript):
         raise error
 
     start_server(search=fail)
@@ -291,7 +316,7 @@ def test_local_server_counts_idle_time_and_removes_socket_at_end(
 ):
     began, go_on = threading.Event(), threading.Event()
 
-    def answer(index, parameters, folder):
+    def answer(index, parameters, folder, transcript):
         began.set()
         go_on.wait(10)
         return {}
@@ -319,7 +344,7 @@ from mmsearch.core.settings import Settings
 from mmsearch.server.batcher import IndexWorker
 from mmsearch.server.local_server import serve_local_socket
 from tests.unit.server.test_local_server import FakeIndex
-def answer(index, parameters, folder):
+def answer(index, parameters, folder, transcript):
     print("answering", flush=True)
     time.sleep(60)
 def work():
@@ -370,7 +395,7 @@ def test_local_search_busy_index_returns_none_after_timeout(
     began, go_on = threading.Event(), threading.Event()
     answered = []
 
-    def answer(index, parameters, folder):
+    def answer(index, parameters, folder, transcript):
         answered.append(parameters["text"])
         began.set()
         go_on.wait(10)
