@@ -57,7 +57,7 @@ class ToyModality:
     def recognizes(self, head):
         return head.startswith(b"toy ")
 
-    def items(self, path, edge_px, first_part=0):
+    def items(self, path, edge_px, first_part=0, known=WHOLE):
         if first_part == 0:
             yield self.read(path, edge_px)
 
@@ -88,7 +88,7 @@ class ToyFilmModality:
     def recognizes(self, head):
         return head.startswith(b"film\n")
 
-    def items(self, path, edge_px, first_part=0):
+    def items(self, path, edge_px, first_part=0, known=WHOLE):
         lines = read_content(path).splitlines()[1:]
         for part, line in enumerate(lines[first_part:], start=first_part):
             seed, _, caption = line.partition(b"|")
@@ -117,7 +117,7 @@ class ToyNoteModality:
     def recognizes(self, head):
         return head.startswith(b"note\n")
 
-    def items(self, path, edge_px, first_part=0):
+    def items(self, path, edge_px, first_part=0, known=WHOLE):
         lines = read_content(path).decode().splitlines()[1:]
         for part, line in enumerate(lines[first_part:], start=first_part):
             if line == "bad":

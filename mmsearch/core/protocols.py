@@ -419,7 +419,7 @@ class Modality(Protocol):
         """
 
     def items(
-        self, path: bytes, edge_px: int, first_part: int = 0
+        self, path: bytes, edge_px: int, first_part: int = 0, known: ItemLocator = WHOLE
     ) -> Iterator[DecodedImage | TextItem]:
         """Yield the items of a file in order, each with its part; the same ones for each call.
 
@@ -431,6 +431,8 @@ class Modality(Protocol):
             path: Absolute path of the file.
             edge_px: Minimum short side in pixels.
             first_part: Part of the first item.
+            known: An item at or before that part, as located earlier; where finding the parts takes
+                long, as in a film, reading goes on there.
 
         Raises:
             DecodeError: The file cannot be read; the message is the reason.

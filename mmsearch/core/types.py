@@ -383,8 +383,8 @@ class Metadata:
         taken_at: ISO 8601 local time without zone, to the second. A date of which only the year or
             the month is known is the start of that year or month.
         taken_from: Source of `taken_at`: ``exif``, ``xmp``, ``iptc``, ``png``, ``sidecar`` (XMP
-            beside the picture), ``takeout`` (Google Takeout), ``filename`` or ``document`` (the
-            day on which a document was made).
+            beside the picture), ``takeout`` (Google Takeout), ``filename``, ``document`` (the day
+            on which a document was made) or ``video`` (the container of a film).
         camera: Maker and model, as the camera wrote them.
         lens: Name of the lens.
         latitude: Degrees, north is positive.

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from threading import Lock
 
@@ -32,6 +32,7 @@ from mmsearch.core.records import EncodedPicture, Segment, StoredPicture
 from mmsearch.core.results import TaskFailure
 from mmsearch.core.types import (
     CONTENT_SOURCES,
+    WHOLE,
     DecodedImage,
     InputKind,
     ItemLocator,
@@ -53,6 +54,10 @@ REENCODE_PAGE_SIZE = 256
 
 WINDOW_ITEMS = 64
 """Maximum number of items that a decode worker returns at once (13 MB at 256 pixels)."""
+
+WINDOW_S = 20.0
+"""Seconds after which a decode worker returns the items that it has, so that its time limit is one
+for an item and not for a film."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,10 @@ def reencode_task(items: Sequence[StoredPicture], content: bytes | None = None) 
     )
     ids = {item.locator.part: item.id for item in items}
     if content is None:
-        source = DecodeTask(first.path, first.size, first.mtime_ns, first_part=min(ids))
+        source = DecodeTask(first.path, first.size, first.mtime_ns)
     else:
-        source = DecodeTask(content=content, name=first.path, first_part=min(ids))
+        source = DecodeTask(content=content, name=first.path)
+    source = replace(source, first_part=min(ids), known=first.locator)
     return EncodeTask(first.digest, source, external_texts if 0 in ids else (), ids)
 
 
@@ -320,7 +326,8 @@ class _ShardWork:
         if window.problem is not None:
             self._mark_damaged(content, window.problem)
         if window.has_more and self._is_wanted(content, window.next_part):
-            following = replace(task, first_part=window.next_part)
+            last = window.items[-1].locator
+            following = replace(task, first_part=window.next_part, known=last)
             self._contents[following] = content
             self._tasks.append(following)
         elif content.ids is not None and self._num_decoded[content.digest] < len(content.ids):
@@ -423,6 +430,7 @@ class DecodeTask:
         content: The content, for what is not a local file.
         name: File name of the content, which helps to choose a modality.
         first_part: First item to decode.
+        known: An item at or before it, where a modality that needs to search for it may start.
     """
 
     path: bytes = b""
@@ -431,6 +439,7 @@ class DecodeTask:
     content: bytes | None = field(default=None, repr=False)
     name: bytes = b""
     first_part: int = 0
+    known: ItemLocator = WHOLE
 
     @property
     def file_name(self) -> bytes:
@@ -493,13 +502,13 @@ class DecoderFactory:
     def max_items(self, task: DecodeTask) -> int:
         """Return the maximum number of items of a content.
 
-        Its name says what it is. Only if no modality knows the name, the content is looked at.
+        Its first bytes say what it is, and its name if they do not.
         """
+        known: list[Modality] = []
+        with suppress(DecodeError):
+            known = self._recognize(task)
         name = task.file_name
-        known = [modality for modality in self.modalities if modality.can_read(name)]
-        if not known:
-            with suppress(DecodeError):
-                known = self._recognize(task)
+        known = known or [modality for modality in self.modalities if modality.can_read(name)]
         return max((modality.max_items for modality in known), default=1)
 
     def _recognize(self, task: DecodeTask) -> list[Modality]:
@@ -513,14 +522,14 @@ class DecoderFactory:
         if task.content is not None:
             with content_as_file(task.content) as path:
                 modality = self._choose(path, task.name)
-                window = self._read(modality, path, task.first_part)
+                window = self._read(modality, path, task)
                 if self.thumbnails is not None:
                     digest = hashlib.sha256(task.content).digest()
                     for item in window.items:
                         target = thumbnail_path(self.thumbnails, digest, item.locator.part)
                         _write_thumbnail(target, modality, path, item.locator)
             return window
-        window = self._read(self._choose(task.path, task.path), task.path, task.first_part)
+        window = self._read(self._choose(task.path, task.path), task.path, task)
         check_unchanged(task)
         return window
 
@@ -530,23 +539,28 @@ class DecoderFactory:
             raise DecodeError("this type of file is not indexed")
         return modality
 
-    def _read(self, modality: Modality, path: bytes, first_part: int) -> DecodedWindow:
-        items = modality.items(path, self.prepare.edge_px, first_part)
+    def _read(self, modality: Modality, path: bytes, task: DecodeTask) -> DecodedWindow:
+        started_at = time.monotonic()
+        items = modality.items(path, self.prepare.edge_px, task.first_part, task.known)
         decoded: list[DecodedInput] = []
-        problem = None
+        problem, is_full = None, False
         try:
-            for item in islice(items, WINDOW_ITEMS):
+            for item in items:
                 model_input = None
                 if isinstance(item, DecodedImage):
                     model_input = self.prepare(item.pixels)
                 decoded.append(DecodedInput(item.picture, model_input, item.locator))
+                elapsed_s = time.monotonic() - started_at
+                is_full = len(decoded) == WINDOW_ITEMS or elapsed_s > WINDOW_S
+                if is_full:
+                    break
         except DecodeError as error:
             if not decoded or error.details.get("transient"):
                 raise
             problem = error.message
-        if not decoded and not first_part:
+        if not decoded and not task.first_part:
             raise DecodeError("there is nothing to find in it")
-        has_more = modality.max_items > 1 and len(decoded) == WINDOW_ITEMS
+        has_more = modality.max_items > 1 and is_full
         return DecodedWindow(tuple(decoded), modality.kind, has_more, problem)
 
 

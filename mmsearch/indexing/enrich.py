@@ -24,7 +24,7 @@ from mmsearch.core.files import choose_modality, content_as_file
 from mmsearch.core.protocols import Executor, Modality
 from mmsearch.core.records import FailedFile
 from mmsearch.core.results import Progress, TaskFailure
-from mmsearch.core.types import DecodedImage, Picture, Text
+from mmsearch.core.types import DecodedImage, ItemLocator, Picture, Text
 from mmsearch.indexing.compaction import merge_derived
 from mmsearch.indexing.encode import DecodeTask, check_unchanged
 from mmsearch.indexing.spaces import gather_vectors
@@ -205,13 +205,13 @@ class ReadWindow:
 
     Attributes:
         texts: Texts by part.
-        next_part: First part of the rest; None if nothing is left.
+        last: The last item that was read; None if nothing is left after it.
         seconds: Time that it took.
         problem: Reason why nothing after it can be read, or None.
     """
 
     texts: dict[int, tuple[Text, ...]]
-    next_part: int | None
+    last: ItemLocator | None
     seconds: float
     problem: str | None = None
 
@@ -249,17 +249,16 @@ class PixelReaderFactory:
             raise DecodeError("this type of file is not indexed")
         started_at = time.monotonic()
         texts: dict[int, tuple[Text, ...]] = {}
-        part = task.first_part
         try:
-            for item in modality.items(path, enricher.edge_px, task.first_part):
-                part = item.locator.part + 1
-                if part - 1 in task.parts and isinstance(item, DecodedImage):
-                    texts[part - 1] = enricher.read(item.pixels)
-                if part > max(task.parts):
+            for item in modality.items(path, enricher.edge_px, task.first_part, task.known):
+                part = item.locator.part
+                if part in task.parts and isinstance(item, DecodedImage):
+                    texts[part] = enricher.read(item.pixels)
+                if part >= max(task.parts):
                     break
                 elapsed_s = time.monotonic() - started_at
                 if elapsed_s > WINDOW_S and modality.max_items > 1:
-                    return ReadWindow(texts, part, elapsed_s)
+                    return ReadWindow(texts, item.locator, elapsed_s)
         except DecodeError as error:
             if not texts and task.first_part == min(task.parts):
                 raise
@@ -299,9 +298,9 @@ def read_pixels(
                 texts, seconds = done.pop(digest, ({}, 0.0))
                 texts.update(outcome.texts)
                 seconds += outcome.seconds
-                if outcome.next_part is not None:
+                if (last := outcome.last) is not None:
                     done[digest] = texts, seconds
-                    tasks[replace(task, first_part=outcome.next_part)] = digest
+                    tasks[replace(task, first_part=last.part + 1, known=last)] = digest
                 else:
                     yield DerivedTexts(
                         digest, "", "", texts, seconds=seconds, error=outcome.problem
@@ -339,10 +338,12 @@ def _read_task(
 ) -> ReadTask:
     first = content.items[0]
     start = min(parts)
+    known = next(item.locator for item in content.items if item.locator.part == start)
     if first.source is None:
-        return ReadTask(first.path, first.size, first.mtime_ns, first_part=start, parts=parts)
-    loaded = load_item(*first.source, first.digest)
-    return ReadTask(content=loaded, name=first.path, first_part=start, parts=parts)
+        task = ReadTask(first.path, first.size, first.mtime_ns)
+    else:
+        task = ReadTask(content=load_item(*first.source, first.digest), name=first.path)
+    return replace(task, first_part=start, known=known, parts=parts)
 
 
 def _failure(digest: bytes, reason: str) -> DerivedTexts:

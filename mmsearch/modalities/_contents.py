@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mmsearch.core.files import HEAD_BYTES, open_regular_file, os_error_reason
 from mmsearch.core.protocols import Modality
 from mmsearch.modalities import _other_files
-from mmsearch.modalities._other_files import Shots
+from mmsearch.modalities._other_files import Shots, kind_by_name
 from mmsearch.modalities._texts.pairing import SIDECAR_SUFFIXES, pair_sidecars
 
 STATS = 3
@@ -22,6 +22,10 @@ The result is the reason why it was skipped, "" if it was read as a picture, and
 that is not known.
 """
 
+MAX_LIVE_BYTES = 25_000_000
+"""Maximum size in bytes of the video of a live photograph, which has the name of its picture."""
+
+_UNREAD = (_other_files.UNFINISHED, _other_files.SYSTEM_FILE, _other_files.PROXY)
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -86,17 +90,18 @@ class FolderExaminer:
         claimed = [position for position in pictures if position not in reasons]
         shots = self._shots(claimed)
         self._join_raw_files((*claimed, *others), shots, reasons)
+        self._join_videos(claimed, shots, reasons)
         recognized = self._recognize(others, shots, reasons)
         if recognized:
             pictures = sorted((*pictures, *recognized), key=names.__getitem__)
             shots = self._shots([p for p in pictures if p not in reasons])
             self._join_raw_files((*claimed, *others), shots, reasons)
-            self._join_videos(others, shots, reasons)
+            self._join_videos((*claimed, *others), shots, reasons)
         sidecars = self._pair_sidecars(pictures, texts, reasons)
         pictures = [position for position in pictures if position not in reasons]
         paired = {text for positions in sidecars.values() for text in positions}
         unpaired = [position for position in texts if position not in paired]
-        self._text_owners = self._find_text_owners(unpaired, others, reasons)
+        self._text_owners = self._find_text_owners(unpaired, (*claimed, *others), reasons)
         if late := self._recognize(unpaired, shots, reasons):
             pictures = sorted((*pictures, *late), key=names.__getitem__)
         contents = Contents()
@@ -151,14 +156,16 @@ class FolderExaminer:
             if photo is not None:
                 reasons[position] = _other_files.raw_reason(photo)
 
-    def _join_videos(self, others: Sequence[int], shots: Shots, reasons: dict[int, str]) -> None:
-        """Find the videos of pictures that were recognized by their content."""
-        for position in others:
-            if reasons.get(position) == _other_files.VIDEO:
-                reason = shots.companion_reason(
-                    self.names[position], _other_files.VIDEO, self._positions
-                )
-                reasons[position] = reason or _other_files.VIDEO
+    def _join_videos(self, positions: Sequence[int], shots: Shots, reasons: dict[int, str]) -> None:
+        """Leave out the videos of live photographs, and say whose those are that are not read."""
+        for position in positions:
+            name = self.names[position]
+            is_unread = reasons.get(position) == _other_files.VIDEO
+            is_film = position not in reasons and kind_by_name(name) == _other_files.VIDEO
+            if is_unread or (is_film and self.stats[STATS * position] <= MAX_LIVE_BYTES):
+                reason = shots.companion_reason(name, _other_files.VIDEO, self._positions)
+                if reason is not None:
+                    reasons[position] = reason
 
     def _recognize(
         self, positions: Sequence[int], shots: Shots, reasons: dict[int, str]
@@ -182,7 +189,7 @@ class FolderExaminer:
         is_text = name.lower().endswith(SIDECAR_SUFFIXES)
         reason = self.omission(name) if is_text else None
         reason = reason or shots.companion_reason(name, kind, self._positions)
-        if reason is None and kind in (_other_files.UNFINISHED, _other_files.SYSTEM_FILE):
+        if reason is None and kind in _UNREAD:
             reason = kind
         if reason is not None:
             return reason
@@ -200,7 +207,7 @@ class FolderExaminer:
         return reason
 
     def _find_text_owners(
-        self, texts: Sequence[int], others: Sequence[int], reasons: Mapping[int, str]
+        self, texts: Sequence[int], positions: Sequence[int], reasons: Mapping[int, str]
     ) -> dict[bytes, bytes]:
         """Return the videos and other files to which texts belong that belong to no picture."""
         names = [self.names[position] for position in texts]
@@ -209,7 +216,7 @@ class FolderExaminer:
         }
         videos = [
             self.names[position]
-            for position in others
+            for position in positions
             if reasons.get(position, "").startswith(_other_files.VIDEO)
         ]
         for video, video_texts in pair_sidecars(videos, names).items():
@@ -234,6 +241,8 @@ class FolderExaminer:
         missing = [reason for modality, reason in self.missing if modality.can_read(name)]
         # The content of many RAW files begins like any TIFF.
         is_ambiguous = head.startswith(_TIFF_HEADS) and (missing or _other_files.is_raw(name))
+        # Sound is often in the container of a film.
+        is_ambiguous = is_ambiguous or kind == _other_files.AUDIO
         if not is_ambiguous and any(modality.recognizes(head) for modality in self.readers):
             return ""
         missing += [reason for modality, reason in self.missing if modality.recognizes(head)]

@@ -13,6 +13,8 @@ from typing import Final
 from mmsearch.core.reports import LINKS, NO_ENDING, OF_ANOTHER_FILE, SkippedCount
 
 VIDEO: Final = "video"
+AUDIO: Final = "audio"
+PROXY: Final = "small copy of a video"
 NOT_A_PICTURE: Final = "not a picture"
 UNSUPPORTED_PICTURE: Final = "kind of picture that is not supported"
 WITHOUT_PAGES: Final = "no pages; save it as PDF"
@@ -34,9 +36,10 @@ _RAW: Final = (
     " raw rw2 rwl sr2 srf srw x3f"
 )
 _SUFFIXES: Final = {
-    VIDEO: "3g2 3gp asf avi divx dv f4v flv insv lrv m2t m2ts m2v m4v mkv mod mov mp mp4 mpe mpeg"
+    VIDEO: "3g2 3gp asf avi divx dv f4v flv insv m2t m2ts m2v m4v mkv mod mov mp mp4 mpe mpeg"
     " mpg mts mxf ogv qt rm rmvb tod vob webm wmv",
-    "audio": "aac aif aiff amr ape caf flac m4a m4b mid midi mka mp3 oga ogg opus wav wma",
+    PROXY: "lrv",
+    AUDIO: "aac aif aiff amr ape caf flac m4a m4b mid midi mka mp3 oga ogg opus wav wma",
     WITHOUT_PAGES: "doc docx key odg odp odt pages ppt pptx rtf",
     "document": "csv epub htm html json jsonl log md numbers ods parquet pdf tex tsv txt url webloc"
     " xls xlsx xml yaml yml",
@@ -184,7 +187,8 @@ class Shots:
     def _by_shot(self, *, is_raw_wanted: bool) -> dict[str, bytes]:
         names_by_shot: dict[str, bytes] = {}
         for name in self._names:
-            if is_raw(name) is is_raw_wanted and lower_suffix(name) not in _NOT_PHOTOGRAPHS:
+            is_photo = lower_suffix(name) not in _NOT_PHOTOGRAPHS and kind_by_name(name) != VIDEO
+            if is_photo and is_raw(name) is is_raw_wanted:
                 names_by_shot.setdefault(shot_key(name), name)
         return names_by_shot
 

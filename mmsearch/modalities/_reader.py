@@ -50,7 +50,9 @@ class FileReader:
         """Return True if the file name has the suffix of a supported format."""
         return path[path.rfind(b".") :].lower() in self.suffixes
 
-    def items(self, path: bytes, edge_px: int, first_part: int = 0) -> Iterator[DecodedImage]:
+    def items(
+        self, path: bytes, edge_px: int, first_part: int = 0, known: ItemLocator = WHOLE
+    ) -> Iterator[DecodedImage]:
         """Yield the picture of a file, its only item; see `read`."""
         if first_part == 0:
             yield self.read(path, edge_px)

@@ -89,7 +89,9 @@ class DocumentModality(FileReader):
         """Return True if the first bytes of a file are those of a PDF."""
         return _HEAD.match(head) is not None
 
-    def items(self, path: bytes, edge_px: int, first_part: int = 0) -> Iterator[DecodedImage]:
+    def items(
+        self, path: bytes, edge_px: int, first_part: int = 0, known: ItemLocator = WHOLE
+    ) -> Iterator[DecodedImage]:
         """Yield the pages of a document in order, without those that cannot be read.
 
         The first page, which stands for the document, is white if it cannot be read. Its damage

@@ -17,7 +17,7 @@ from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import HEAD_BYTES
 from mmsearch.core.types import ItemLocator, Picture
 from mmsearch.indexing.encode import DecoderFactory, DecodeTask
-from tests import pdf_files, raw_files
+from tests import films, pdf_files, raw_files
 
 WIDTH, HEIGHT = 640, 480
 
@@ -53,12 +53,18 @@ def sample_document(path):
     path.write_bytes(pdf_files.pdf([pdf_files.words("a page of words")], size=size))
 
 
+def sample_film(path):
+    """Write a shot of two seconds."""
+    films.write_film(path, [raw_files.scene(WIDTH, HEIGHT)], seconds=2, size=(WIDTH, HEIGHT))
+
+
 SAMPLES = {
     "document": ("sample.pdf", sample_document),
     "image": ("sample.jpg", sample_picture),
     "jxl": ("sample.jxl", sample_jxl),
     "raw": ("sample.dng", sample_raw),
     "svg": ("sample.svg", sample_svg),
+    "video": ("sample.mp4", sample_film),
 }
 """Maps a plugin to the name of a sample file and the function that writes it."""
 

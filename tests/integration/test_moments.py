@@ -13,7 +13,7 @@ from mmsearch.core.filters import Filters
 from mmsearch.core.query import Mode, Query, SearchRequest, Term
 from mmsearch.core.results import IndexRequest
 from mmsearch.core.settings import Settings
-from mmsearch.core.types import FusionSpec, ItemLocator, SearchGoals
+from mmsearch.core.types import WHOLE, FusionSpec, ItemLocator, SearchGoals
 from mmsearch.exports import npy
 from mmsearch.exports.formats import PART_FORMATS
 from mmsearch.factories import catalogs
@@ -160,10 +160,10 @@ def test_film_that_changes_while_it_is_read_leaves_nothing_behind(layout, folder
     write(folder, b"growing.film", film("growing", 200), 50)
     path, items = folder / "growing.film", ToyFilmModality.items
 
-    def grow(modality, source, edge_px, first_part=0):
+    def grow(modality, source, edge_px, first_part=0, known=WHOLE):
         if first_part and b"growing" in source:
             write(folder, b"growing.film", film("grown", 300), 51)
-        return items(modality, source, edge_px, first_part)
+        return items(modality, source, edge_px, first_part, known)
 
     monkeypatch.setattr(ToyFilmModality, "items", grow)
     write(folder, b"31.toy", b"picture 31", 32)
@@ -180,7 +180,15 @@ def test_film_that_changes_while_it_is_read_leaves_nothing_behind(layout, folder
     assert_sound(layout, PICTURES + 5)
 
 
-def test_film_with_name_of_picture_is_refused_with_reason(layout, folder):
+def test_film_with_name_of_picture_is_read_as_film(layout, folder):
+    write(folder, b"holiday.toy", film("holiday", 400), 50)
+    assert run(layout, folder).failed == ()
+    assert search(layout, "holiday-399", 1).hits[0].part == 399
+    assert_sound(layout, PICTURES + 4)
+
+
+def test_film_that_was_taken_for_a_picture_is_refused_with_reason(layout, folder, monkeypatch):
+    monkeypatch.setattr(encode_module.DecoderFactory, "max_items", lambda *arguments: 1)
     write(folder, b"holiday.toy", film("holiday", 400), 50)
     write(folder, b"31.toy", b"picture 31", 32)
     (failed,) = run(layout, folder).failed

@@ -31,7 +31,7 @@ class HostileModality:
     def recognizes(self, head):
         return False
 
-    def items(self, path, edge_px, first_part=0):
+    def items(self, path, edge_px, first_part=0, known=WHOLE):
         if b"crash" in path:
             os.abort()
         if b"hang" in path:

@@ -47,7 +47,7 @@ class SlidesModality:
     def recognizes(self, head):
         return head.startswith(HEAD)
 
-    def items(self, path, edge_px, first_part=0):
+    def items(self, path, edge_px, first_part=0, known=WHOLE):
         for part, (caption, content) in enumerate(read_slides(path)):
             if part >= first_part:
                 with Image.open(BytesIO(content)) as image:

@@ -1,0 +1,81 @@
+"""Films that tests make of pictures."""
+
+import av
+import numpy as np
+from PIL import Image
+
+FPS = 10
+
+
+def picture(source, size):
+    """Return a picture as uint8 (h, w, 3), given it, its path or a colour."""
+    if isinstance(source, np.ndarray):
+        return source
+    if isinstance(source, tuple):
+        return np.full((size[1], size[0], 3), source, np.uint8)
+    image = source if isinstance(source, Image.Image) else Image.open(source)
+    return np.asarray(image.convert("RGB").resize(size))
+
+
+def frames(shots, seconds=6, size=(320, 180), fade_s=0, fps=FPS):
+    """Yield the frames of a film that shows each picture for some seconds."""
+    pictures = [picture(shot, size) for shot in shots]
+    for shot, following in zip(pictures, [*pictures[1:], pictures[-1]], strict=True):
+        for number in range(round(seconds * fps)):
+            left = round(seconds * fps) - number
+            share = max(0.0, 1 - left / (fade_s * fps)) if fade_s else 0.0
+            yield (shot * (1 - share) + following * share).astype(np.uint8)
+
+
+def write_film(path, shots, seconds=6, size=(320, 180), fade_s=0, **options):
+    """Write a film that shows each picture for some seconds; see `write_frames`."""
+    write_frames(path, frames(shots, seconds, size, fade_s, options.get("fps", FPS)), **options)
+
+
+def write_frames(
+    path,
+    pictures,
+    fps=FPS,
+    codec="libx264",
+    pix_fmt="yuv420p",
+    metadata=None,
+    encoder=None,
+    times=None,
+    prepare=lambda stream: None,
+    muxer=None,
+    container_format=None,
+):
+    """Write frames as a film.
+
+    Args:
+        path: Path of the film; its suffix chooses the format.
+        pictures: The frames, uint8 (h, w, 3).
+        fps: Frames a second.
+        codec: Encoder.
+        pix_fmt: Format of its frames.
+        metadata: Metadata of the container.
+        encoder: Options of the encoder.
+        times: Times of the frames in seconds, for a variable rate.
+        prepare: Called with the stream before the first frame.
+        muxer: Options of the muxer.
+        container_format: Format, if the suffix does not say it.
+    """
+    with av.open(str(path), "w", format=container_format, options=muxer or {}) as container:
+        container.metadata.update(metadata or {})
+        stream = None
+        for number, pixels in enumerate(pictures):
+            if stream is None:
+                stream = container.add_stream(codec, rate=fps)
+                stream.height, stream.width = pixels.shape[:2]
+                stream.pix_fmt = pix_fmt
+                stream.options = {"preset": "ultrafast", **(encoder or {})}
+                prepare(stream)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            if times is not None:
+                from fractions import Fraction
+
+                frame.time_base = Fraction(1, 1000)
+                frame.pts = round(times[number] * 1000)
+                stream.codec_context.time_base = Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
