@@ -23,6 +23,9 @@ from mmsearch.factories import catalogs
 from mmsearch.storage.layout import IndexLayout
 
 if TYPE_CHECKING:
+    from mmsearch.core.catalog import CatalogReader
+    from mmsearch.core.derived import DerivedSummary
+    from mmsearch.core.identity import Identity
     from mmsearch.core.reports import (
         CheckReport,
         CompactReport,
@@ -95,9 +98,21 @@ class MaintainedIndex:
                 last_run=catalog.last_run(),
                 damaged=tuple(catalog.damaged_files()),
                 calibration=calibration and replace(calibration, background=""),
-                derived=tuple(catalog.derived.summarize()),
+                derived=self._summarize_derived(catalog, snapshot.identity),
                 skipped=count_skipped((file.path, file.reason) for file in catalog.skipped_files()),
             )
+
+    def _summarize_derived(
+        self, catalog: CatalogReader, identity: Identity | None
+    ) -> tuple[DerivedSummary, ...]:
+        from mmsearch.core.folder_choices import want_texts  # noqa: PLC0415 - not searches
+
+        # Few indexes have texts of models, and their enrichers take long to import.
+        if not want_texts(catalog.sources()) and not catalog.derived.summarize():
+            return ()
+        from mmsearch.maintenance.describe_status import summarize_derived  # noqa: PLC0415
+
+        return summarize_derived(catalog, self._settings, identity)
 
     def skipped_files(self) -> list[FailedFile]:
         """Return the files below the indexed folders that are not read, with the reasons.

@@ -203,3 +203,25 @@ class IndexModelTasks(MaintainedIndex):
                 wait_s=wait_s,
                 progress=on_progress,
             )
+
+    def remove_model_texts(self, enrichers: Texts, *, wait_s: float = 0.0) -> int:
+        """Remove the texts that enrichers have made of the pictures.
+
+        A source that wants them gets them again in its next run, unless its choice ``describe``
+        changes; see `set_source`.
+
+        Args:
+            enrichers: Names of enrichers, such as ``tags``.
+            wait_s: Seconds to wait for another writer.
+
+        Returns:
+            The number of pictures and files that each had described, together.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            UnknownNameError: There is no such enricher.
+            UsageError: No enricher was named.
+        """
+        from mmsearch.maintenance.describe import remove_model_texts  # noqa: PLC0415
+
+        return remove_model_texts(self._layout, to_texts(enrichers), self._on_message, wait_s)

@@ -48,13 +48,12 @@ class SqliteDerivedWriter(SqliteDerivedReader):
     def replace_files(self, file: DerivedFile | None) -> None:
         """Record one file in place of all others; None if nothing is left to keep."""
         with write_transaction(self._engine) as connection:
-            connection.execute(delete(DERIVED_FILES))
-            if file is not None:
-                _insert_file(connection, file)
+            _replace_files(connection, file)
 
-    def remove(self, enricher: str) -> int:
+    def remove(self, enricher: str, file: DerivedFile | None) -> int:
         """Remove all that an enricher has made; return the number of contents."""
         with write_transaction(self._engine) as connection:
+            _replace_files(connection, file)
             is_own = (TEXTS.c.source == enricher) & TEXTS.c.made_by.is_not(None)
             connection.execute(delete(TEXTS).where(is_own))
             count = connection.execute(
@@ -63,6 +62,12 @@ class SqliteDerivedWriter(SqliteDerivedReader):
             connection.execute(delete(DERIVED).where(DERIVED.c.enricher == enricher))
             add_generation(connection)
         return int(count or 0)
+
+
+def _replace_files(connection: Connection, file: DerivedFile | None) -> None:
+    connection.execute(delete(DERIVED_FILES))
+    if file is not None:
+        _insert_file(connection, file)
 
 
 def _insert_file(connection: Connection, file: DerivedFile) -> None:

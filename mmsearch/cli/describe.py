@@ -10,6 +10,7 @@ from mmsearch.cli.options import AsJson, Home, IndexName, Vocabulary, WaitSecond
 from mmsearch.cli.output import print_json, print_line
 from mmsearch.cli.progress import show_progress
 from mmsearch.cli.run_output import format_described
+from mmsearch.core.errors import UsageError
 
 
 def describe(
@@ -34,6 +35,12 @@ def describe(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try files again that could not be read.")
     ] = False,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Remove the texts that were made: tags or ocr; repeatable.", metavar="KIND"
+        ),
+    ] = None,
     wait: WaitSeconds = 0.0,
     as_json: AsJson = False,
 ) -> None:
@@ -49,8 +56,19 @@ def describe(
 
     Example: mmsearch describe --vocabulary my-tags.txt
     Example: mmsearch describe --ocr
+    Example: mmsearch describe --remove tags
     """
     wanted = {"tags": tags, "ocr": ocr}
+    if remove:
+        if any((tags, ocr, vocabulary, sources, retry_failed)):
+            raise UsageError("--remove describes nothing.", "Leave out the other options.")
+        with open_index(name, home) as index:
+            removed = index.remove_model_texts(remove, wait_s=wait)
+        if as_json:
+            print_json({"removed": removed})
+        else:
+            print_line(f"The texts of {removed:,} pictures are removed.")
+        return
     enrichers = [enricher for enricher, is_wanted in wanted.items() if is_wanted] or None
     with open_index(name, home) as index, show_progress() as progress:
         reports = index.describe(

@@ -125,8 +125,14 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
 
 
 def _format_derived(work: DerivedSummary) -> str:
-    failed = f", {work.failed:,} could not be read" if work.failed else ""
-    return f"{work.enricher}: {work.done:,} done{failed} ({work.made_by})"
+    parts = [f"{work.done:,} done"]
+    if work.left:
+        parts.append(f"{work.left:,} left, some {output.human_duration(work.left_s)} of one core")
+    if work.failed:
+        parts.append(f"{work.failed:,} could not be read")
+    maker = f" ({work.made_by})" if work.made_by else ""
+    error = f"; {display_path(work.error)}" if work.error else ""
+    return f"{work.enricher}: {', '.join(parts)}{maker}{error}"
 
 
 def _format_source(source: SourceRecord) -> tuple[str, str]:

@@ -432,6 +432,13 @@ def hit_date(taken_at: str | None, modified_at: float) -> str:
     return f"~{datetime.fromtimestamp(modified_at).astimezone().date().isoformat()}"
 
 
+def human_duration(seconds: float) -> str:
+    """Return a duration in its largest unit, such as ``20 s``, ``3 min`` or ``2.5 h``."""
+    if seconds < 100:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def human_bytes(count: int) -> str:
     """Return a size in bytes as text, such as ``4.2 MB``."""
     value = float(count)

@@ -115,10 +115,17 @@ class DerivedSummary:
 
     Attributes:
         enricher: Its name.
-        made_by: Its fingerprint.
+        made_by: Its fingerprint; empty if it is not known, because nothing was made yet and the
+            enricher cannot work now.
         done: Number of contents that it has finished.
         failed: Number of contents that it cannot read.
-        seconds: Time that it took for both, in seconds.
+        seconds: Processor time that it took for both, in seconds.
+        left: Number of contents that it has not finished: of the sources that want its texts, or of
+            all if none does. None of those that it finished with an earlier fingerprint are done.
+        left_s: Estimate of the processor time for them, in seconds: from the time that it took for
+            others, or, before any, from a first guess.
+        is_wanted: True if a source wants its texts, with this fingerprint.
+        error: Why it cannot work now; None if it can.
     """
 
     enricher: str
@@ -126,6 +133,10 @@ class DerivedSummary:
     done: int
     failed: int
     seconds: float
+    left: int = 0
+    left_s: float = 0.0
+    is_wanted: bool = False
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -264,5 +275,10 @@ class DerivedWriter(DerivedReader, Protocol):
     def replace_files(self, file: DerivedFile | None) -> None:
         """Record one file in place of all others; None if nothing is left to keep."""
 
-    def remove(self, enricher: str) -> int:
-        """Remove all that an enricher has made; return the number of contents."""
+    def remove(self, enricher: str, file: DerivedFile | None) -> int:
+        """Remove all that an enricher has made; return the number of contents.
+
+        Args:
+            enricher: Name of the enricher.
+            file: File with the texts of the others, in place of all files; None if nothing is left.
+        """

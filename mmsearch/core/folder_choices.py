@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mmsearch.core.errors import UsageError
 from mmsearch.core.globs import GlobError, Globs, escape_glob
+
+if TYPE_CHECKING:
+    from mmsearch.core.records import SourceRecord
 
 LISTS: Final = ("include", "exclude")
 FLAGS: Final = ("hidden", "follow_symlinks")
@@ -306,6 +309,15 @@ def describe_choices(values: Mapping[str, Any]) -> dict[str, str]:
         else:
             texts[name] = str(value).lower() if isinstance(value, bool) else str(value)
     return texts
+
+
+def want_texts(sources: Iterable[SourceRecord]) -> bool:
+    """Return True if any source wants texts that models make."""
+    return any(
+        own.get(DESCRIBE)
+        for source in sources
+        for own in FolderChoices.from_json(source.choices).values.values()
+    )
 
 
 def without_describe(choices: Mapping[str, Any]) -> dict[str, Any]:

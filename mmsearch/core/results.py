@@ -537,7 +537,7 @@ class IndexStatus:
         waiting: Number of pictures in segments newer than the vector index.
         bytes_by_part: Sizes on disk of ``catalog``, ``segments``, ``ann`` and ``derived``.
         last_run: The most recent run.
-        derived: What each enricher has done; see `Index.describe`.
+        derived: What each enricher has done and what is left for it; see `Index.describe`.
     """
 
     name: str

@@ -28,6 +28,9 @@ class IndexSummary(JsonObject):
         waiting: Number of pictures in segments that are not yet in the vector index.
         bytes_by_part: Size on disk of each part, in bytes.
         last_run: The latest run; None before the first run.
+        derived: The work of each enricher, with the fields of
+            `mmsearch.core.derived.DerivedSummary`: ``enricher``, ``done``, ``failed``, ``left``,
+            ``left_s`` and others.
     """
 
     name: str
@@ -42,6 +45,7 @@ class IndexSummary(JsonObject):
     waiting: int
     bytes_by_part: Mapping[str, int]
     last_run: Mapping[str, Any] | None
+    derived: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def from_status(cls, status: IndexStatus) -> IndexSummary:
@@ -60,11 +64,15 @@ class IndexSummary(JsonObject):
             waiting=status.waiting,
             bytes_by_part=dict(status.bytes_by_part),
             last_run=asdict(status.last_run) if status.last_run else None,
+            derived=tuple(asdict(work) for work in status.derived),
         )
 
     @classmethod
     def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        return super()._parse(values) | {"sources": tuple(values["sources"])}
+        return super()._parse(values) | {
+            "sources": tuple(values["sources"]),
+            "derived": tuple(values.get("derived", ())),
+        }
 
 
 @dataclass(frozen=True)

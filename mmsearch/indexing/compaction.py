@@ -109,6 +109,17 @@ def merge_derived(layout: IndexLayout, catalog: CatalogWriter) -> None:
     layout.remove_orphans(catalog.referenced_files())
 
 
+def remove_derived(layout: IndexLayout, catalog: CatalogWriter, enricher: str) -> int:
+    """Remove all that an enricher has made, also from the files; return the number of contents."""
+    derived = catalog.derived
+    others = (one for one in iter_derived(derived) if one.enricher != enricher)
+    file = write_derived(layout, derived.next_number(), others)
+    count = derived.remove(enricher, file if file.rows else None)
+    # A repair would read texts again from a file that is left.
+    layout.remove_orphans(catalog.referenced_files())
+    return count
+
+
 def iter_derived(derived: DerivedReader, *, only_live: bool = False) -> Iterator[DerivedTexts]:
     """Yield what was made of all contents, or of the searchable ones, in the order of their ids."""
     texts, last_id = derived.list_texts(0, DERIVED_PAGE_SIZE, only_live=only_live)

@@ -37,6 +37,7 @@ from mmsearch.factories.enrichers import (
 from mmsearch.factories.plugins import make_modalities
 from mmsearch.factories.sources import SourceItemLoader
 from mmsearch.factories.warm_parts import make_decode_executor
+from mmsearch.indexing.compaction import remove_derived
 from mmsearch.indexing.enrich import (
     PIXEL_PAGE_SIZE,
     VECTOR_PAGE_SIZE,
@@ -120,6 +121,31 @@ def describe_wanted(
                 report = DescribeReport(wanted.enricher, "", 0, 0, (), left, 0.0)
                 reports.append(replace(report, error=str(error.message)))
     return tuple(reports)
+
+
+def remove_model_texts(
+    layout: IndexLayout,
+    enrichers: Sequence[str],
+    on_message: Callable[[str], None],
+    wait_s: float,
+) -> int:
+    """Remove the texts of enrichers. See `mmsearch.api.index.Index.remove_model_texts`."""
+    if not enrichers:
+        raise UsageError("No enricher was named.", "Name one, such as 'tags'.")
+    with catalogs.open_write(layout, wait_s, create=False) as catalog:
+        made = {summary.enricher for summary in catalog.derived.summarize()}
+        for name in enrichers:
+            if name not in made:
+                load_enricher(name)
+        count = sum(remove_derived(layout, catalog, name) for name in dict.fromkeys(enrichers))
+        for source in catalog.sources():
+            names = {one.enricher for one in list_wanted([source])}.intersection(enrichers)
+            if names:
+                on_message(
+                    f"The source {source.name!r} wants {' and '.join(sorted(names))}, so the next"
+                    " run makes them again."
+                )
+    return count
 
 
 def warn_unavailable(

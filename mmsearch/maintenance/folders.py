@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from mmsearch.core.folder_choices import (
     describe_choices,
     is_below,
     make_globs,
+    want_texts,
 )
-from mmsearch.core.records import Root, SourceRecord
+from mmsearch.core.records import Root
 from mmsearch.core.reports import DescribeReport, IndexReport
 from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.core.settings import Settings
@@ -163,7 +164,7 @@ def describe_folders(
     retry_failed: bool = False,
 ) -> tuple[DescribeReport, ...]:
     """Make the texts of models that sources want of the contents of sources or folders."""
-    if not folders or not _want_texts(catalog.sources()):
+    if not folders or not want_texts(catalog.sources()):
         return ()
     # Most runs describe nothing.
     from mmsearch.maintenance.describe import describe_wanted  # noqa: PLC0415
@@ -184,7 +185,7 @@ def warn_unavailable_enrichers(
 ) -> None:
     """Send a message about each enricher of a source that cannot work now."""
     source = find_source(catalog.sources(), source_id=source_id)
-    if source is None or not _want_texts([source]):
+    if source is None or not want_texts([source]):
         return
     from mmsearch.maintenance.describe import warn_unavailable  # noqa: PLC0415 - as above
 
@@ -201,14 +202,6 @@ def check_describe(choices: Mapping[str, Any], settings: Settings) -> None:
         from mmsearch.maintenance.describe import check_describe_choice  # noqa: PLC0415 - as above
 
         check_describe_choice(choices[DESCRIBE], settings)
-
-
-def _want_texts(sources: Iterable[SourceRecord]) -> bool:
-    return any(
-        own.get(DESCRIBE)
-        for source in sources
-        for own in FolderChoices.from_json(source.choices).values.values()
-    )
 
 
 def load_choices(catalog: CatalogReader, root: Root) -> FolderChoices:

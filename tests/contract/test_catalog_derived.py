@@ -194,9 +194,12 @@ def test_removing_an_enricher_leaves_other_texts(catalog):
         digest_of("a"), "ocr", "x", {0: (Text("ocr", "EXIT", None, "ocr", "x", 0.9),)}
     )
     catalog.derived.commit(file(2), [other])
-    assert catalog.derived.remove("tags") == 2
+    assert catalog.derived.remove("tags", file(3)) == 2
+    assert catalog.derived.files() == [file(3)]
     assert words(catalog)[digest_of("a")] == ["EXIT"]
     assert [summary.enricher for summary in catalog.derived.summarize()] == ["ocr"]
+    assert catalog.derived.remove("ocr", None) == 1
+    assert (catalog.derived.files(), catalog.derived.summarize()) == ([], [])
 
 
 def test_texts_of_a_file_that_is_read_again_replace_only_their_own(catalog):

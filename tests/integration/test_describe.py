@@ -17,6 +17,7 @@ from mmsearch.core.derived import DerivedTexts
 from mmsearch.core.errors import DecodeError, SourceError, UnknownNameError, UsageError
 from mmsearch.core.query import Mode, TextTerm
 from mmsearch.core.reports import Verdict
+from mmsearch.core.server_results import IndexSummary
 from mmsearch.core.types import Text
 from mmsearch.executors import processes, threads
 from mmsearch.exports.derived import NAME, read_texts, write_texts
@@ -695,3 +696,81 @@ def test_repair_keeps_what_is_wanted(index, copied):
     report = add_photos(index, copied)
     assert [work.described for work in report.described] == [0]
     assert sorted(map(str, tags_by_picture(index).values())) == sorted(map(str, tags.values()))
+
+
+def test_status_says_what_is_left_also_before_anything_is_made(index, copied, photos):
+    assert index.status().derived == ()
+    index.set_source("photos", describe="tags")
+    (work,) = index.status().derived
+    assert (work.enricher, work.done, work.failed, work.left) == ("tags", 0, 0, NUM_PHOTOS)
+    assert work.is_wanted
+    assert work.left_s == pytest.approx(NUM_PHOTOS * 0.001)
+    index.describe()
+    new = sorted((photos / "photos").glob("*.jpg"))[NUM_PHOTOS : NUM_PHOTOS + 2]
+    for path in new:
+        shutil.copy(path, copied / "photos")
+    add_photos(index, copied)
+    assert index.status().derived[0].left == 0
+    index.set_source("photos-2", describe="tags")
+    (after,) = index.status().derived
+    assert (after.done, after.left, after.made_by) == (NUM_PHOTOS, 2, work.made_by)
+    assert after.left_s == pytest.approx(2 * after.seconds / NUM_PHOTOS)
+    answer = IndexSummary.from_status(index.status())
+    assert answer.derived[0]["left"] == 2
+    assert IndexSummary.from_dict(answer.to_dict()) == answer
+
+
+def test_status_tells_earlier_texts_from_those_that_are_wanted(index, tmp_path):
+    vocabulary = tmp_path / "tags.txt"
+    vocabulary.write_text(find_tags(index)[0])
+    index.set_source("photos", describe={"tags": {"vocabulary": vocabulary}})
+    new, old = index.status().derived
+    assert (new.done, new.left, new.is_wanted) == (0, NUM_PHOTOS, True)
+    assert (old.done, old.left, old.is_wanted) == (NUM_PHOTOS, 0, False)
+    assert new.left_s == pytest.approx(old.seconds)
+    vocabulary.unlink()
+    broken, old = index.status().derived
+    assert (broken.made_by, broken.left) == ("", 0)
+    assert "cannot be read" in broken.error
+
+
+def test_status_of_texts_that_no_source_wants_says_what_the_next_call_would_do(index, photos):
+    index.describe()
+    index.add([sorted((photos / "photos").glob("*.jpg"))[NUM_PHOTOS]], ids=["new"])
+    (work,) = index.status().derived
+    assert (work.done, work.left, work.is_wanted) == (NUM_PHOTOS, 1, False)
+
+
+def test_removed_texts_do_not_come_back(index, copied):
+    messages = []
+    index.describe()
+    with catalogs.open_write(IndexLayout(index.folder), 0, create=False) as catalog:
+        digest = catalog.list_live_pictures(0, 1)[0].digest
+        sign = Text("ocr", "EXIT", None, "ocr", "r-1", 0.9)
+        made = DerivedTexts(digest, "ocr", "r-1", {0: (sign,)})
+        enriching.commit_derived(IndexLayout(index.folder), catalog, [made])
+    assert any(tags_by_picture(index).values())
+    with mmsearch.open_index(home=index.folder.parent, on_message=messages.append) as other:
+        assert other.remove_model_texts("tags") == NUM_PHOTOS
+        assert messages == []
+        other.set_source("photos", describe="tags")
+        assert other.remove_model_texts("tags") == 0
+        assert messages == ["The source 'photos' wants tags, so the next run makes them again."]
+        other.set_source("photos", describe="none")
+    assert not any(tags_by_picture(index).values())
+    assert len(derived_files(index)) == 1
+    for path in index.folder.glob("catalog.*"):
+        path.unlink()
+    index.repair()
+    add_photos(index, copied)
+    assert not any(tags_by_picture(index).values())
+    assert [work.enricher for work in index.status().derived] == ["ocr"]
+    assert index.remove_model_texts(["ocr", "ocr"]) == 1
+    assert derived_files(index) == []
+    assert index.check().verdict is Verdict.SOUND
+
+
+@pytest.mark.parametrize(("names", "error"), [((), UsageError), ("nonsense", UnknownNameError)])
+def test_texts_of_no_enricher_cannot_be_removed(index, names, error):
+    with pytest.raises(error):
+        index.remove_model_texts(names)
