@@ -153,6 +153,7 @@ class IndexModelTasks(MaintainedIndex):
         *,
         sources: Texts = (),
         vocabulary: StrPath | None = None,
+        language: str | None = None,
         retry_failed: bool = False,
         wait_s: float = 0.0,
         progress: ProgressOption = False,
@@ -168,9 +169,12 @@ class IndexModelTasks(MaintainedIndex):
         Args:
             enrichers: Names of enrichers; None for those that the sources want, or, if none wants
                 any, ``tags``. ``tags`` compares the pictures with a vocabulary; ``ocr``
-                reads texts in pictures and on pages of documents without a text (extra ``ocr``).
+                reads texts in pictures and on pages of documents without a text (extra ``ocr``);
+                ``speech`` transcribes films and sounds (extra ``speech``).
             sources: Names of sources, to describe their pictures only; default: all pictures.
             vocabulary: File of the tags to choose from, one a line; None for the built-in ones.
+            language: Code of the language that is spoken in films and sounds, such as ``de``; None
+                to detect it in each. With another one, all are transcribed again.
             retry_failed: True to try files again that an enricher could not read.
             wait_s: Seconds to wait for another writer.
             progress: True for a progress bar, or a callable, which is called often with the
@@ -184,7 +188,8 @@ class IndexModelTasks(MaintainedIndex):
             UnknownNameError: There is no such enricher or source.
             MissingExtraError: The extra of an enricher is not installed.
             SourceError: The vocabulary cannot be read.
-            UsageError: The vocabulary has no tag, or no enricher was named.
+            UsageError: The vocabulary has no tag, no enricher was named, or the model does not
+                recognize the language.
             StateError: The index is empty.
         """
         from mmsearch.maintenance.describe import describe  # noqa: PLC0415 - searches never need it
@@ -199,6 +204,7 @@ class IndexModelTasks(MaintainedIndex):
                 vocabulary=None
                 if vocabulary is None
                 else Path(os.fsdecode(to_absolute_path(vocabulary))),
+                language=language,
                 retry_failed=retry_failed,
                 wait_s=wait_s,
                 progress=on_progress,

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from mmsearch.cli.options import AsJson, Home, IndexName, Vocabulary, WaitSeconds, open_index
+from mmsearch.cli.options import (
+    AsJson,
+    Home,
+    IndexName,
+    SpeechLanguage,
+    Vocabulary,
+    WaitSeconds,
+    open_index,
+)
 from mmsearch.cli.output import print_json, print_line
 from mmsearch.cli.progress import show_progress
 from mmsearch.cli.run_output import format_described
@@ -22,7 +30,11 @@ def describe(
     ocr: Annotated[
         bool, typer.Option("--ocr", help="Read texts in pictures and on scanned pages (extra ocr).")
     ] = False,
+    speech: Annotated[
+        bool, typer.Option("--speech", help="Transcribe films and sounds (extra speech).")
+    ] = False,
     vocabulary: Vocabulary = None,
+    speech_language: SpeechLanguage = None,
     sources: Annotated[
         list[str] | None,
         typer.Option(
@@ -44,23 +56,25 @@ def describe(
     wait: WaitSeconds = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Describe the pictures of an index with models: tags to filter by, and texts in pictures.
+    """Describe an index with models: tags of pictures, texts in them, and what is said in films.
 
     Only pictures that were not described yet are, so run it again after 'mmsearch index', or let
-    'mmsearch index --describe tags,ocr' do it in each run. Without --tags or --ocr, this does what
-    the sources of the index want, or tags if none wants any.
+    'mmsearch index --describe tags,ocr' do it in each run. Without --tags, --ocr or --speech, this
+    does what the sources of the index want, or tags if none wants any.
 
     Tags come from the vectors of the index and never change them: 'mmsearch query --auto-tag dog'
     filters by them, and they are no keywords of a person. With --ocr, searches find signs,
-    screenshots and scanned pages by their words; each file is read once more.
+    screenshots and scanned pages by their words, and with --speech films and sounds by what is said
+    in them; each file is read once more.
 
     Example: mmsearch describe --vocabulary my-tags.txt
     Example: mmsearch describe --ocr
+    Example: mmsearch describe --speech
     Example: mmsearch describe --remove tags
     """
-    wanted = {"tags": tags, "ocr": ocr}
+    wanted = {"tags": tags, "ocr": ocr, "speech": speech}
     if remove:
-        if any((tags, ocr, vocabulary, sources, retry_failed)):
+        if any((*wanted.values(), vocabulary, speech_language, sources, retry_failed)):
             raise UsageError("--remove describes nothing.", "Leave out the other options.")
         with open_index(name, home) as index:
             removed = index.remove_model_texts(remove, wait_s=wait)
@@ -75,6 +89,7 @@ def describe(
             enrichers,
             sources=sources or (),
             vocabulary=vocabulary,
+            language=speech_language,
             retry_failed=retry_failed,
             wait_s=wait,
             progress=progress,

@@ -24,6 +24,7 @@ from mmsearch.cli.options import (
     IndexName,
     Kind,
     Reset,
+    SpeechLanguage,
     Verbose,
     Vocabulary,
     WaitSeconds,
@@ -104,6 +105,7 @@ def index(
     captions: Captions = None,
     describe: Describe = None,
     vocabulary: Vocabulary = None,
+    speech_language: SpeechLanguage = None,
     reset: Reset = None,
     texts: Annotated[
         str | None,
@@ -154,7 +156,7 @@ def index(
         "captions": captions,
         "texts": texts,
     }
-    describe_choice = parse_describe(describe, vocabulary)
+    describe_choice = parse_describe(describe, vocabulary, speech_language)
     given = {option: value for option, value in choices.items() if value is not None}
     runs = [
         _plan(source, kind, choice or (), reset or (), given, describe_choice, verify=verify)

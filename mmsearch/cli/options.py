@@ -65,7 +65,7 @@ Describe = Annotated[
     str | None,
     typer.Option(
         help="Texts that models make once the pictures can be found, in this run and later ones: "
-        "some of tags,ocr; or none.",
+        "some of tags,ocr,speech; or none.",
         metavar="KINDS",
     ),
 ]
@@ -75,6 +75,14 @@ Vocabulary = Annotated[
         help="File of the tags to choose from, one a line.",
         metavar="FILE",
         show_default="built-in",
+    ),
+]
+SpeechLanguage = Annotated[
+    str | None,
+    typer.Option(
+        help="Language that is spoken in films and sounds, such as de.",
+        metavar="CODE",
+        show_default="detected",
     ),
 ]
 Kind = Annotated[
@@ -110,19 +118,23 @@ def open_index(
     )
 
 
-def parse_describe(describe: str | None, vocabulary: Path | None) -> dict[str, Any] | None:
+def parse_describe(
+    describe: str | None, vocabulary: Path | None, language: str | None
+) -> dict[str, Any] | None:
     """Return the choice of texts that models make; None if it is not given.
 
     Raises:
-        UsageError: There is a vocabulary, but no tags.
+        UsageError: There is a vocabulary, but no tags, or a language, but no speech.
     """
     names = None if describe is None else [name.strip() for name in describe.split(",")]
     if vocabulary is not None and "tags" not in (names or ()):
         raise UsageError("The vocabulary is for tags.", "Add --describe tags.")
+    if language is not None and "speech" not in (names or ()):
+        raise UsageError("The language is for speech.", "Add --describe speech.")
     if names is None:
         return None
-    choice: dict[str, Any] = {name: {} for name in names if name}
-    return {**choice, "tags": {"vocabulary": vocabulary}} if vocabulary else choice
+    options = {"tags": {"vocabulary": vocabulary}, "speech": {"language": language}}
+    return {name: options.get(name, {}) for name in names if name}
 
 
 def check_device(device: str | None) -> str | None:

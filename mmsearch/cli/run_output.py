@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import typer
@@ -94,13 +95,16 @@ def _print_described(report: IndexReport, *, as_json: bool) -> None:
 
 def format_described(report: DescribeReport) -> Iterator[str]:
     """Yield lines about the work of an enricher."""
+    contents = "films and sounds" if report.enricher == "speech" else "pictures"
     if not report.described and not report.failed:
         yield f"{report.enricher}: nothing to do."
     else:
         yield (
-            f"{report.enricher}: {report.texts:,} texts of {report.described:,} pictures in"
+            f"{report.enricher}: {report.texts:,} texts of {report.described:,} {contents} in"
             f" {report.seconds:.1f} s."
         )
+    for reason, count in Counter(file.reason for file in report.notes).items():
+        yield f"{count:,}: {reason}."
     if report.failed:
         yield f"{len(report.failed):,} could not be read; --retry-failed tries them again."
     if report.left:

@@ -23,6 +23,7 @@ from mmsearch.cli.options import (
     IndexName,
     Kind,
     Reset,
+    SpeechLanguage,
     Vocabulary,
     WaitSeconds,
     open_index,
@@ -107,6 +108,7 @@ def add_source(
     captions: Captions = None,
     describe: Describe = None,
     vocabulary: Vocabulary = None,
+    speech_language: SpeechLanguage = None,
     kind: Kind = None,
     choice: Choice = None,
     name: IndexName = "default",
@@ -125,7 +127,7 @@ def add_source(
         given = api.parse_choices(source, kind, choice or ())
     elif choice:
         raise UsageError("--choice does not apply to a folder.", "Leave it out.")
-    given |= _describe_choice(describe, vocabulary)
+    given |= _describe_choice(describe, vocabulary, speech_language)
     with open_index(name, home) as index:
         known = {each.name for each in index.sources()} if index.exists() else set()
         index.add_source(source, kind=kind, name=source_name, refresh=False, wait_s=wait, **given)
@@ -147,6 +149,7 @@ def set_source(
     captions: Captions = None,
     describe: Describe = None,
     vocabulary: Vocabulary = None,
+    speech_language: SpeechLanguage = None,
     choice: Choice = None,
     reset: Reset = None,
     name: IndexName = "default",
@@ -168,7 +171,7 @@ def set_source(
         if kind != FOLDER_KIND:
             _reject_folder_choices(given)
             given = api.parse_choices(source, kind, choice or ())
-        given |= _describe_choice(describe, vocabulary)
+        given |= _describe_choice(describe, vocabulary, speech_language)
         changed = index.set_source(source, place=place, reset=reset or (), wait_s=wait, **given)
     texts = describe_choices(changed.choices)
     choices = " ".join(f"{key}={text}" for key, text in texts.items()) or "as by default"
@@ -253,8 +256,10 @@ def _folder_choices(
     return {option: value for option, value in choices.items() if value is not None}
 
 
-def _describe_choice(describe: str | None, vocabulary: Path | None) -> dict[str, Any]:
-    choice = parse_describe(describe, vocabulary)
+def _describe_choice(
+    describe: str | None, vocabulary: Path | None, language: str | None
+) -> dict[str, Any]:
+    choice = parse_describe(describe, vocabulary, language)
     return {} if choice is None else {"describe": choice}
 
 

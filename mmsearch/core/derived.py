@@ -21,6 +21,7 @@ class EnricherInput(StrEnum):
 
     VECTORS = "vectors"
     PIXELS = "pixels"
+    SOUND = "sound"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class EnricherOptions:
         model: Name of its model, or a folder; empty for the default.
         vocabulary: File of the tags to choose from, one a line; None for the built-in ones.
         cache: Folder of compiled models.
+        language: Code of the language that is spoken, such as ``de``; None to detect it.
+        threads: Maximum number of threads of an enricher that reads sound.
         encode_texts: Returns the query vectors of texts, (n, dim), in the space of the index.
         probabilities: Returns, for (n, dim) image vectors and (t, dim) text vectors, the
             probability that each picture shows what each text says, float64 (n, t).
@@ -39,6 +42,8 @@ class EnricherOptions:
     model: str = ""
     vocabulary: Path | None = None
     cache: Path | None = None
+    language: str | None = None
+    threads: int = 1
     encode_texts: Callable[[Sequence[str]], Vectors] | None = None
     probabilities: Callable[[Vectors, Vectors], NDArray[np.float64]] | None = None
 
@@ -64,7 +69,7 @@ class DerivedTexts:
         from_ms: Where the texts begin in a film or a sound that is read in parts, in milliseconds.
         upto_ms: Where they end; None for what is read whole.
         seconds: CPU or waiting time that it took, in seconds.
-        error: The reason of a failure, as a clause.
+        error: The reason of a failure, or why less than all of it was read, as a clause.
     """
 
     digest: bytes
@@ -76,6 +81,37 @@ class DerivedTexts:
     upto_ms: int | None = None
     seconds: float = 0.0
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class SoundRequest:
+    """Facts of a sound that are known before an enricher reads it.
+
+    Attributes:
+        language: Code of the language that is spoken; None if it is to be detected.
+        subtitle_languages: Codes of the languages of its subtitles: speech in one of them has its
+            text already.
+    """
+
+    language: str | None = None
+    subtitle_languages: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class SoundWindow:
+    """The texts of a window of a sound.
+
+    Attributes:
+        texts: Texts with their times on the clock of the sound, in the order of these.
+        next_ms: Where the rest begins, in milliseconds; None if nothing is left to read.
+        language: Code of the language that is spoken; None if it is uncertain.
+        note: Reason why the rest needs no texts, as a clause; None for a sound that is read.
+    """
+
+    texts: tuple[Text, ...] = ()
+    next_ms: int | None = None
+    language: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,10 @@ from mmsearch.core.derived import ContentScope, FolderScope
 from mmsearch.core.folder_choices import DESCRIBE, FolderChoices, is_below
 from mmsearch.core.records import FOLDER_KIND, SourceRecord
 
-DESCRIBE_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {"tags": ("vocabulary",)}
+DESCRIBE_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "tags": ("vocabulary",),
+    "speech": ("language",),
+}
 """Options of enrichers that a source keeps, by enricher."""
 
 PATHS: Final = frozenset({"vocabulary"})

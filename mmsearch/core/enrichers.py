@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from mmsearch.core.types import EncoderSpec, Picture, Pixels, Text, Vectors
 
 if TYPE_CHECKING:
-    from mmsearch.core.derived import EnricherInput, EnricherOptions
-    from mmsearch.core.speech import SpeechOptions, Transcript
+    from mmsearch.core.derived import EnricherInput, EnricherOptions, SoundRequest, SoundWindow
+    from mmsearch.core.speech import SoundBlock, SpeechOptions, Transcript
 
 
 class SpeechRecognizer(Protocol):
@@ -76,6 +76,23 @@ class PixelEnricher(Protocol):
         """
 
 
+class SoundEnricher(Protocol):
+    """Maker of texts from sound; runs in worker processes."""
+
+    def read(self, blocks: Iterator[SoundBlock], request: SoundRequest) -> SoundWindow:
+        """Return the texts of the first window of a sound, which ends where nobody speaks.
+
+        Memory does not grow with the length of the sound: only a window is taken from the blocks.
+
+        Args:
+            blocks: The sound, each block from the end of the former one.
+            request: What is known of the sound.
+
+        Raises:
+            UsageError: It does not read that language.
+        """
+
+
 class EnricherPlugin(Protocol):
     """Interface of a module in enrichers/ that makes texts of the contents of an index.
 
@@ -83,7 +100,7 @@ class EnricherPlugin(Protocol):
     """
 
     READS: EnricherInput
-    """Input of the enricher, which decides between `VectorEnricher` and `PixelEnricher`."""
+    """Input: it decides between `VectorEnricher`, `PixelEnricher` and `SoundEnricher`."""
 
     KINDS: frozenset[str]
     """Kinds of the contents that it reads."""
@@ -100,7 +117,7 @@ class EnricherPlugin(Protocol):
             SourceError: The vocabulary cannot be read.
         """
 
-    def build(self, options: EnricherOptions) -> VectorEnricher | PixelEnricher:
+    def build(self, options: EnricherOptions) -> VectorEnricher | PixelEnricher | SoundEnricher:
         """Build the enricher; ModelUnavailableError if its weights are not available."""
 
 
@@ -112,3 +129,13 @@ class PixelEnricherPlugin(EnricherPlugin, Protocol):
 
     def wants(self, picture: Picture) -> bool:
         """Return False for an item that need not be read, given what is known of it."""
+
+
+class SoundEnricherPlugin(EnricherPlugin, Protocol):
+    """Interface of a module in enrichers/ that reads sound."""
+
+    MEMORY_MB: int
+    """Memory that a process needs for it, in megabytes."""
+
+    WINDOW_TIMEOUT_S: float
+    """Maximum time that a window takes on a slow computer, in seconds."""

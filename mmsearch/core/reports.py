@@ -34,6 +34,8 @@ class DescribeReport:
         left: Number of pictures or files that it has not read yet, such as missing files.
         seconds: Duration in seconds.
         error: Why it could not work; None if it could.
+        notes: Files of which it read less than all, and why: a film with subtitles in its language
+            needs no transcript.
     """
 
     enricher: str
@@ -44,6 +46,7 @@ class DescribeReport:
     left: int
     seconds: float
     error: str | None = None
+    notes: tuple[FailedFile, ...] = ()
 
 
 @dataclass(frozen=True)

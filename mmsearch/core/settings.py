@@ -61,8 +61,9 @@ class Settings:
         offline: Never contact a model hub.
         precision: ``auto``: int8 on the CPU for models whose vectors stay the same (cosine of at
             least 0.995); or ``float32``.
-        speech_model: Model that recognizes spoken queries: ``auto`` (the best one installed),
-            ``base``, ``tiny.en``, or the folder of a model of Whisper in the format of CTranslate2.
+        speech_model: Model that recognizes speech, in queries and in films: ``auto`` (the best one
+            installed), ``base``, ``tiny.en``, or the folder of a model of Whisper in the format of
+            CTranslate2.
     """
 
     home: Path | None = None

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from mmsearch.core.results import Hit, JsonObject, SearchPage
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mmsearch.core.query import Term
 
 SAMPLE_RATE: Final = 16_000
@@ -37,6 +40,19 @@ class SpeechOptions:
     model: str
     cache: Path
     threads: int = 1
+
+
+@dataclass(frozen=True)
+class SoundBlock:
+    """Consecutive samples of a sound.
+
+    Attributes:
+        start_ms: Time of the first sample in milliseconds, on the clock of its file.
+        samples: float32 (n,) at 16 kHz in mono, from -1 to 1.
+    """
+
+    start_ms: int
+    samples: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

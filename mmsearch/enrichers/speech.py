@@ -1,198 +1,240 @@
-"""Speech recognition by Whisper (Radford et al. 2022, https://arxiv.org/abs/2212.04356).
+"""Transcripts of sound tracks: what is said in films and sounds, with the times of the words.
 
-faster-whisper runs it in CTranslate2, in int8 on the CPU. Silence, noise and music have no words in
-them, but Whisper writes some all the same. So a detector of voices (Silero VAD) cuts them out
-first, and numbers of Whisper itself decide about what is left.
+The recognizer of spoken queries (`mmsearch.enrichers.whisper`) gets windows of some minutes, which
+end where nobody speaks: its memory grows with their length, and a window is the unit of work that a
+stopped run repeats at most.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.derived import EnricherInput, EnricherOptions, SoundRequest, SoundWindow
 from mmsearch.core.enrichers import SpeechRecognizer
-from mmsearch.core.errors import MissingExtraError, ModelUnavailableError, UsageError
-from mmsearch.core.speech import SAMPLE_RATE, SpeechOptions, SpeechSegment, Transcript, Word
-from mmsearch.enrichers._whisper_models import MODEL_FILE, PACKAGED_MODELS, find_model
+from mmsearch.core.plugins import require_packages
+from mmsearch.core.speech import SAMPLE_RATE, SoundBlock, SpeechOptions, SpeechSegment, Word
+from mmsearch.core.types import EncoderSpec, Text, TextSource
+from mmsearch.enrichers import whisper
+from mmsearch.enrichers._voices import find_cut, find_speech
 
-if TYPE_CHECKING:
-    from faster_whisper import WhisperModel
+READS: Final = EnricherInput.SOUND
+KINDS: Final = frozenset({"video", "sound"})
+MEMORY_MB: Final = 800
+"""Memory of a process that transcribes, in megabytes."""
 
-CODE_VERSION: Final = 1
-"""Version of this code; increased when a change alters the transcripts of a model."""
+WINDOW_S: Final = 300.0
+"""Maximum length of a window in seconds."""
 
-BEAM_SIZE: Final = 5
+WINDOW_TIMEOUT_S: Final = 3 * WINDOW_S
+"""Maximum time that a window takes: three times its length."""
 
-DEFAULT_LANGUAGE: Final = "en"
+CUT_S: Final = 60.0
+"""Length of the end of a window in which the longest silence is searched, in seconds."""
+
+DETECTION_S: Final = 30.0
+"""Length of speech in which a language is detected, in seconds: as much as Whisper looks at."""
+
 MIN_LANGUAGE_CONFIDENCE: Final = 0.5
-"""Probability of a detected language below which the sound is taken for English."""
+"""Probability of a detected language from which on it holds for the rest of the sound."""
 
-CODES: Final = {"no": "nb", "jw": "jv"}
-"""Codes of languages for which Whisper has its own, as everything else spells them."""
+MAX_LINE_S: Final = 15.0
+"""Length of a line in seconds after which the next word begins another one."""
 
-_WHISPER_CODES: Final = {code: whisper for whisper, code in CODES.items()}
+MAX_PAUSE_S: Final = 1.0
+"""Length of a pause in seconds after which the next word begins another line."""
 
-MAX_NO_SPEECH: Final = 0.6
-MIN_LOG_PROBABILITY: Final = -0.7
-"""A segment is dropped if Whisper's probability that there is no speech is above the first and the
-mean log probability of its tokens below the second: the words that it invents are such."""
-
-MAX_COMPRESSION: Final = 2.4
-"""Ratio of a text to its compressed form above which it is a loop: one word again and again."""
+_SENTENCE_ENDS: Final = (".", "!", "?", "\u2026", "\u3002", "\uff01", "\uff1f", "\u061f", "\u0964")
+_VERSION: Final = 1
 
 
-def build(options: SpeechOptions) -> SpeechRecognizer:
-    """Return the recognizer of a model; the model is loaded by the first call of `transcribe`.
+def fingerprint(options: EnricherOptions, encoder: EncoderSpec) -> str:
+    """Return what the texts depend on: the model, a given language and the version of this code.
 
     Raises:
-        MissingExtraError: faster-whisper is not installed.
+        MissingExtraError: A package of the extra ``speech`` is not installed.
         UnknownNameError: There is no such model.
-        ModelUnavailableError: The files of the model are missing.
-        ChecksumError: A file of a package is not the one that mmsearch was built with.
+        ModelUnavailableError: The model is not on this machine.
+        UsageError: The model does not recognize the language.
     """
-    try:
-        import faster_whisper  # noqa: F401, PLC0415
-    except ImportError as error:
-        raise MissingExtraError.for_extra("Speech", "faster-whisper", "speech") from error
-    name, folder = find_model(options.model, options.cache)
-    return WhisperRecognizer(name, folder, options.threads)
+    recognizer = _build_recognizer(options)
+    if options.language is not None:
+        # It refuses a language before it looks at the samples.
+        recognizer.transcribe(np.zeros(0, np.float32), options.language)
+    parts = (_VERSION, recognizer.fingerprint, options.language or "")
+    return f"speech-{hashlib.sha256(' '.join(map(str, parts)).encode()).hexdigest()[:16]}"
 
 
-class WhisperRecognizer:
-    """A model of Whisper that implements `mmsearch.core.protocols.SpeechRecognizer`.
+def build(options: EnricherOptions) -> Transcriber:
+    """Return the enricher; it loads its model when it first hears somebody speak.
+
+    Raises:
+        MissingExtraError: A package of the extra ``speech`` is not installed.
+        UnknownNameError: There is no such model.
+        ModelUnavailableError: The model is not on this machine.
+    """
+    return Transcriber(_build_recognizer(options))
+
+
+def _build_recognizer(options: EnricherOptions) -> SpeechRecognizer:
+    require_packages("Transcripts", "speech", "av", "faster_whisper")
+    if options.cache is None:
+        raise ValueError("a recognizer needs a folder for its model")
+    return whisper.build(SpeechOptions(options.model or "auto", options.cache, options.threads))
+
+
+class Transcriber:
+    """Enricher that transcribes sound; see `mmsearch.core.enrichers.SoundEnricher`.
 
     Args:
-        name: Name of the model.
-        folder: Folder of the model, in the format of CTranslate2.
-        threads: Maximum number of threads.
+        recognizer: Recognizes the speech of a window.
     """
 
-    def __init__(self, name: str, folder: Path, threads: int) -> None:
-        self._name = name
-        self._folder = folder
-        self._threads = threads
+    def __init__(self, recognizer: SpeechRecognizer) -> None:
+        self._recognizer = recognizer
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Name, digest of the weights and version of the code."""
-        if self._name in PACKAGED_MODELS:
-            digest = PACKAGED_MODELS[self._name].sha256
+    def read(self, blocks: Iterator[SoundBlock], request: SoundRequest) -> SoundWindow:
+        """Return what is said in the first window of a sound."""
+        start_ms, samples, is_last = _take_window(blocks)
+        if not len(samples):
+            return SoundWindow()
+        if request.language is None and request.subtitle_languages:
+            language = self._detect_language(samples)
+            if language in request.subtitle_languages:
+                note = f"it has subtitles in its language ({language})"
+                return SoundWindow(language=language, note=note)
+        transcript = self._recognizer.transcribe(samples, request.language)
+        is_certain = transcript.segments and (
+            transcript.language_confidence >= MIN_LANGUAGE_CONFIDENCE
+        )
+        next_ms = start_ms + len(samples) * 1000 // SAMPLE_RATE
+        texts = tuple(
+            Text(
+                "transcript",
+                line.text,
+                transcript.language,
+                TextSource.SPEECH,
+                None,
+                round(line.confidence, 3),
+                # A line may not begin in the window before or after its own.
+                min(start_ms + round(1000 * line.start_s), next_ms - 1),
+                start_ms + round(1000 * line.end_s),
+            )
+            for segment in transcript.segments
+            for line in split_lines(segment)
+        )
+        language = request.language or (transcript.language if is_certain else None)
+        return SoundWindow(texts, None if is_last else next_ms, language)
+
+    def _detect_language(self, samples: NDArray[np.float32]) -> str | None:
+        """Return the language of the first speech; None without speech, or if it is uncertain."""
+        spans = find_speech(samples)
+        if not spans:
+            return None
+        start = spans[0].start
+        first_speech = samples[start : start + int(DETECTION_S * SAMPLE_RATE)]
+        transcript = self._recognizer.transcribe(first_speech)
+        is_certain = transcript.language_confidence >= MIN_LANGUAGE_CONFIDENCE
+        return transcript.language if is_certain else None
+
+
+def _take_window(blocks: Iterator[SoundBlock]) -> tuple[int, NDArray[np.float32], bool]:
+    """Return the start of a window in milliseconds, its samples, and True if it is the last one."""
+    taken: list[NDArray[np.float32]] = []
+    start_ms = count = 0
+    for block in blocks:
+        start_ms = start_ms if taken else block.start_ms
+        taken.append(np.clip(block.samples, -1, 1))
+        count += len(block.samples)
+        if count >= WINDOW_S * SAMPLE_RATE:
+            samples = np.concatenate(taken)
+            return start_ms, samples[: find_cut(samples, CUT_S)], False
+    return start_ms, np.concatenate(taken) if taken else np.zeros(0, np.float32), True
+
+
+@dataclass(frozen=True)
+class Line:
+    """Spoken words that belong together: a sentence, or a part of one.
+
+    Attributes:
+        text: The words.
+        start_s: Start of the first word in seconds.
+        end_s: End of the last word in seconds.
+        confidence: Confidence of the segment of which it is a part, 0 to 1.
+    """
+
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float
+
+
+def split_lines(segment: SpeechSegment) -> list[Line]:
+    """Return the lines of a segment: they end with a sentence, before a pause, or when long."""
+    places = _find_words(segment.text, segment.words)
+    if not places:
+        return [Line(segment.text, segment.start_s, segment.end_s, segment.confidence)]
+    words = list(_move_stranded(segment.words))
+    lines, first = [], 0
+    for stop in range(1, len(words) + 1):
+        if stop == len(words) or _is_end(words[first], words[stop - 1], words[stop]):
+            place = places[stop] if stop < len(words) else len(segment.text)
+            text = segment.text[places[first] : place].strip()
+            times = words[first].start_s, words[stop - 1].end_s
+            lines.append(Line(text, *times, segment.confidence))
+            first = stop
+    return lines
+
+
+def _move_stranded(words: Sequence[Word]) -> Iterator[Word]:
+    """Yield words; one that is alone between a sentence and a pause moves to the end of the pause.
+
+    Silence is cut out before Whisper hears the words, so it may place the first word after a
+    silence before it.
+    """
+    begins_sentence = True
+    for word, following in zip(words, (*words[1:], None), strict=True):
+        ends_sentence = _ends_sentence(word)
+        if begins_sentence and not ends_sentence and following and _is_pause(word, following):
+            yield replace(word, start_s=following.start_s, end_s=following.start_s)
         else:
-            from mmsearch.storage.atomic import file_sha256  # noqa: PLC0415 - large files
-
-            digest = file_sha256(self._folder / MODEL_FILE)
-        return f"speech:{self._name}/{digest[:16]}/{CODE_VERSION}"
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """Codes of the languages that the model recognizes."""
-        return tuple(CODES.get(code, code) for code in self._model.supported_languages)
-
-    def transcribe(self, samples: NDArray[np.float32], language: str | None = None) -> Transcript:
-        """Return what is spoken in float32 (n,) samples at 16 kHz in mono, from -1 to 1.
-
-        Raises:
-            UsageError: The model does not recognize the language.
-        """
-        if language is not None and language not in self.languages:
-            raise UsageError(
-                f"The model {self._name!r} for speech does not recognize the language "
-                f"{language!r}.",
-                _describe_languages(self.languages),
-            )
-        duration_s = len(samples) / SAMPLE_RATE
-        if not _find_speech(samples):
-            return Transcript((), language or DEFAULT_LANGUAGE, 0.0, duration_s)
-        found, facts = self._run(samples, language)
-        confidence = float(facts.language_probability)
-        if confidence < MIN_LANGUAGE_CONFIDENCE:
-            # Nothing was decoded yet: the segments are decoded as they are read.
-            confidence = float(dict(facts.all_language_probs)[DEFAULT_LANGUAGE])
-            found, facts = self._run(samples, DEFAULT_LANGUAGE)
-        segments = tuple(_to_segments(found, duration_s))
-        return Transcript(
-            segments, CODES.get(facts.language, facts.language), confidence, duration_s
-        )
-
-    def release(self) -> None:
-        """Free the model; the next call loads it again."""
-        self.__dict__.pop("_model", None)
-
-    @cached_property
-    def _model(self) -> WhisperModel:
-        from faster_whisper import WhisperModel  # noqa: PLC0415 - imports CTranslate2
-
-        try:
-            return WhisperModel(
-                str(self._folder),
-                device="cpu",
-                compute_type="int8",
-                cpu_threads=self._threads,
-                local_files_only=True,
-            )
-        # CTranslate2 and the tokenizer raise what they like for files of another kind.
-        except Exception as error:
-            raise ModelUnavailableError(
-                f"{self._folder} is not a model of Whisper: {str(error).splitlines()[0][:200]}.",
-                "Use a folder that ct2-transformers-converter wrote, with its tokenizer.json.",
-            ) from error
-
-    def _run(self, samples: NDArray[np.float32], language: str | None) -> tuple[Any, Any]:
-        """Return the segments, which are decoded as they are read, and facts such as the language.
-
-        A language that is given, or the only one of the model, has the probability 1.
-        """
-        found, facts = self._model.transcribe(
-            samples,
-            language=None if language is None else _WHISPER_CODES.get(language, language),
-            beam_size=BEAM_SIZE,
-            # A ladder of temperatures costs up to twice the time and finds no more words.
-            temperature=0.0,
-            condition_on_previous_text=False,
-            word_timestamps=True,
-            vad_filter=True,
-        )
-        return found, facts
+            yield word
+        begins_sentence = ends_sentence
 
 
-def _describe_languages(languages: tuple[str, ...]) -> str:
-    if len(languages) == 1:
-        return f"It recognizes {languages[0]!r} only."
-    return f"Give one of its {len(languages)} codes, such as en, de, fr or zh."
+def _is_end(first: Word, last: Word, following: Word) -> bool:
+    """Return True if a line from one word to another ends before the following word."""
+    return (
+        _ends_sentence(last)
+        or _is_pause(last, following)
+        or following.end_s - first.start_s > MAX_LINE_S
+    )
 
 
-def _find_speech(samples: NDArray[np.float32]) -> bool:
-    from faster_whisper.vad import get_speech_timestamps  # noqa: PLC0415 - imports ONNX Runtime
-
-    return bool(get_speech_timestamps(samples))
+def _is_pause(word: Word, following: Word) -> bool:
+    return following.start_s - word.end_s > MAX_PAUSE_S
 
 
-def _to_segments(found: Any, duration_s: float) -> Iterator[SpeechSegment]:
-    def to_time(seconds: float) -> float:
-        return round(min(max(float(seconds), 0.0), duration_s), 3)
+def _ends_sentence(word: Word) -> bool:
+    return word.text.rstrip("\"'\u201d\u2019)").endswith(_SENTENCE_ENDS)
 
-    for segment in found:
-        is_invented = (
-            segment.no_speech_prob > MAX_NO_SPEECH and segment.avg_logprob < MIN_LOG_PROBABILITY
-        )
-        is_loop = segment.compression_ratio > MAX_COMPRESSION
-        text = segment.text.strip()
-        if is_invented or is_loop or not any(map(str.isalnum, text)):
-            continue
-        words = tuple(
-            Word(word.word.strip(), to_time(word.start), to_time(word.end), float(word.probability))
-            for word in segment.words or ()
-        )
-        start_s, end_s = (
-            (words[0].start_s, words[-1].end_s)
-            if words
-            else (to_time(segment.start), to_time(segment.end))
-        )
-        confidence = min(math.exp(segment.avg_logprob), 1.0)
-        yield SpeechSegment(text, start_s, end_s, confidence, words)
+
+def _find_words(text: str, words: Sequence[Word]) -> list[int]:
+    """Return the place of each word in a text; nothing if a word is not there.
+
+    Some languages have no spaces between words, so a line is a part of the text.
+    """
+    places: list[int] = []
+    end = 0
+    for word in words:
+        place = text.find(word.text, end)
+        if place < 0:
+            return []
+        places.append(place)
+        end = place + len(word.text)
+    return places

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +14,19 @@ from mmsearch.core import plugins
 from mmsearch.core.catalog import CatalogReader
 from mmsearch.core.derived import EnricherOptions
 from mmsearch.core.describe_choices import PATHS
-from mmsearch.core.enrichers import EnricherPlugin, PixelEnricher
+from mmsearch.core.enrichers import EnricherPlugin, PixelEnricher, SoundEnricher
 from mmsearch.core.errors import UnknownNameError
 from mmsearch.core.identity import Identity
 from mmsearch.core.protocols import ImagePreprocessor
 from mmsearch.core.query import Query, Term
 from mmsearch.core.settings import Settings
-from mmsearch.core.types import DERIVED_SOURCES, Calibration, ModelInput, Vectors
+from mmsearch.core.types import DERIVED_SOURCES, Calibration, ModelInput, TextSource, Vectors
 from mmsearch.factories.plugins import OnMessage, load_index_encoder
 from mmsearch.search.confidence import apply_calibration, score_features, to_probability
 from mmsearch.search.query_encoder import QueryEncoder
+
+if TYPE_CHECKING:
+    from mmsearch.core.speech import SoundBlock
 
 
 def list_enrichers() -> list[str]:
@@ -50,15 +53,36 @@ def load_enricher(name: str) -> EnricherPlugin:
     return plugin
 
 
-def make_enricher_options(settings: Settings, options: Mapping[str, str]) -> EnricherOptions:
+def make_enricher_options(
+    settings: Settings, enricher: str, options: Mapping[str, str]
+) -> EnricherOptions:
     """Return the options of an enricher, given those that a source keeps."""
-    paths = {name: Path(value) for name, value in options.items() if name in PATHS}
-    return EnricherOptions(cache=settings.cache, **{**options, **paths})  # type: ignore[arg-type]
+    values: dict[str, Any] = dict(options)
+    values |= {name: Path(value) for name, value in options.items() if name in PATHS}
+    if enricher == TextSource.SPEECH:
+        values["model"] = settings.speech_model
+    return EnricherOptions(cache=settings.cache, **values)
 
 
 def build_pixel_enricher(name: str, options: EnricherOptions) -> PixelEnricher:
     """Return an enricher that reads pixels; called in the process in which it works."""
     return cast("PixelEnricher", load_enricher(name).build(options))
+
+
+def build_sound_enricher(name: str, options: EnricherOptions) -> SoundEnricher:
+    """Return an enricher that reads sound; called in the process in which it works."""
+    return cast("SoundEnricher", load_enricher(name).build(options))
+
+
+def open_sound(file: BinaryIO, from_ms: int) -> Generator[SoundBlock]:
+    """Return the sound of a file from a time in milliseconds on; called in worker processes.
+
+    Raises:
+        DecodeError: The content is not a recording, or its sound cannot be read.
+    """
+    from mmsearch.enrichers._sound import read_sound  # noqa: PLC0415 - imports FFmpeg
+
+    return read_sound(file, from_ms)
 
 
 def with_index_encoder(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mmsearch.core.enrichers import SpeechPlugin, SpeechRecognizer
     from mmsearch.core.protocols import Executor
 
-RECOGNIZER = "speech"
+RECOGNIZER = "whisper"
 """Plugin that recognizes speech."""
 
 MAX_THREADS = 4

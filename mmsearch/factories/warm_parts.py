@@ -31,6 +31,16 @@ def make_decode_executor(settings: Settings, worker_memory_mb: int = 0) -> Execu
 
     Args:
         settings: Settings of this process.
+        worker_memory_mb: Memory that each process needs, in megabytes; see `count_workers`.
+    """
+    return _build_executor(settings, count_workers(settings, worker_memory_mb))
+
+
+def count_workers(settings: Settings, worker_memory_mb: int = 0) -> int:
+    """Return the number of decode processes; 0 for one per processor.
+
+    Args:
+        settings: Settings of this process.
         worker_memory_mb: Memory that each process needs, in megabytes. Unless the settings say how
             many there are, they use half of the memory at most.
     """
@@ -38,7 +48,7 @@ def make_decode_executor(settings: Settings, worker_memory_mb: int = 0) -> Execu
     memory_mb = available_memory_mb()
     if not workers and worker_memory_mb and memory_mb is not None:
         workers = max(1, min(available_cpus(), memory_mb // 2 // worker_memory_mb))
-    return _build_executor(settings, workers)
+    return workers
 
 
 def _build_executor(settings: Settings, workers: int) -> Executor:

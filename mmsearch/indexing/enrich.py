@@ -40,6 +40,9 @@ VECTOR_PAGE_SIZE = 4096
 PIXEL_PAGE_SIZE = 64
 """Number of contents that are read between two commits."""
 
+COMMIT_S = 60.0
+"""Seconds of work after which a page that is not finished is committed, as far as it is read."""
+
 WINDOW_S = 15.0
 """Seconds after which a worker returns what it has of a long content."""
 
@@ -76,12 +79,14 @@ class EnrichStats:
         done: Number of contents that it has finished.
         texts: Number of texts that it has made.
         failed: Files that it could not read.
+        notes: Files of which it read less than all, and why.
         seconds: Time that it took.
     """
 
     done: int = 0
     texts: int = 0
     failed: list[FailedFile] = field(default_factory=list)
+    notes: list[FailedFile] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -93,6 +98,8 @@ def enrich(
     progress: Callable[[Progress], None],
 ) -> EnrichStats:
     """Make the texts of all contents that an enricher has not finished, with a commit per page.
+
+    A part of a long content is committed at once, and so is what took `COMMIT_S`.
 
     Args:
         layout: File layout of the index.
@@ -118,10 +125,16 @@ def enrich(
     ):
         paths = {item.digest: item.path for content in page for item in content.items}
         results: list[DerivedTexts] = []
+        committed_at = time.monotonic()
         for result in make_texts(page):
             results.append(_signed(result, job))
             _count(stats, results[-1], paths[result.digest])
             progress(Progress(job.enricher, finished + stats.done + len(stats.failed), total))
+            is_late = time.monotonic() - committed_at > COMMIT_S
+            if is_late or result.state is DerivedState.PARTIAL:
+                commit_derived(layout, catalog, results)
+                results = []
+                committed_at = time.monotonic()
         commit_derived(layout, catalog, results)
         after_id = page[-1].id
     limit_derived_files(layout, catalog)
@@ -158,8 +171,11 @@ def _count(stats: EnrichStats, result: DerivedTexts, path: bytes) -> None:
     if result.state is DerivedState.FAILED:
         stats.failed.append(FailedFile(path, result.error or ""))
         return
-    stats.done += 1
     stats.texts += sum(len(texts) for texts in result.texts.values())
+    if result.state is DerivedState.DONE:
+        stats.done += 1
+        if result.error is not None:
+            stats.notes.append(FailedFile(path, result.error))
 
 
 def describe_vectors(

@@ -18,7 +18,12 @@ from mmsearch.core.derived import (
     FolderScope,
 )
 from mmsearch.core.describe_choices import WantedTexts, list_wanted
-from mmsearch.core.enrichers import EnricherPlugin, PixelEnricherPlugin, VectorEnricher
+from mmsearch.core.enrichers import (
+    EnricherPlugin,
+    PixelEnricherPlugin,
+    SoundEnricherPlugin,
+    VectorEnricher,
+)
 from mmsearch.core.errors import MMSearchError, UsageError
 from mmsearch.core.identity import Identity, require_identity
 from mmsearch.core.records import SourceRecord
@@ -26,17 +31,22 @@ from mmsearch.core.reports import DescribeReport
 from mmsearch.core.results import Progress
 from mmsearch.core.settings import Settings
 from mmsearch.core.source_lookup import find_named_source
+from mmsearch.core.threads import available_cpus
 from mmsearch.core.types import EncoderSpec, TextSource
+from mmsearch.executors import processes
 from mmsearch.factories import catalogs
 from mmsearch.factories.enrichers import (
     build_pixel_enricher,
+    build_sound_enricher,
     load_enricher,
     make_enricher_options,
+    open_sound,
     with_index_encoder,
 )
 from mmsearch.factories.plugins import make_modalities
 from mmsearch.factories.sources import SourceItemLoader
-from mmsearch.factories.warm_parts import make_decode_executor
+from mmsearch.factories.speech import MAX_THREADS
+from mmsearch.factories.warm_parts import count_workers, make_decode_executor
 from mmsearch.indexing.compaction import remove_derived
 from mmsearch.indexing.enrich import (
     PIXEL_PAGE_SIZE,
@@ -49,6 +59,7 @@ from mmsearch.indexing.enrich import (
     enrich,
     read_pixels,
 )
+from mmsearch.indexing.sound_tracks import SOUND_PAGE_SIZE, SoundReaderFactory, read_sounds
 from mmsearch.storage.layout import IndexLayout
 
 DEFAULT_ENRICHER = TextSource.TAGS
@@ -65,6 +76,7 @@ def describe(
     *,
     sources: Sequence[str],
     vocabulary: Path | None,
+    language: str | None,
     retry_failed: bool,
     wait_s: float,
     progress: Callable[[Progress], None],
@@ -74,17 +86,22 @@ def describe(
         raise UsageError("No enricher was named.", "Name one, such as 'tags'.")
     if vocabulary is not None and TextSource.TAGS not in (enrichers or (TextSource.TAGS,)):
         raise UsageError("The vocabulary is for tags, but no tags are made.", "Leave it out.")
+    if language is not None and TextSource.SPEECH not in (enrichers or ()):
+        raise UsageError("The language is for speech, but none is transcribed.", "Leave it out.")
     for name in enrichers or ():
         load_enricher(name)
+    given = {
+        TextSource.TAGS: {} if vocabulary is None else {"vocabulary": str(vocabulary)},
+        TextSource.SPEECH: {} if language is None else {"language": language},
+    }
     with catalogs.open_write(layout, wait_s, create=False) as catalog:
         require_identity(catalog)
         known = catalog.sources()
         folders = [FolderScope(find_named_source(known, name).id) for name in sources]
         wanted = list_wanted(known) if enrichers is None and vocabulary is None else []
         if not wanted:
-            given = {"vocabulary": str(vocabulary)} if vocabulary is not None else {}
             wanted = [
-                WantedTexts(name, given if name == TextSource.TAGS else {}, EVERYTHING)
+                WantedTexts(name, given.get(TextSource(name), {}), EVERYTHING)
                 for name in dict.fromkeys(enrichers or (DEFAULT_ENRICHER,))
             ]
         work = Describing(layout, catalog, settings, on_message)
@@ -171,7 +188,17 @@ def check_describe_choice(choice: Mapping[str, Mapping[str, str]], settings: Set
     """
     for name, options in choice.items():
         plugin = load_enricher(name)
-        plugin.fingerprint(make_enricher_options(settings, options), _ANY_ENCODER)
+        plugin.fingerprint(make_enricher_options(settings, name, options), _ANY_ENCODER)
+
+
+def _page_size(reads: EnricherInput) -> int:
+    match reads:
+        case EnricherInput.VECTORS:
+            return VECTOR_PAGE_SIZE
+        case EnricherInput.PIXELS:
+            return PIXEL_PAGE_SIZE
+        case EnricherInput.SOUND:
+            return SOUND_PAGE_SIZE
 
 
 @dataclass(frozen=True)
@@ -206,9 +233,9 @@ class Describing:
             MMSearchError: It cannot work; see `check_describe_choice`.
         """
         plugin = load_enricher(wanted.enricher)
-        options = make_enricher_options(self.settings, wanted.options)
+        options = make_enricher_options(self.settings, wanted.enricher, wanted.options)
         made_by = plugin.fingerprint(options, self._identity.encoder)
-        page_size = VECTOR_PAGE_SIZE if plugin.READS is EnricherInput.VECTORS else PIXEL_PAGE_SIZE
+        page_size = _page_size(plugin.READS)
         job = EnrichJob(wanted.enricher, made_by, plugin.KINDS, page_size, retry_failed, scope)
         return PreparedJob(plugin, options, job)
 
@@ -238,6 +265,7 @@ class Describing:
             tuple(stats.failed),
             left,
             stats.seconds,
+            notes=tuple(stats.notes),
         )
 
     @property
@@ -251,6 +279,8 @@ class Describing:
             )
             enricher = cast("VectorEnricher", prepared.plugin.build(options))
             return describe_vectors(self.layout, self.catalog, enricher)
+        if prepared.plugin.READS is EnricherInput.SOUND:
+            return self._read_sounds(prepared, stack)
         reader = cast("PixelEnricherPlugin", prepared.plugin)
         modalities = make_modalities(self.settings)
         executor = make_decode_executor(self.settings, reader.MEMORY_MB)
@@ -260,3 +290,30 @@ class Describing:
         build = partial(build_pixel_enricher, prepared.job.enricher, prepared.options)
         factory = PixelReaderFactory(modalities, build)
         return read_pixels(executor, factory, load_item, reader.wants)
+
+    def _read_sounds(self, prepared: PreparedJob, stack: ExitStack) -> MakeTexts:
+        plugin, job = cast("SoundEnricherPlugin", prepared.plugin), prepared.job
+        cpus = available_cpus()
+        contents = self.catalog.derived.list_pending(
+            job.enricher,
+            job.made_by,
+            job.kinds,
+            0,
+            cpus,
+            retry_failed=job.retry_failed,
+            scope=job.scope,
+        )
+        # Processors that have no content of their own help with the others.
+        workers = min(count_workers(self.settings, plugin.MEMORY_MB) or cpus, len(contents))
+        options = replace(prepared.options, threads=max(1, min(cpus // workers, MAX_THREADS)))
+        executor = processes.build(
+            workers,
+            max(self.settings.decode_timeout_s, plugin.WINDOW_TIMEOUT_S),
+            self.settings.decode_memory_mb,
+        )
+        stack.callback(executor.close)
+        load_item = SourceItemLoader(self.layout, self.catalog, make_modalities(self.settings))
+        stack.callback(load_item.close)
+        build = partial(build_sound_enricher, job.enricher, options)
+        factory = SoundReaderFactory(build, open_sound)
+        return read_sounds(executor, factory, load_item, job.made_by, options.language)

@@ -49,7 +49,7 @@ def _summarize_wanted(
     made_by = None
     try:
         plugin = load_enricher(wanted.enricher)
-        options = make_enricher_options(settings, wanted.options)
+        options = make_enricher_options(settings, wanted.enricher, wanted.options)
         made_by = plugin.fingerprint(options, identity.encoder)
     except MMSearchError as error:
         summary = replace(summary, error=str(error.message))

@@ -19,7 +19,7 @@ SPOKEN = {
     "statue_of_liberty.webm": "the statue of liberty",
     "yellow_duck.m4a": "a yellow duck swimming in the water",
 }
-RECOGNIZERS = [("speech", "base"), ("speech", "tiny.en")]
+RECOGNIZERS = [("whisper", "base"), ("whisper", "tiny.en")]
 
 
 def noise(seconds):

@@ -3,6 +3,7 @@
 import io
 import os
 import wave
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from mmsearch.core.errors import DecodeError
 av = pytest.importorskip("av", reason="the extra speech is not installed")
 
 from mmsearch.core.speech import SAMPLE_RATE  # noqa: E402
-from mmsearch.enrichers._sound import decode_sound  # noqa: E402
+from mmsearch.enrichers._sound import decode_sound, read_sound  # noqa: E402
 
 SOUNDS = Path(__file__).parents[2] / "sounds"
 PHOTO = Path(__file__).parents[2] / "photos" / "photos" / "3a506c0018.jpg"
@@ -102,7 +103,7 @@ def test_file_that_names_a_neighbour_does_not_open_it(tmp_path, monkeypatch):
         decode_sound(b"ffconcat version 1.0\nfile secret.wav\n", 60)
 
 
-def test_film_without_sound_says_so():
+def silent_film():
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("mpeg4", rate=5)
@@ -110,8 +111,12 @@ def test_film_without_sound_says_so():
         frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             container.mux(packet)
+    return file.getvalue()
+
+
+def test_film_without_sound_says_so():
     with pytest.raises(DecodeError, match="there is no sound in it"):
-        decode_sound(file.getvalue(), 60)
+        decode_sound(silent_film(), 60)
 
 
 def test_sound_longer_than_the_limit_is_refused():
@@ -156,3 +161,139 @@ def test_any_damage_is_a_decode_error_or_sound():
                 continue
             assert np.isfinite(samples).all()
             assert np.abs(samples).max() <= 1
+
+
+# --- sound tracks, read as streams ---
+
+
+def joined(blocks):
+    """Return blocks as the time of the first sample and all samples; they must have no gaps."""
+    blocks = list(blocks)
+    end = blocks[0].start_ms * SAMPLE_RATE // 1000
+    for block in blocks:
+        assert block.start_ms * SAMPLE_RATE / 1000 == pytest.approx(end, abs=SAMPLE_RATE / 1000)
+        end += len(block.samples)
+    return blocks[0].start_ms, np.concatenate([block.samples for block in blocks])
+
+
+STREAMS = [
+    ("webm", "libopus", 48_000),
+    ("ogg", "libopus", 48_000),
+    ("mp4", "aac", 44_100),
+    ("adts", "aac", 44_100),
+    ("mpegts", "aac", 44_100),
+    ("mp3", "libmp3lame", 44_100),
+    ("flac", "flac", 44_100),
+    ("aiff", "pcm_s16be", 44_100),
+    ("avi", "libmp3lame", 44_100),
+    ("flv", "aac", 44_100),
+    ("matroska", "aac", 44_100),
+]
+
+
+@pytest.mark.parametrize(("file_format", "codec", "rate"), STREAMS)
+def test_sound_from_a_time_on_is_that_part_of_the_whole(file_format, codec, rate):
+    """A tone whose pitch rises says where it is."""
+    times = np.arange(20 * rate) / rate
+    rising = 0.5 * np.sin(2 * np.pi * (200 * times + 10 * times**2))
+    file = io.BytesIO(encode_samples(rising, file_format, codec, rate))
+    start_ms, whole = joined(read_sound(file))
+    assert 0 <= start_ms < 100
+    assert len(whole) / SAMPLE_RATE == pytest.approx(20, abs=0.2)
+    for from_ms in (4_000, 11_111):
+        first_ms, part = joined(read_sound(file, from_ms))
+        assert first_ms == from_ms
+        assert len(part) == pytest.approx(len(whole) - (from_ms - start_ms) * 16, abs=1000)
+        spectrum = np.abs(np.fft.rfft(part[:1600]))
+        pitch = spectrum.argmax() * 10
+        assert pitch == pytest.approx(200 + 20 * (from_ms / 1000 + 0.05), abs=10)
+
+
+def encode_samples(samples, file_format, codec, rate, pts=int):
+    """Return samples in a format; ``pts`` is the time of a frame, given the samples before it."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=file_format) as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.layout = "mono"
+        resampler = av.AudioResampler(stream.format.name, "mono", rate, stream.frame_size or 1024)
+        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), "fltp", "mono")
+        frame.sample_rate = rate
+        count = 0
+        for ready in [*resampler.resample(frame), *resampler.resample(None)]:
+            ready.pts, ready.time_base = pts(count), Fraction(1, rate)
+            count += ready.samples
+            container.mux(stream.encode(ready))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def test_gap_in_the_times_is_silence():
+    """Two seconds of a tone, five of nothing, two of a tone."""
+    rate = 48_000
+    content = encode_samples(
+        tone(4, rate), "matroska", "pcm_s16le", rate, lambda t: t + 5 * rate * (t >= 2 * rate)
+    )
+    _, samples = joined(read_sound(io.BytesIO(content)))
+    assert len(samples) / SAMPLE_RATE == pytest.approx(9, abs=0.1)
+    assert np.abs(samples[int(2.2 * SAMPLE_RATE) : int(6.8 * SAMPLE_RATE)]).max() == 0
+    assert np.abs(samples[int(7.2 * SAMPLE_RATE) :]).max() > 0.4
+
+
+def test_absurd_gap_is_ignored():
+    rate = 48_000
+    content = encode_samples(
+        tone(4, rate), "matroska", "pcm_s16le", rate, lambda t: t + 9000 * rate * (t >= 2 * rate)
+    )
+    _, samples = joined(read_sound(io.BytesIO(content)))
+    assert len(samples) / SAMPLE_RATE == pytest.approx(4, abs=0.1)
+
+
+def test_sound_that_begins_later_than_the_film_keeps_its_time():
+    rate = 48_000
+    content = encode_samples(tone(2, rate), "matroska", "pcm_s16le", rate, lambda t: t + 3 * rate)
+    assert joined(read_sound(io.BytesIO(content)))[0] == 3000
+
+
+def test_damage_does_not_move_what_follows():
+    content = bytearray(encode(20.0, "mp4", "aac", 44_100))
+    content[10_000:30_000] = bytes(20_000)
+    whole = joined(read_sound(io.BytesIO(encode(20.0, "mp4", "aac", 44_100))))
+    _, samples = joined(read_sound(io.BytesIO(bytes(content))))
+    assert len(samples) == pytest.approx(len(whole[1]), abs=0.3 * SAMPLE_RATE)
+
+
+@pytest.mark.parametrize("from_ms", [0, 1000])
+def test_film_without_sound_has_no_blocks(from_ms):
+    assert list(read_sound(io.BytesIO(silent_film()), from_ms)) == []
+
+
+def test_sound_that_has_ended_has_no_blocks():
+    assert list(read_sound(io.BytesIO(wave_file(tone(2))), 3000)) == []
+
+
+@pytest.mark.parametrize("content", NOT_SOUND.values(), ids=NOT_SOUND)
+def test_content_that_is_no_sound_is_not_streamed(content):
+    with pytest.raises(DecodeError, match=r"^(it is|there is)"):
+        list(read_sound(io.BytesIO(content)))
+
+
+def test_any_damage_to_a_stream_is_a_decode_error_or_sound():
+    rng = np.random.default_rng(int(os.environ.get("SOUND_SEED", "1")))
+    for name in ("panda.ogg", "statue_of_liberty.webm", "yellow_duck.m4a"):
+        original = (SOUNDS / name).read_bytes()
+        for _ in range(40):
+            content = bytearray(original)
+            for place in rng.integers(0, len(content), rng.integers(1, 60)):
+                content[place] = rng.integers(256)
+            for from_ms in (0, 800):
+                count = 0
+                try:
+                    for block in read_sound(io.BytesIO(bytes(content)), from_ms):
+                        assert np.isfinite(block.samples).all()
+                        assert block.start_ms >= from_ms
+                        count += len(block.samples)
+                        # Times that jump may make hours of silence.
+                        if count > 100 * SAMPLE_RATE:
+                            break
+                except DecodeError:
+                    continue
