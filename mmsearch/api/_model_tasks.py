@@ -154,6 +154,7 @@ class IndexModelTasks(MaintainedIndex):
         sources: Texts = (),
         vocabulary: StrPath | None = None,
         language: str | None = None,
+        caption_model: StrPath | None = None,
         retry_failed: bool = False,
         wait_s: float = 0.0,
         progress: ProgressOption = False,
@@ -170,11 +171,13 @@ class IndexModelTasks(MaintainedIndex):
             enrichers: Names of enrichers; None for those that the sources want, or, if none wants
                 any, ``tags``. ``tags`` compares the pictures with a vocabulary; ``ocr``
                 reads texts in pictures and on pages of documents without a text (extra ``ocr``);
-                ``speech`` transcribes films and sounds (extra ``speech``).
+                ``speech`` transcribes films and sounds (extra ``speech``); ``captions`` writes a
+                sentence about each picture (extra ``captions``).
             sources: Names of sources, to describe their pictures only; default: all pictures.
             vocabulary: File of the tags to choose from, one a line; None for the built-in ones.
             language: Code of the language that is spoken in films and sounds, such as ``de``; None
                 to detect it in each. With another one, all are transcribed again.
+            caption_model: Folder of the model that writes captions, in the format of transformers.
             retry_failed: True to try files again that an enricher could not read.
             wait_s: Seconds to wait for another writer.
             progress: True for a progress bar, or a callable, which is called often with the
@@ -188,8 +191,9 @@ class IndexModelTasks(MaintainedIndex):
             UnknownNameError: There is no such enricher or source.
             MissingExtraError: The extra of an enricher is not installed.
             SourceError: The vocabulary cannot be read.
-            UsageError: The vocabulary has no tag, no enricher was named, or the model does not
-                recognize the language.
+            ModelUnavailableError: A model is not available, or the folder has no captioning model.
+            UsageError: The vocabulary has no tag, no enricher or captioning model was named, or the
+                model does not recognize the language.
             StateError: The index is empty.
         """
         from mmsearch.maintenance.describe import describe  # noqa: PLC0415 - searches never need it
@@ -201,10 +205,9 @@ class IndexModelTasks(MaintainedIndex):
                 self._on_message,
                 None if enrichers is None else to_texts(enrichers),
                 sources=to_texts(sources),
-                vocabulary=None
-                if vocabulary is None
-                else Path(os.fsdecode(to_absolute_path(vocabulary))),
+                vocabulary=_absolute_path(vocabulary),
                 language=language,
+                caption_model=_absolute_path(caption_model),
                 retry_failed=retry_failed,
                 wait_s=wait_s,
                 progress=on_progress,
@@ -231,3 +234,7 @@ class IndexModelTasks(MaintainedIndex):
         from mmsearch.maintenance.describe import remove_model_texts  # noqa: PLC0415
 
         return remove_model_texts(self._layout, to_texts(enrichers), self._on_message, wait_s)
+
+
+def _absolute_path(path: StrPath | None) -> Path | None:
+    return None if path is None else Path(os.fsdecode(to_absolute_path(path)))

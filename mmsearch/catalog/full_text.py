@@ -47,6 +47,7 @@ from mmsearch.catalog.text_weights import (
     KIND_CODE,
     KIND_EVIDENCE,
     NUM_CODES,
+    WEIGHED_KIND,
     text_evidence,
 )
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
@@ -397,7 +398,7 @@ class FullText:
     def _read_texts(self, text_ids: Iterable[int]) -> dict[int, tuple[int, str, str, bytes | None]]:
         """Return the picture id, the kind, the text and the path of the file of texts, by id."""
         rows = self._query(
-            "SELECT texts.id, texts.item_id, texts.kind, texts.text, assets.key FROM texts"
+            f"SELECT texts.id, texts.item_id, {WEIGHED_KIND}, texts.text, assets.key FROM texts"  # noqa: S608
             " LEFT JOIN assets ON texts.kind = 'filename' AND assets.id = texts.asset_id"
             " WHERE texts.id IN (SELECT value FROM json_each(:ids))",
             ids=json.dumps([int(text_id) for text_id in text_ids]),

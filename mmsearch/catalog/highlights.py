@@ -18,12 +18,12 @@ from mmsearch.catalog.query_words import (
     fold_case,
     shares_stem,
 )
-from mmsearch.catalog.text_weights import text_evidence
+from mmsearch.catalog.text_weights import WEIGHED_KIND, text_evidence
 from mmsearch.core.query import MatchedText
 
 MATCHED_TEXT_COLUMNS = (
-    "texts.id, item_id, kind, language, text, source, confidence, texts.start_ms, texts.end_ms,"
-    " page"
+    f"texts.id, item_id, {WEIGHED_KIND}, kind, language, text, source, confidence, texts.start_ms,"
+    " texts.end_ms, page"
 )
 """Columns of the texts, joined with their items, that `best_matched_texts` reads."""
 
@@ -41,10 +41,11 @@ def best_matched_texts(
     tokens = list(dict.fromkeys(token for phrase in phrases for token in phrase.tokens))
     literals = [phrase.literal for phrase in phrases if phrase.literal]
     best: dict[int, tuple[tuple[float, int], MatchedText]] = {}
-    for text_id, item_id, kind, language, text, *others in rows:
+    for text_id, item_id, weighed_kind, kind, language, text, *others in rows:
         weight, spans = _find_spans(text, tokens, literals, exact_words)
         if spans:
-            rank = (weight * text_evidence("folder" if kind == "filename" else kind), -text_id)
+            nats = text_evidence("folder" if kind == "filename" else weighed_kind)
+            rank = (weight * nats, -text_id)
             if item_id not in best or rank > best[item_id][0]:
                 best[item_id] = rank, MatchedText(kind, language, text, spans, *others)
     return {item_id: matched for item_id, (_, matched) in best.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +34,14 @@ def describe(
     speech: Annotated[
         bool, typer.Option("--speech", help="Transcribe films and sounds (extra speech).")
     ] = False,
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a sentence about each picture with the model in a folder (extra captions).",
+            metavar="FOLDER",
+            show_default="none",
+        ),
+    ] = None,
     vocabulary: Vocabulary = None,
     speech_language: SpeechLanguage = None,
     sources: Annotated[
@@ -59,20 +68,22 @@ def describe(
     """Describe an index with models: tags of pictures, texts in them, and what is said in films.
 
     Only pictures that were not described yet are, so run it again after 'mmsearch index', or let
-    'mmsearch index --describe tags,ocr' do it in each run. Without --tags, --ocr or --speech, this
-    does what the sources of the index want, or tags if none wants any.
+    'mmsearch index --describe tags,ocr' do it in each run. Without a choice, this does what
+    the sources of the index want, or tags if none wants any.
 
     Tags come from the vectors of the index and never change them: 'mmsearch query --auto-tag dog'
     filters by them, and they are no keywords of a person. With --ocr, searches find signs,
     screenshots and scanned pages by their words, and with --speech films and sounds by what is said
-    in them; each file is read once more.
+    in them; --captions writes a sentence about each picture with a captioning model in the format
+    of transformers. Each file is read once more.
 
     Example: mmsearch describe --vocabulary my-tags.txt
     Example: mmsearch describe --ocr
     Example: mmsearch describe --speech
+    Example: mmsearch describe --captions models/blip-image-captioning-base
     Example: mmsearch describe --remove tags
     """
-    wanted = {"tags": tags, "ocr": ocr, "speech": speech}
+    wanted = {"tags": tags, "ocr": ocr, "speech": speech, "captions": captions is not None}
     if remove:
         if any((*wanted.values(), vocabulary, speech_language, sources, retry_failed)):
             raise UsageError("--remove describes nothing.", "Leave out the other options.")
@@ -90,6 +101,7 @@ def describe(
             sources=sources or (),
             vocabulary=vocabulary,
             language=speech_language,
+            caption_model=captions,
             retry_failed=retry_failed,
             wait_s=wait,
             progress=progress,

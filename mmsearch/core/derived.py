@@ -30,6 +30,8 @@ class EnricherOptions:
 
     Attributes:
         model: Name of its model, or a folder; empty for the default.
+        model_folder: Folder of its model, for those that have none of their own.
+        device: Where the model runs: ``auto``, ``cuda``, ``mps`` or ``cpu``.
         vocabulary: File of the tags to choose from, one a line; None for the built-in ones.
         cache: Folder of compiled models.
         language: Code of the language that is spoken, such as ``de``; None to detect it.
@@ -40,6 +42,8 @@ class EnricherOptions:
     """
 
     model: str = ""
+    model_folder: Path | None = None
+    device: str = "auto"
     vocabulary: Path | None = None
     cache: Path | None = None
     language: str | None = None

@@ -15,12 +15,13 @@ from mmsearch.core.records import FOLDER_KIND, SourceRecord
 
 DESCRIBE_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "tags": ("vocabulary",),
+    "captions": ("model_folder",),
     "speech": ("language",),
 }
 """Options of enrichers that a source keeps, by enricher."""
 
-PATHS: Final = frozenset({"vocabulary"})
-"""Options that are paths of files."""
+PATHS: Final = frozenset({"model_folder", "vocabulary"})
+"""Options that are paths."""
 
 NOTHING: Final = "none"
 """Name that stands for no enricher, where a folder above or an earlier run had one."""

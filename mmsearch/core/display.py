@@ -91,8 +91,8 @@ def excerpt(
     Args:
         matched: A `MatchedText` as a JSON object.
         length: Length of the excerpt in characters, without ellipses and the origin.
-        with_origin: True to say before a text that it was read in the picture, which may be wrong,
-            or when it is said.
+        with_origin: True to say before a text that a model read or saw it in the picture, which may
+            be wrong, or when it is said.
     """
     text, spans = matched["text"], matched["spans"]
     first = spans[0][0] if spans else 0
@@ -102,6 +102,8 @@ def excerpt(
     prefix, suffix = "…" if start else "", "…" if end < len(text) else ""
     if with_origin and matched.get("kind") == "ocr":
         prefix = f"written: {prefix}"
+    elif with_origin and matched.get("source") == "captions":
+        prefix = f"described: {prefix}"
     elif with_origin and matched.get("start_ms") is not None:
         prefix = f"{format_time(matched['start_ms'])}: {prefix}"
     offset = len(prefix) - start

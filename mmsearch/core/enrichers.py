@@ -124,11 +124,14 @@ class EnricherPlugin(Protocol):
 class PixelEnricherPlugin(EnricherPlugin, Protocol):
     """Interface of a module in enrichers/ that reads pixels."""
 
-    MEMORY_MB: int
-    """Memory that a process needs for it, in megabytes."""
-
     def wants(self, picture: Picture) -> bool:
         """Return False for an item that need not be read, given what is known of it."""
+
+    def memory_mb(self, options: EnricherOptions) -> int:
+        """Return the memory that a process needs for it, in megabytes."""
+
+    def uses_gpu(self, device: str) -> bool:
+        """Return True if it runs on a GPU, in one process; see `EnricherOptions.device`."""
 
 
 class SoundEnricherPlugin(EnricherPlugin, Protocol):

@@ -23,9 +23,6 @@ from mmsearch.core.types import IMAGE_KIND, EncoderSpec, Picture, Pixels, Text, 
 
 READS: Final = EnricherInput.PIXELS
 KINDS: Final = frozenset({IMAGE_KIND, "document"})
-MEMORY_MB: Final = 800
-"""Memory of a process that reads texts, in megabytes."""
-
 EDGE_PX: Final = 1024
 """Short side to which a picture may be reduced: letters of 14 pixels are still read then."""
 
@@ -84,6 +81,16 @@ def wants(picture: Picture) -> bool:
     return sum(map(len, page_texts)) < MIN_PAGE_CHARACTERS
 
 
+def memory_mb(options: EnricherOptions) -> int:
+    """Return the memory of a process that reads texts, in megabytes."""
+    return 800
+
+
+def uses_gpu(device: str) -> bool:
+    """Return False: the models run on the CPU."""
+    return False
+
+
 def build(options: EnricherOptions) -> TextReader:
     """Return the reader of texts; it loads its models at once, and uses one thread.
 
@@ -131,7 +138,7 @@ class TextLine:
 
 
 class TextReader:
-    """Enricher that reads texts; see `mmsearch.core.protocols.PixelEnricher`.
+    """Enricher that reads texts; see `mmsearch.core.enrichers.PixelEnricher`.
 
     Args:
         models: File of each model by the name of its task in rapidocr.

@@ -61,7 +61,7 @@ def make_enricher_options(
     values |= {name: Path(value) for name, value in options.items() if name in PATHS}
     if enricher == TextSource.SPEECH:
         values["model"] = settings.speech_model
-    return EnricherOptions(cache=settings.cache, **values)
+    return EnricherOptions(device=settings.device, cache=settings.cache, **values)
 
 
 def build_pixel_enricher(name: str, options: EnricherOptions) -> PixelEnricher:

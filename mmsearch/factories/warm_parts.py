@@ -26,13 +26,19 @@ MAX_SMALL_BATCH = 4
 """Number of tasks up to which one decode process does the work."""
 
 
-def make_decode_executor(settings: Settings, worker_memory_mb: int = 0) -> Executor:
+def make_decode_executor(
+    settings: Settings, worker_memory_mb: int = 0, *, on_gpu: bool = False
+) -> Executor:
     """Return an executor of as many decode processes as the settings say.
 
     Args:
         settings: Settings of this process.
         worker_memory_mb: Memory that each process needs, in megabytes; see `count_workers`.
+        on_gpu: True for one process, whose address space is not limited: a driver maps the memory
+            of the GPU into it.
     """
+    if on_gpu:
+        return processes.build(1, settings.decode_timeout_s)
     return _build_executor(settings, count_workers(settings, worker_memory_mb))
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import NoReturn
 
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.derived import (
@@ -19,7 +21,7 @@ from mmsearch.core.derived import (
     PendingContent,
 )
 from mmsearch.core.enrichers import PixelEnricher, VectorEnricher
-from mmsearch.core.errors import DecodeError
+from mmsearch.core.errors import DecodeError, MMSearchError
 from mmsearch.core.files import choose_modality, content_as_file
 from mmsearch.core.protocols import Executor, Modality
 from mmsearch.core.records import FailedFile
@@ -245,8 +247,12 @@ class PixelReaderFactory:
     build: Callable[[], PixelEnricher]
 
     def __call__(self) -> Callable[[ReadTask], ReadWindow]:
-        """Return the worker."""
-        enricher = self.build()
+        """Return the worker; if there is no enricher, it raises the reason for each task."""
+        try:
+            enricher = self.build()
+        except MMSearchError as error:
+            # A pool whose initializer fails says nothing about the reason.
+            return partial(_refuse, error)
 
         def read(task: ReadTask) -> ReadWindow:
             if task.content is None:
@@ -280,6 +286,10 @@ class PixelReaderFactory:
                 raise
             return ReadWindow(texts, None, time.monotonic() - started_at, error.message)
         return ReadWindow(texts, None, time.monotonic() - started_at)
+
+
+def _refuse(error: MMSearchError, task: ReadTask) -> NoReturn:
+    raise error
 
 
 def read_pixels(

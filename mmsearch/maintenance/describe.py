@@ -77,6 +77,7 @@ def describe(
     sources: Sequence[str],
     vocabulary: Path | None,
     language: str | None,
+    caption_model: Path | None,
     retry_failed: bool,
     wait_s: float,
     progress: Callable[[Progress], None],
@@ -88,9 +89,15 @@ def describe(
         raise UsageError("The vocabulary is for tags, but no tags are made.", "Leave it out.")
     if language is not None and TextSource.SPEECH not in (enrichers or ()):
         raise UsageError("The language is for speech, but none is transcribed.", "Leave it out.")
+    if caption_model is not None and TextSource.CAPTIONS not in (enrichers or ()):
+        raise UsageError(
+            "A captioning model was named, but no captions are made.",
+            "Leave it out, or add the enricher 'captions'.",
+        )
     for name in enrichers or ():
         load_enricher(name)
     given = {
+        TextSource.CAPTIONS: {} if caption_model is None else {"model_folder": str(caption_model)},
         TextSource.TAGS: {} if vocabulary is None else {"vocabulary": str(vocabulary)},
         TextSource.SPEECH: {} if language is None else {"language": language},
     }
@@ -283,7 +290,11 @@ class Describing:
             return self._read_sounds(prepared, stack)
         reader = cast("PixelEnricherPlugin", prepared.plugin)
         modalities = make_modalities(self.settings)
-        executor = make_decode_executor(self.settings, reader.MEMORY_MB)
+        executor = make_decode_executor(
+            self.settings,
+            reader.memory_mb(prepared.options),
+            on_gpu=reader.uses_gpu(prepared.options.device),
+        )
         stack.callback(executor.close)
         load_item = SourceItemLoader(self.layout, self.catalog, modalities)
         stack.callback(load_item.close)

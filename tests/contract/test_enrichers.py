@@ -11,9 +11,11 @@ from mmsearch.core.errors import UsageError
 from mmsearch.core.speech import SAMPLE_RATE, SoundBlock
 from mmsearch.core.types import DERIVED_SOURCES, EncoderSpec
 from mmsearch.factories.enrichers import list_enrichers, load_enricher
+from tests.captioning_models import make_captioning_model
 
 ENCODER = EncoderSpec("toy", 3, "a" * 64, {}, 1, 16)
 WORDS = ("dog", "ship", "tree")
+GROUNDS = {"dog": "white", "ship": "yellow", "tree": "orange"}
 SOUNDS = Path(__file__).parents[1] / "sounds"
 SPOKEN = {
     "panda.ogg": "a black and white panda",
@@ -30,17 +32,26 @@ def options(**values):
     )
 
 
-@pytest.fixture
-def values(tmp_path, cache):
-    """Options of this computer: a vocabulary, and the folder of models."""
-    path = tmp_path / "words.txt"
-    path.write_text("\n".join(WORDS))
-    return {"vocabulary": path, "cache": cache}
+@pytest.fixture(scope="session")
+def caption_model(tmp_path_factory):
+    pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("models") / "captions"
+    return make_captioning_model(folder, {word: draw(word) for word in WORDS})
 
 
 @pytest.fixture(params=list_enrichers())
 def plugin(request):
     return request.param, load_enricher(request.param)
+
+
+@pytest.fixture
+def values(request, plugin, tmp_path, cache):
+    """Options of this computer: a vocabulary, the folder of models, and a captioning model."""
+    path = tmp_path / "words.txt"
+    path.write_text("\n".join(WORDS))
+    name, _ = plugin
+    model = request.getfixturevalue("caption_model") if name == "captions" else None
+    return {"vocabulary": path, "cache": cache, "model_folder": model, "device": "cpu"}
 
 
 def inputs(reads):
@@ -60,7 +71,7 @@ def hear(name):
 
 
 def draw(word):
-    picture = Image.new("RGB", (400, 200), "white")
+    picture = Image.new("RGB", (400, 200), GROUNDS[word])
     ImageDraw.Draw(picture).text((60, 60), word, fill="black", font=ImageFont.load_default(60))
     return np.asarray(picture)
 

@@ -1,177 +1,146 @@
-"""Captions of tables and sidecars can be replaced and removed by later index runs."""
+"""Captions of pictures through the command, with a small model that was taught what to say."""
 
-import os
+import json
+import shutil
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from PIL import Image
 
-from mmsearch.core.query import Mode
-from mmsearch.core.results import IndexRequest
-from mmsearch.core.types import FusionSpec, Text
-from mmsearch.storage.layout import IndexLayout
-from tests.property_budget import examples
-from tests.toy_index import ToyCaptionTable, toy_engine, toy_indexer
+import mmsearch as library
 
-NAMES = ("a.toy", "sub/b.toy", "sub/c.toy")
-WORDS = ("a windmill", "a giraffe", "a red boat")
+pytest.importorskip("transformers")
 
+from tests.captioning_models import make_captioning_model
 
-def run(layout, folder, captions=None, fusion="weighted", **options):
-    with toy_indexer(layout, fusion=FusionSpec(fusion, 0.4), captions=captions) as indexer:
-        return indexer.run(IndexRequest(os.fsencode(folder), **options))
+NUM_PHOTOS = 6
+CAPTION = "a zeppelin over the harbour"
+READ = np.full((40, 60, 3), (200, 100, 50), np.uint8)
 
 
-def table(path, **captions):
-    """Make a caption table at a path; the keyword is the letter in the picture's name."""
-    by_letter = {name.removesuffix(".toy")[-1]: os.fsencode(name) for name in NAMES}
-    found = {
-        by_letter[letter]: tuple(Text("caption", words, None, "table") for words in texts)
-        for letter, texts in captions.items()
-    }
-    return ToyCaptionTable(path, found)
-
-
-def said(layout):
-    """Return the texts of each picture, by its file name."""
-    with toy_engine(layout) as engine:
-        hits = engine.search_text("anything", 9, Mode.VECTOR).hits
-        return {hit.path.name: sorted(text.text for text in hit.texts) for hit in hits}
-
-
-def scores(layout):
-    with toy_engine(layout) as engine:
-        hits = engine.search_text("a windmill", 9, Mode.VECTOR).hits
-        return {hit.path.name: hit.score for hit in hits}
-
-
-def fill(folder):
-    (folder / "sub").mkdir(parents=True)
-    for name in NAMES:
-        (folder / name).write_text(name)
-        os.utime(folder / name, ns=(10**9, 10**9))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, photos):
+    """A folder with photographs, one of which has a caption by a person, and a blank picture."""
+    folder = tmp_path_factory.mktemp("captions") / "files"
+    folder.mkdir()
+    for number, path in enumerate(sorted((photos / "photos").glob("*.jpg"))[:NUM_PHOTOS]):
+        (folder / f"photo{number}.jpg").write_bytes(path.read_bytes())
+    (folder / "photo3.txt").write_text("a zeppelin")
+    Image.new("RGB", (64, 64), "grey").save(folder / "blank.png")
     return folder
 
 
-@pytest.fixture
-def photos(tmp_path):
-    return fill(tmp_path / "photos")
+@pytest.fixture(scope="module")
+def model(folder):
+    pixels = [np.array(Image.open(folder / f"photo{number}.jpg")) for number in range(NUM_PHOTOS)]
+    captions = {"a quiet place": pixels[0], CAPTION: pixels[1]}
+    return make_captioning_model(folder.parent / "model", captions)
 
 
-@pytest.fixture
-def layout(tmp_path):
-    return IndexLayout(tmp_path / "index")
+@pytest.fixture(scope="module")
+def command(mmsearch, folder):
+    def run(*arguments, **options):
+        env = {"MMSEARCH_WORKERS": "1"}  # each of them imports torch
+        return mmsearch(*arguments, "--home", folder.parent / "home", env=env, **options)
+
+    run("index", folder, "--model", "starter")
+    return run
 
 
-def test_caption_table_given_again_replaces_its_earlier_captions(layout, photos, tmp_path):
-    run(layout, photos)
-    plain = scores(layout)
-    first = run(layout, photos, table(b"/t.csv", a=WORDS[:2], b=WORDS[2:]))
-    assert (first.captions_removed, first.retold) == (0, 2)
-    fused = scores(layout)
-    assert fused["c.toy"] == plain["c.toy"]
-    assert fused["a.toy"] != plain["a.toy"]
-    # The picture's file is unchanged, so a run without a table skips its folder.
-    second = run(layout, photos, table(b"/t.csv", a=WORDS[:1]))
-    assert (second.captions_removed, second.retold) == (2, 2)
-    assert said(layout) == {"a.toy": ["a windmill"], "b.toy": [], "c.toy": []}
-    assert scores(layout)["b.toy"] == plain["b.toy"]
-    fresh = IndexLayout(tmp_path / "fresh")
-    run(fresh, photos, table(b"/t.csv", a=WORDS[:1]))
-    assert scores(layout) == scores(fresh)
-    last = run(layout, photos, table(b"/t.csv"))
-    assert (last.captions_removed, last.retold) == (1, 1)
-    assert scores(layout) == plain
-    with toy_engine(layout) as engine:
-        assert engine.search_text("windmill", 5, Mode.TEXT).hits == []
+@pytest.fixture(scope="module")
+def vectors(command):
+    """The hits of a search by vectors before there are captions."""
+    return search(command, "harbour", "--mode", "vector")
 
 
-def test_index_run_without_caption_table_keeps_all_captions(layout, photos):
-    run(layout, photos, table(b"/t.csv", a=WORDS))
-    for options in ({}, {"exclude": ("sub/",)}, {"retry_failed": True}):
-        report = run(layout, photos, **options)
-        assert (report.captions_removed, report.retold) == (0, 0)
-    assert said(layout)["a.toy"] == sorted(WORDS)
+@pytest.fixture(scope="module")
+def described(command, model, vectors):
+    return command("describe", "--captions", model).out
 
 
-def test_caption_tables_at_two_paths_update_only_their_own_captions(layout, photos):
-    run(layout, photos, table(b"/1.csv", a=WORDS[:2], b=WORDS[:1]))
-    report = run(layout, photos, table(b"/2.csv", a=WORDS[1:]))
-    assert report.captions_removed == 0
-    assert said(layout)["a.toy"] == sorted([WORDS[0], WORDS[1], WORDS[1], WORDS[2]])
-    assert run(layout, photos, table(b"/1.csv")).captions_removed == 2
-    assert said(layout) == {"a.toy": sorted(WORDS[1:]), "b.toy": [], "c.toy": []}
+def search(command, *arguments):
+    return json.loads(command("query", *arguments, "--json").out)["hits"]
 
 
-def test_caption_removal_in_subfolder_run_affects_only_pictures_below_it(layout, photos):
-    run(layout, photos, table(b"/t.csv", a=WORDS[:1], b=WORDS[:1]))
-    report = run(layout, photos / "sub", ToyCaptionTable(b"/t.csv", {b"c.toy": ()}))
-    assert report.captions_removed == 1
-    assert said(layout) == {"a.toy": ["a windmill"], "b.toy": [], "c.toy": []}
-
-
-def test_moved_picture_keeps_captions_until_table_is_given_again(layout, photos):
-    run(layout, photos, table(b"/t.csv", a=WORDS[:1]))
-    (photos / "a.toy").rename(photos / "moved.toy")
-    run(layout, photos)
-    assert said(layout)["moved.toy"] == ["a windmill"]
-    report = run(layout, photos, table(b"/t.csv", a=WORDS[:1]))
-    assert (report.captions_removed, said(layout)["moved.toy"]) == (1, [])
-
-
-def test_captions_without_table_path_stay_until_a_table_names_the_picture(layout, photos):
-    """Older indexes do not record the table of a caption."""
-    run(layout, photos, table(b"/t.csv", a=WORDS[:1], b=WORDS[:1]))
-    with toy_indexer(layout) as indexer, indexer.catalog._engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE texts SET table_path = NULL")
-    report = run(layout, photos, table(b"/t.csv", b=WORDS[1:2]))
-    assert report.captions_removed == 1
-    assert said(layout) == {"a.toy": ["a windmill"], "b.toy": ["a giraffe"], "c.toy": []}
-
-
-@pytest.mark.parametrize("change", ["emptied", "deleted", "blank"])
-def test_sidecar_emptied_or_deleted_removes_its_text_and_score_effect(layout, photos, change):
-    run(layout, photos)
-    plain = scores(layout)
-    sidecar = photos / "a.toy.txt"
-    sidecar.write_text("a windmill")
-    run(layout, photos)
-    assert said(layout)["a.toy"] == ["a windmill"]
-    assert scores(layout) != plain
-    if change == "deleted":
-        sidecar.unlink()
-    else:
-        sidecar.write_text(" \n" if change == "blank" else "")
-    assert run(layout, photos).retold == 1
-    assert "".join(said(layout)["a.toy"]).strip() == ""
-    assert scores(layout) == plain
-
-
-TABLES = st.sampled_from([b"/1.csv", b"/2.csv"])
-CAPTIONS = st.dictionaries(st.sampled_from("abc"), st.lists(st.sampled_from(WORDS), unique=True))
-
-
-@given(st.lists(st.tuples(TABLES, CAPTIONS), max_size=5))
-@settings(max_examples=examples(15))
-def test_captions_after_any_table_versions_equal_latest_of_each_table(tmp_path_factory, versions):
-    tmp_path = tmp_path_factory.mktemp("law")
-    photos, layout = fill(tmp_path / "photos"), IndexLayout(tmp_path / "index")
-    run(layout, photos)
-    latest = {}
-    for path, captions in versions:
-        before = latest.get(path, {})
-        others = [latest[other] for other in latest if other != path]
-        report = run(layout, photos, table(path, **captions))
-        latest[path] = captions
-        assert report.captions_removed == sum(
-            len(set(before.get(letter, ())) - set(captions.get(letter, ())).union(
-                *(other.get(letter, ()) for other in others)
-            ))
-            for letter in "abc"
-        )  # fmt: skip
-    assert said(layout) == {
-        f"{letter}.toy": sorted(
-            words for captions in latest.values() for words in captions.get(letter, ())
-        )
-        for letter in "abc"
+def machine_captions(hits):
+    return {
+        hit["key"]: text for hit in hits for text in hit["texts"] if text["source"] == "captions"
     }
+
+
+def test_command_writes_captions_once_and_searches_find_them(command, described, model, vectors):
+    assert described.startswith(f"captions: {NUM_PHOTOS} texts of {NUM_PHOTOS + 1} pictures in ")
+    assert command("describe", "--captions", model).out == "captions: nothing to do.\n"
+    assert f"captions: {NUM_PHOTOS + 1} done (captions-blip-0MB-" in command("status").out
+    text = machine_captions(search(command, "harbour", "--mode", "text"))["photo1.jpg"]
+    assert (text["kind"], text["text"]) == ("caption", CAPTION)
+    assert text["made_by"].startswith("captions-blip-")
+    assert text["confidence"] > 0.8
+    assert "described: a zeppelin over the harbour" in command("query", "harbour").out
+    # Vectors stay as they are.
+    after = search(command, "harbour", "--mode", "vector")
+    assert [(h["key"], h["score"]) for h in after] == [(h["key"], h["score"]) for h in vectors]
+
+
+def test_a_person_counts_more_than_a_model(command, described):
+    (first, *_, last) = search(command, "zeppelin", "--mode", "text")
+    assert first["key"] == "photo3.jpg"
+    assert first["matched"]["source"] == "sidecar"
+    assert last["matched"]["source"] == "captions"
+    assert last["text"] == pytest.approx(first["text"] / 2, abs=0.01)
+
+
+def test_another_model_replaces_the_captions(command, described, folder, tmp_path):
+    first = folder.parent / "first"
+    shutil.copytree(folder.parent / "home", first)
+    other = make_captioning_model(
+        tmp_path / "git", {"one thing": READ, "nothing": READ // 2}, "git"
+    )
+    with library.open_index(home=first) as index:
+        (report,) = index.describe("captions", caption_model=other)
+        assert report.texts == NUM_PHOTOS
+        texts = [text for hit in index.search("a", k=9) for text in hit.texts]
+        assert {text.text for text in texts if text.made_by} <= {"one thing", "nothing"}
+        assert {text.made_by for text in texts if text.made_by} == {report.made_by}
+        assert [(work.enricher, work.done) for work in index.status().derived] == [
+            ("captions", NUM_PHOTOS + 1)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Salesforce/blip-image-captioning-base", "There is no folder"),
+        (".", "config.json is missing"),
+    ],
+)
+def test_wrong_models_are_one_sentence_and_a_next_step(command, name, reason):
+    assert reason in command("describe", "--captions", name, code=1).err
+
+
+def test_reason_of_a_worker_reaches_the_user(command, folder, model, tmp_path):
+    broken = shutil.copytree(model, tmp_path / "broken")
+    (broken / "preprocessor_config.json").unlink()
+    failed = command("describe", "--captions", broken, code=1)
+    assert "cannot be loaded: " in failed.err
+    assert "captions" not in failed.out
+
+
+def test_captions_and_their_model_belong_together(folder, command, model):
+    with library.open_index(home=folder.parent / "home") as index:
+        with pytest.raises(library.UsageError, match="but no captions are made"):
+            index.describe("tags", caption_model=model)
+        with pytest.raises(library.UsageError, match="No captioning model"):
+            index.describe(["tags", "captions"])
+
+
+def test_source_that_wants_captions_gets_them_in_each_run(folder, model, tmp_path):
+    files = tmp_path / "files"
+    files.mkdir()
+    shutil.copy(folder / "photo1.jpg", files)
+    with library.open_index(home=tmp_path / "home", model="starter") as index:
+        wanted = {"captions": {"model_folder": model}}
+        (report,) = index.add_folder(files, describe=wanted).described
+        assert (report.enricher, report.texts, report.error) == ("captions", 1, None)
+        (hit,) = index.search("zeppelin", mode="text")
+        assert hit.matched.source == "captions"

@@ -109,7 +109,8 @@ export class Details {
   }
 
   /** Return what precedes a text: that a model has read it, or a button that plays from its time. */
-  #textOrigin({ kind, start_ms: startMs, start_s: start }) {
+  #textOrigin({ kind, source, start_ms: startMs, start_s: start }) {
+    if (source === "captions") return ["Described by a model: "];
     if (kind === "ocr") return ["Written in the picture: "];
     if (startMs === null || startMs === undefined) return [];
     const button = document.createElement("button");

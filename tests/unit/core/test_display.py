@@ -19,6 +19,12 @@ def test_excerpt_says_what_was_read_in_a_picture(kind, options, expected):
     )
 
 
+def test_excerpt_says_what_a_model_saw():
+    caption = {"kind": "caption", "source": "captions", "text": "a dog", "spans": [(2, 5)]}
+    assert excerpt(caption, 20) == ("described: a dog", ((13, 16),))
+    assert excerpt(caption | {"source": "sidecar"}, 20) == ("a dog", ((2, 5),))
+
+
 def test_excerpt_says_when_a_line_is_said():
     line = {"kind": "subtitle", "text": "FIRE EXIT", "spans": [(5, 9)], "start_ms": 62_900}
     assert excerpt(line, 20) == ("1:02: FIRE EXIT", ((11, 15),))
