@@ -12,6 +12,7 @@ from mmsearch.catalog.rows import (
     chunks,
     column_values,
     load_pictures,
+    make_text,
     qualified,
 )
 from mmsearch.core.derived import (
@@ -90,9 +91,12 @@ class SqliteDerivedReader:
         *,
         retry_failed: bool = False,
         scope: ContentScope = EVERYTHING,
+        likely_text: bool = False,
     ) -> list[PendingContent]:
         """Return the live contents that an enricher has not finished, ordered by id."""
         condition, values = _condition(scope)
+        if likely_text:
+            condition += _LIKELY_TEXT
         finished = [DerivedState.DONE.value, *([] if retry_failed else [DerivedState.FAILED.value])]
         with self._connections.read_transaction() as db:
             rows = db.query(
@@ -174,6 +178,19 @@ class SqliteDerivedReader:
         ]
 
 
+_NAMES_OF_TEXT = ("screenshot", "screen shot", "screen_shot", "bildschirmfoto", "scan")
+"""Parts of the names of files and folders of pictures with text."""
+
+_LIKELY_TEXT = (
+    " AND (contents.kind = 'document' OR (items.format = 'PNG' AND items.camera IS NULL)"  # noqa: S608
+    " OR EXISTS (SELECT 1 FROM assets WHERE assets.content_id = contents.id AND ("
+    + " OR ".join(f"CAST(key AS TEXT) LIKE '%{name}%'" for name in _NAMES_OF_TEXT)
+    + ")))"
+)
+"""Condition of contents that are likely to have text in them. It need not be exact: the others
+follow. Cameras write no PNG, and programs that make screenshots name no camera."""
+
+
 def _condition(scope: ContentScope) -> tuple[str, dict[str, object]]:
     """Return a scope as SQL that follows a condition on ``contents``, and its parameters."""
     values: dict[str, object] = {}
@@ -235,7 +252,7 @@ def _load_texts(
         f" WHERE content_id {IN_IDS} AND made_by IS NOT NULL ORDER BY texts.id",
         [json_ids],
     ):
-        text = Text(*columns)
+        text = make_text(columns)
         parts = texts.setdefault((content_id, text.source), {})
         parts.setdefault(part, []).append(text)
     derived = []

@@ -19,11 +19,12 @@ from mmsearch.catalog.query_words import (
     shares_stem,
 )
 from mmsearch.catalog.text_weights import WEIGHED_KIND, text_evidence
+from mmsearch.core.boxes import load_boxes, matching_boxes
 from mmsearch.core.query import MatchedText
 
 MATCHED_TEXT_COLUMNS = (
     f"texts.id, item_id, {WEIGHED_KIND}, kind, language, text, source, confidence, texts.start_ms,"
-    " texts.end_ms, page"
+    " texts.end_ms, page, boxes"
 )
 """Columns of the texts, joined with their items, that `best_matched_texts` reads."""
 
@@ -41,12 +42,13 @@ def best_matched_texts(
     tokens = list(dict.fromkeys(token for phrase in phrases for token in phrase.tokens))
     literals = [phrase.literal for phrase in phrases if phrase.literal]
     best: dict[int, tuple[tuple[float, int], MatchedText]] = {}
-    for text_id, item_id, weighed_kind, kind, language, text, *others in rows:
+    for text_id, item_id, weighed_kind, kind, language, text, *others, boxes in rows:
         weight, spans = _find_spans(text, tokens, literals, exact_words)
         if spans:
             nats = text_evidence("folder" if kind == "filename" else weighed_kind)
             rank = (weight * nats, -text_id)
             if item_id not in best or rank > best[item_id][0]:
+                others.append(matching_boxes(load_boxes(boxes), spans))
                 best[item_id] = rank, MatchedText(kind, language, text, spans, *others)
     return {item_id: matched for item_id, (_, matched) in best.items()}
 

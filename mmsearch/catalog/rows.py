@@ -18,6 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from mmsearch.catalog.connection import ReadConnection
+from mmsearch.core.boxes import load_boxes
 from mmsearch.core.errors import DamagedFileError, Hint
 from mmsearch.core.records import (
     FOLDER_KIND,
@@ -84,8 +85,8 @@ PICTURE_COLUMNS = (
     "width, height, format, damage, taken_at, taken_from, camera, lens, latitude, longitude,"
     " rating, label"
 )
-TEXT_COLUMNS = "kind, text, language, source, made_by, confidence, start_ms, end_ms"
-"""Columns of ``texts`` in the order of the fields of `mmsearch.core.types.Text`."""
+TEXT_COLUMNS = "kind, text, language, source, made_by, confidence, start_ms, end_ms, boxes"
+"""Columns of ``texts`` in the order of the fields of `Text`; see `make_text`."""
 
 FILE_COLUMNS = "key, size, mtime_ns, checked_ns, digest, content_id, error, texts_key, ctime_ns"
 LOCATOR_COLUMNS = "items.part, start_ms, end_ms, page"
@@ -438,8 +439,14 @@ def load_texts(db: ReadConnection, ids: str) -> dict[int, list[Text]]:
         f"SELECT item_id, {TEXT_COLUMNS} FROM texts WHERE item_id {IN_IDS} ORDER BY id",  # noqa: S608
         [ids],
     ):
-        texts.setdefault(item_id, []).append(Text(*columns))
+        texts.setdefault(item_id, []).append(make_text(columns))
     return texts
+
+
+def make_text(columns: Sequence[Any]) -> Text:
+    """Return the text of a row of `TEXT_COLUMNS`."""
+    *others, boxes = columns
+    return Text(*(*others, load_boxes(boxes)))
 
 
 def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]:

@@ -14,6 +14,7 @@ from mmsearch.catalog.query_words import UNSEGMENTED_SCRIPTS
 from mmsearch.catalog.rows import TEXTS_CHANGED, chunks, fold_text, load_texts, storable
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection
 from mmsearch.catalog.tables import EMBEDDINGS, TAGS, TEXTS
+from mmsearch.core.boxes import dump_boxes
 from mmsearch.core.records import CaptionTableTexts, IndexedFile, ShardCommit
 from mmsearch.core.types import LIST_KINDS, Text, TextSource, select_encoded_texts, texts_digest
 
@@ -53,6 +54,7 @@ def insert_texts(
                 "confidence": text.confidence,
                 "start_ms": text.start_ms,
                 "end_ms": text.end_ms,
+                "boxes": dump_boxes(text.boxes),
             }
         )
         if text.kind in LIST_KINDS:

@@ -259,6 +259,7 @@ class DerivedReader(Protocol):
         *,
         retry_failed: bool = False,
         scope: ContentScope = EVERYTHING,
+        likely_text: bool = False,
     ) -> list[PendingContent]:
         """Return the searchable contents that an enricher has not finished, ordered by id.
 
@@ -270,6 +271,8 @@ class DerivedReader(Protocol):
             limit: Maximum number of contents.
             retry_failed: Return those that it could not read, too.
             scope: Only contents in it are returned.
+            likely_text: Return only those that are likely to have text in them: documents, and by
+                their names, formats and cameras, screenshots and scans.
         """
 
     def count(

@@ -122,7 +122,10 @@ class EnricherPlugin(Protocol):
 
 
 class PixelEnricherPlugin(EnricherPlugin, Protocol):
-    """Interface of a module in enrichers/ that reads pixels."""
+    """Interface of a module in enrichers/ that reads pixels.
+
+    It may have ``TEXT_FIRST = True``, to begin with contents that are likely to have text in them.
+    """
 
     def wants(self, picture: Picture) -> bool:
         """Return False for an item that need not be read, given what is known of it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mmsearch.core.arguments import check_fields, check_value
+from mmsearch.core.boxes import LineBox
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.filters import NO_FILTERS, Filters
 from mmsearch.core.types import TimeSpan
@@ -257,6 +258,7 @@ class MatchedText(TimeSpan):
             time.
         end_ms: When it ends.
         page: Number of the page that it is on, from 1; None for a text that is on no page.
+        boxes: Where the lines with matched words stand in the picture; empty if that is not known.
     """
 
     kind: str
@@ -268,6 +270,7 @@ class MatchedText(TimeSpan):
     start_ms: int | None = None
     end_ms: int | None = None
     page: int | None = None
+    boxes: tuple[LineBox, ...] = ()
 
 
 @dataclass(frozen=True)

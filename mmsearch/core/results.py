@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from mmsearch.core.boxes import parse_boxes
 from mmsearch.core.display import (
     WEAKER_MATCHES,
     display_path,
@@ -265,7 +266,7 @@ class Item(Picture, TimeSpan, JsonObject):
             "path": Path(values["path"]),
             "copies": tuple(map(Path, values["copies"])),
             "keys": tuple(values.get("keys", ())),
-            "texts": tuple(Text(**_members(Text, text)) for text in values["texts"]),
+            "texts": tuple(map(_parse_text, values["texts"])),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -278,6 +279,11 @@ class Item(Picture, TimeSpan, JsonObject):
         if not self.links:
             del values["links"]
         return values
+
+
+def _parse_text(values: Mapping[str, Any]) -> Text:
+    members = _members(Text, values)
+    return Text(**members | {"boxes": parse_boxes(members.get("boxes", ()))})
 
 
 _GONE = 3
@@ -342,7 +348,8 @@ class Hit(Item):
         if matched is not None:
             matched_members = _members(MatchedText, matched)
             spans = tuple((start, end) for start, end in matched_members["spans"])
-            matched = MatchedText(**matched_members | {"spans": spans})
+            boxes = parse_boxes(matched_members.get("boxes", ()))
+            matched = MatchedText(**matched_members | {"spans": spans, "boxes": boxes})
         return super()._parse(values) | {
             "matched": matched,
             "band": Band(values["band"]),

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from mmsearch.core.boxes import LineBox
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -340,6 +342,8 @@ class Text(TimeSpan):
         start_ms: When it starts in its film or sound, in milliseconds; None for a text without a
             time.
         end_ms: When it ends.
+        boxes: Where its lines stand in the picture, in the order of the text; empty if that is not
+            known.
     """
 
     kind: str
@@ -350,6 +354,7 @@ class Text(TimeSpan):
     confidence: float | None = None
     start_ms: int | None = None
     end_ms: int | None = None
+    boxes: tuple[LineBox, ...] = ()
 
 
 LIST_KINDS = ("keywords", "people", "place", "tag")

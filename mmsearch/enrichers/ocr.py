@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from mmsearch.core.boxes import LineBox
 from mmsearch.core.derived import EnricherInput, EnricherOptions
 from mmsearch.core.errors import DecodeError, ModelUnavailableError
 from mmsearch.core.plugins import require_packages
@@ -50,7 +51,10 @@ MIN_CHARACTERS: Final = 2
 MIN_PAGE_CHARACTERS: Final = 20
 """Number of characters from which on a page of a document has its text and is not read."""
 
-_VERSION: Final = 1
+TEXT_FIRST: Final = True
+"""Contents that are likely to have text in them, such as screenshots, are read first."""
+
+_VERSION: Final = 2
 _MODELS: Final = {
     "Det": "PP-OCRv6_det_small.onnx",
     "Rec": "PP-OCRv6_rec_small.onnx",
@@ -250,13 +254,31 @@ def is_readable(line: str, confidence: float) -> bool:
 
 
 def join_lines(lines: Sequence[TextLine]) -> tuple[Text, ...]:
-    """Return lines as one text with the mean confidence of its characters; none without lines."""
+    """Return lines as one text with the mean confidence of its characters; none without lines.
+
+    The text has the box of each of its lines.
+    """
     text = " ".join(line.text for line in lines)[:MAX_TEXT_CHARS].rstrip()
     if not text:
         return ()
+    boxes, start = [], 0
+    for line in lines:
+        if start >= len(text):
+            break
+        sides = (round(min(max(side, 0.0), 1.0), 4) for side in line.box)
+        boxes.append(LineBox(start, min(start + len(line.text), len(text)), *sides))
+        start += len(line.text) + 1
     count = sum(len(line.text) for line in lines)
     confidence = sum(line.confidence * len(line.text) for line in lines) / count
-    return (Text("ocr", text, None, TextSource.OCR, None, round(confidence, 3)),)
+    return (
+        Text(
+            "ocr",
+            text,
+            source=TextSource.OCR,
+            confidence=round(confidence, 3),
+            boxes=tuple(boxes),
+        ),
+    )
 
 
 def enlarge(pixels: Pixels) -> Pixels:

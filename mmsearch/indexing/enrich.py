@@ -63,6 +63,7 @@ class EnrichJob:
         page_size: Number of contents between two commits.
         retry_failed: Try contents again that it could not read.
         scope: The contents to work on.
+        text_first: Begin with contents that are likely to have text in them.
     """
 
     enricher: str
@@ -71,6 +72,7 @@ class EnrichJob:
     page_size: int
     retry_failed: bool = False
     scope: ContentScope = EVERYTHING
+    text_first: bool = False
 
 
 @dataclass
@@ -115,16 +117,7 @@ def enrich(
     counts = catalog.derived.count(job.enricher, job.made_by, job.kinds, job.scope)
     finished = counts.done + (0 if job.retry_failed else counts.failed)
     total = counts.done + counts.failed + counts.left
-    after_id = 0
-    while page := catalog.derived.list_pending(
-        job.enricher,
-        job.made_by,
-        job.kinds,
-        after_id,
-        job.page_size,
-        retry_failed=job.retry_failed,
-        scope=job.scope,
-    ):
+    for page in _list_pages(catalog, job):
         paths = {item.digest: item.path for content in page for item in content.items}
         results: list[DerivedTexts] = []
         committed_at = time.monotonic()
@@ -138,10 +131,33 @@ def enrich(
                 results = []
                 committed_at = time.monotonic()
         commit_derived(layout, catalog, results)
-        after_id = page[-1].id
     limit_derived_files(layout, catalog)
     stats.seconds = time.monotonic() - started_at
     return stats
+
+
+def _list_pages(catalog: CatalogWriter, job: EnrichJob) -> Iterator[list[PendingContent]]:
+    """Yield what is left of a job, page by page; the caller commits each page before the next."""
+    tried: set[int] = set()
+    for likely_text in (True, False) if job.text_first else (False,):
+        after_id = 0
+        while page := catalog.derived.list_pending(
+            job.enricher,
+            job.made_by,
+            job.kinds,
+            after_id,
+            job.page_size,
+            retry_failed=job.retry_failed,
+            scope=job.scope,
+            likely_text=likely_text,
+        ):
+            after_id = page[-1].id
+            # What the first pass could not finish is left to the next run.
+            left = [content for content in page if content.id not in tried]
+            if likely_text:
+                tried.update(content.id for content in left)
+            if left:
+                yield left
 
 
 def commit_derived(

@@ -242,8 +242,15 @@ class Describing:
         plugin = load_enricher(wanted.enricher)
         options = make_enricher_options(self.settings, wanted.enricher, wanted.options)
         made_by = plugin.fingerprint(options, self._identity.encoder)
-        page_size = _page_size(plugin.READS)
-        job = EnrichJob(wanted.enricher, made_by, plugin.KINDS, page_size, retry_failed, scope)
+        job = EnrichJob(
+            wanted.enricher,
+            made_by,
+            plugin.KINDS,
+            _page_size(plugin.READS),
+            retry_failed,
+            scope,
+            text_first=getattr(plugin, "TEXT_FIRST", False),
+        )
         return PreparedJob(plugin, options, job)
 
     def run(self, prepared: PreparedJob, progress: Callable[[Progress], None]) -> DescribeReport:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import IO, Any, Final
 
+from mmsearch.core.boxes import parse_boxes
 from mmsearch.core.derived import DerivedFile, DerivedState, DerivedTexts
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.records import FileRef
@@ -122,7 +123,7 @@ def _to_json(derived: DerivedTexts) -> dict[str, Any]:
 
 
 def _make_text(values: dict[str, Any]) -> Text:
-    text = Text(**values)
+    text = Text(**values | {"boxes": parse_boxes(values.get("boxes", ()))})
     for value in (text.kind, text.text, text.source, text.made_by, text.language or ""):
         if not isinstance(value, str):
             raise TypeError(value)
@@ -136,8 +137,8 @@ def _make_text(values: dict[str, Any]) -> Text:
 
 
 def _drop_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values without those that are None."""
-    return {name: value for name, value in values.items() if value is not None}
+    """Return the values without those that are None or empty tuples."""
+    return {name: value for name, value in values.items() if value not in (None, ())}
 
 
 def _from_json(values: dict[str, Any]) -> DerivedTexts:

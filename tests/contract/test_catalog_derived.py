@@ -1,7 +1,10 @@
 """Contract of `DerivedReader` and `DerivedWriter`, for every catalog."""
 
+from dataclasses import replace
+
 import pytest
 
+from mmsearch.core.boxes import LineBox
 from mmsearch.core.derived import (
     ContentScope,
     DerivedCounts,
@@ -69,6 +72,37 @@ def test_contents_without_a_row_are_pending_page_by_page(catalog):
     ]
     assert catalog.derived.list_pending("tags", "one", frozenset({"video"}), 0, 2) == []
     assert catalog.derived.count_contents(KINDS) == 3
+
+
+def test_contents_likely_to_have_text_are_listed_apart(catalog, root):
+    facts = {
+        b"photo.jpg": ("d", {"camera": "Canon"}),
+        b"shot.png": ("e", {"format": "PNG"}),
+        b"edited.png": ("f", {"format": "PNG", "camera": "Canon"}),
+        b"Screenshots/1.jpg": ("g", {}),
+        b"my SCAN 7.jpg": ("h", {}),
+        b"odd\xff.jpg": ("i", {}),
+    }
+    for path, (content, values) in facts.items():
+        shard = encoded(catalog, root, {path: content})
+        (one,) = shard.pictures
+        own = replace(one, picture=replace(one.picture, **values))
+        catalog.commit_shard(replace(shard, pictures=[own]))
+    assert pending(catalog, likely_text=True) == [digest_of(content) for content in "egh"]
+    assert len(pending(catalog)) == 9
+
+
+def test_boxes_of_a_text_come_back_and_those_of_its_matching_lines_are_found(catalog):
+    boxes = (LineBox(0, 4, 0.0, 0.1, 0.5, 0.2), LineBox(5, 9, 0.5, 0.25, 1.0, 0.75))
+    text = Text("ocr", "FIRE EXIT", None, "tags", "one", 0.5, boxes=boxes)
+    catalog.derived.commit(file(1), [replace(made("a"), texts={0: (text,)})])
+    (item, *_) = catalog.list_live_pictures(0, 100)
+    assert item.picture.texts == (text,)
+    ((content,), _) = catalog.derived.list_texts(0, 10)
+    assert content.texts == {0: (text,)}
+    with catalog.snapshot() as snapshot:
+        (matched,) = snapshot.matched_texts([item.id], [TextTerm("exit")])
+    assert matched.boxes == boxes[1:]
 
 
 def test_commit_writes_texts_that_are_found_and_marks_nothing_as_stale(catalog):

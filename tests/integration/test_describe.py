@@ -25,7 +25,13 @@ from mmsearch.exports.formats import FORMATS, PART_FORMATS
 from mmsearch.factories import catalogs
 from mmsearch.indexing import enrich as enriching
 from mmsearch.indexing.compaction import merge_derived
-from mmsearch.indexing.enrich import EnrichJob, PixelReaderFactory, enrich, read_pixels
+from mmsearch.indexing.enrich import (
+    EnrichJob,
+    PixelReaderFactory,
+    commit_derived,
+    enrich,
+    read_pixels,
+)
 from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_exchange import read_export, run_export, run_import
 from tests.integration.test_indexer_law import write
@@ -319,6 +325,26 @@ def read_all(
         executor.close()
 
 
+def test_contents_likely_to_have_text_are_read_first_and_each_once(toys, monkeypatch):
+    layout, folder = toys
+    write(folder, b"Screenshot 7.toy", b"a screenshot", 50)
+    write(folder, b"gone.toy", b"a scan that is gone", 51)
+    os.rename(folder / "gone.toy", folder / "scan.toy")
+    run(layout, folder)
+    (folder / "scan.toy").unlink()
+    committed = []
+
+    def commit(layout, catalog, contents):
+        committed.append(len(contents))
+        commit_derived(layout, catalog, contents)
+
+    monkeypatch.setattr(enriching, "commit_derived", commit)
+    stats = read_all(layout, text_first=True)
+    assert committed == [1, 4, 4, 3]
+    assert (stats.done, stats.failed) == (12, [])
+    assert read_all(layout, text_first=True).done == 0
+
+
 def stored(layout):
     """Return the texts of all items, by the name of their file and their part."""
     with catalogs.open_read(layout) as catalog:
@@ -495,7 +521,16 @@ def test_texts_of_no_enricher_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"confidence": 2.0}, {"confidence": "much"}, {"start_ms": -1}, {"language": 3}]
+    "change",
+    [
+        {"confidence": 2.0},
+        {"confidence": "much"},
+        {"start_ms": -1},
+        {"language": 3},
+        {"boxes": ((0, 4, 0.5, 0.1, 0.4, 0.2),)},
+        {"boxes": ((0, 4, 0.5),)},
+        {"boxes": 7},
+    ],
 )
 def test_texts_with_values_that_no_enricher_writes_are_refused(change, tmp_path):
     (text,) = made().texts[0]

@@ -162,6 +162,12 @@ def test_command_reads_each_file_once_and_searches_find_it(command):
     assert text["source"] == "ocr"
     assert text["made_by"].startswith("ocr-")
     assert text["confidence"] > 0.9
+    (box,) = first["matched"]["boxes"]
+    assert box == text["boxes"][0]
+    start, end, left, top, right, bottom = box
+    assert (start, end) == (0, 4)
+    assert 0.34 < left < right < 0.66
+    assert 0.25 < top < bottom < 0.43
 
 
 def test_pages_with_their_text_are_left_alone(command):

@@ -8,6 +8,7 @@ const element = (id) => document.getElementById(id);
 export class Player {
   constructor() {
     this.picture = element("details-picture");
+    this.boxes = element("details-boxes");
     this.media = null;
     for (const media of [element("details-video"), element("details-sound")]) {
       media.addEventListener("error", () => this.#refuse(media));
@@ -27,6 +28,7 @@ export class Player {
     element("player-problem").hidden = true;
     this.#showPicture(hit.id);
     this.picture.hidden = this.media === element("details-video");
+    if (this.media !== null) this.#showBoxes([]);
     if (this.media === null) return;
     this.media.hidden = false;
     if (this.media.localName === "video") this.media.poster = this.picture.src;
@@ -62,10 +64,29 @@ export class Player {
 
   #showPicture(id) {
     const { hit, picture } = this;
+    this.#showBoxes(id === hit.id ? (hit.matched?.boxes ?? []) : []);
     picture.removeAttribute("src");
     picture.width = hit.width;
     picture.height = hit.height;
     picture.src = `${hit.links.thumbnail.replace(`pictures/${hit.id}/`, `pictures/${id}/`)}?size=large`;
+  }
+
+  /** Mark lines of text in the picture; each box has its first and last character, and its sides as shares. */
+  #showBoxes(boxes) {
+    const { width, height } = this.hit;
+    this.boxes.toggleAttribute("hidden", boxes.length === 0 || !width);
+    this.boxes.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    const margin = 0.004 * Math.max(width, height);
+    this.boxes.replaceChildren(
+      ...boxes.map(([, , left, top, right, bottom]) => {
+        const box = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+        box.setAttribute("x", left * width - margin);
+        box.setAttribute("y", top * height - margin);
+        box.setAttribute("width", (right - left) * width + 2 * margin);
+        box.setAttribute("height", (bottom - top) * height + 2 * margin);
+        return box;
+      }),
+    );
   }
 
   /** Show the picture of the moment in place of a film or sound that the browser cannot play. */

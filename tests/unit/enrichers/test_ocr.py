@@ -1,6 +1,7 @@
 """OCR: which lines count, what is enlarged and divided, and what its fingerprint depends on."""
 
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmsearch.core.boxes import LineBox
 from mmsearch.core.derived import EnricherOptions
 from mmsearch.core.errors import DecodeError, MissingExtraError, ModelUnavailableError
 from mmsearch.core.texts import MAX_TEXT_CHARS
@@ -40,13 +42,25 @@ def test_lines_count_that_are_sure_and_have_two_characters(text, confidence, cou
 
 def test_lines_become_one_text_in_their_order():
     lines = [line("FIRE", 0.8), line("EXITS!!!", 1.0)]
-    assert ocr.join_lines(lines) == (Text("ocr", "FIRE EXITS!!!", None, "ocr", None, 0.933),)
+    (text,) = ocr.join_lines(lines)
+    assert replace(text, boxes=()) == Text("ocr", "FIRE EXITS!!!", None, "ocr", None, 0.933)
     assert ocr.join_lines([]) == ()
+
+
+def test_each_line_of_a_text_has_its_box_within_the_picture():
+    lines = [
+        line("FIRE", 0.8, (-0.01, 0.1, 0.50001, 0.2)),
+        line("EXIT", 1.0, (0.5, 0.9, 1.2, 1.01)),
+    ]
+    (text,) = ocr.join_lines(lines)
+    assert text.boxes == (LineBox(0, 4, 0.0, 0.1, 0.5, 0.2), LineBox(5, 9, 0.5, 0.9, 1.0, 1.0))
+    assert [text.text[box.start : box.end] for box in text.boxes] == ["FIRE", "EXIT"]
 
 
 def test_text_is_no_longer_than_others():
     (text,) = ocr.join_lines([line("word " * 100)] * 100)
     assert MAX_TEXT_CHARS - 6 < len(text.text) <= MAX_TEXT_CHARS
+    assert text.boxes[-1].end == len(text.text)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmsearch.core.boxes import LineBox
 from mmsearch.core.derived import DerivedState, DerivedTexts
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.types import Text
@@ -23,6 +24,18 @@ TEXTS = st.builds(
     confidence=st.none() | st.floats(0, 1),
     start_ms=st.none() | st.integers(0, 10**9),
     end_ms=st.none() | st.integers(0, 10**9),
+    boxes=st.lists(
+        st.builds(
+            LineBox,
+            start=st.integers(0, 20),
+            end=st.integers(20, 40),
+            left=st.floats(0, 0.5),
+            top=st.floats(0, 0.5),
+            right=st.floats(0.5, 1),
+            bottom=st.floats(0.5, 1),
+        ),
+        max_size=2,
+    ).map(tuple),
 )
 CONTENTS = st.builds(
     DerivedTexts,
