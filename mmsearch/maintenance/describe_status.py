@@ -55,7 +55,8 @@ def _summarize_wanted(
         summary = replace(summary, error=str(error.message))
     else:
         summary = replace(summary, made_by=made_by)
-        summary = next((row for row in rows if _key(row) == _key(summary)), summary)
+        known = next((row for row in rows if _key(row) == _key(summary)), summary)
+        summary = replace(known, is_wanted=True)
     return _add_left(catalog, summary, made_by, wanted.scope, rows)
 
 
