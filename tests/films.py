@@ -1,5 +1,7 @@
 """Films that tests make of pictures."""
 
+from fractions import Fraction
+
 import av
 import numpy as np
 from PIL import Image
@@ -72,10 +74,43 @@ def write_frames(
                 prepare(stream)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             if times is not None:
-                from fractions import Fraction
-
                 frame.time_base = Fraction(1, 1000)
                 frame.pts = round(times[number] * 1000)
                 stream.codec_context.time_base = Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def add_lines(source, target, lines, codec="mov_text", language=None):
+    """Copy a film with a track of subtitles.
+
+    Args:
+        source: Path of the film.
+        target: Path of the copy.
+        lines: Start and end in seconds, and the words.
+        codec: Format of the track: ``mov_text``, ``subrip`` or ``ass``.
+        language: Its language, as a code of three letters.
+    """
+    from av.subtitles.subtitle import SubtitleSet
+
+    with av.open(str(source)) as film, av.open(str(target), "w") as copy:
+        video = copy.add_stream_from_template(film.streams.video[0])
+        track = copy.add_stream(codec)
+        track.codec_context.subtitle_header = b"[Script Info]\n\n[Events]\n"
+        if language:
+            track.metadata["language"] = language
+        packets = []
+        for start, end, words in lines:
+            event = f"0,0,Default,,0,0,0,,{words}".encode()
+            line = SubtitleSet.create(event, 0, round((end - start) * 1000), round(start * 1e6))
+            packet = track.codec_context.encode_subtitle(line)
+            packet.stream, packet.time_base = track, Fraction(1, 1000)
+            packet.pts = packet.dts = round(start * 1000)
+            packet.duration = round((end - start) * 1000)
+            packets.append((start, packet))
+        for packet in film.demux(video=0):
+            if packet.dts is not None:
+                packets.append((float(packet.dts * packet.time_base), packet))
+                packet.stream = video
+        for _, packet in sorted(packets, key=lambda pair: pair[0]):
+            copy.mux(packet)

@@ -23,7 +23,7 @@ from mmsearch.catalog.rows import (
     storable,
 )
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection
-from mmsearch.catalog.texts import insert_texts, merge_texts
+from mmsearch.catalog.texts import insert_texts, item_finder, merge_texts
 from mmsearch.core.records import FOLDER_KIND, EncodedPicture, ShardCommit
 from mmsearch.core.types import Text
 
@@ -228,10 +228,15 @@ def _insert_texts(
     rows: list[tuple[int, int | None, Text, bytes | None]] = [
         (item.id, None, text, None) for item in shard.pictures for text in item.picture.texts
     ]
+    first_items = {digest: item_id for digest, (_, item_id) in contents.items()}
+    find_item = item_finder(as_read_connection(connection), shard.indexed, first_items)
     for asset_id, placed in enumerate(shard.indexed, first_id):
         if placed.texts or placed.table is not None:
-            item_id = contents[placed.digest][1]
-            rows += [(item_id, asset_id, text, table) for text, table in merge_texts(placed, ())]
+            item_id = first_items[placed.digest]
+            rows += [
+                (find_item(item_id, text), asset_id, text, table)
+                for text, table in merge_texts(placed, ())
+            ]
     insert_texts(connection, rows)
     return {item_id for item_id, *_ in rows}
 

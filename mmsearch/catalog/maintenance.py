@@ -83,6 +83,8 @@ _TEXT_COLUMNS = {
     "language": "text?",
     "source": "text",
     "table_path": "blob?",
+    "start_ms": "integer?",
+    "end_ms": "integer?",
 }
 
 _RUN_COLUMNS = {"started_at": "text", "finished_at": "text?", "outcome": "text", "counts": "text"}
@@ -265,12 +267,14 @@ class SqliteMaintenance(SqliteWriter):
                     db, "SELECT id, id FROM items WHERE id", [row[0] for row in rows]
                 )
                 new_rows: list[tuple[int, int | None, Text, bytes | None]] = []
-                for item_id, asset_id, kind, text_value, language, source, table in rows:
-                    stored_text = Text(kind, text_value, language, source)
+                for item_id, asset_id, kind, value, language, source, table, *times in rows:
+                    stored_text = Text(kind, value, language, source, None, None, *times)
                     if source not in known_sources:
                         damaged.unreadable_tables.add("texts")
                     elif asset_id in items_by_asset:
-                        new_rows.append((items_by_asset[asset_id], asset_id, stored_text, table))
+                        is_moment = times[0] is not None and item_id in items
+                        own_id = item_id if is_moment else items_by_asset[asset_id]
+                        new_rows.append((own_id, asset_id, stored_text, table))
                     elif source == TextSource.TABLE and item_id in items:
                         # `reattach_texts` finds its file again.
                         new_rows.append((item_id, None, stored_text, table))

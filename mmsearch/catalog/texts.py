@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, bindparam, delete, update
 from sqlalchemy.dialects.sqlite import insert
@@ -11,12 +12,14 @@ from sqlalchemy.dialects.sqlite import insert
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.query_words import UNSEGMENTED_SCRIPTS
-from mmsearch.catalog.rows import TEXTS_CHANGED, chunks, fold_text, load_texts, storable
+from mmsearch.catalog.rows import IN_IDS, TEXTS_CHANGED, chunks, fold_text, load_texts, storable
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection
 from mmsearch.catalog.tables import EMBEDDINGS, TAGS, TEXTS
 from mmsearch.core.boxes import dump_boxes
 from mmsearch.core.records import CaptionTableTexts, IndexedFile, ShardCommit
 from mmsearch.core.types import LIST_KINDS, Text, TextSource, select_encoded_texts, texts_digest
+
+_COLUMNS = "kind, text, language, source, start_ms, end_ms"
 
 StoredText = tuple[Text, bytes | None]
 """A text of a file, and the path of its caption table; None if it has no or an unknown table."""
@@ -78,11 +81,11 @@ def replace_embedded_texts(
     """Write the texts embedded in the contents of items; unchanged texts are not written."""
     stored: dict[int, list[Text]] = {}
     for item_id, *columns in as_read_connection(connection).query(
-        "SELECT item_id, kind, text, language, source FROM texts WHERE asset_id IS NULL"
+        f"SELECT item_id, {_COLUMNS} FROM texts WHERE asset_id IS NULL"  # noqa: S608 - our names
         " AND made_by IS NULL AND item_id IN (SELECT value FROM json_each(?)) ORDER BY id",
         [json.dumps(list(texts_by_item))],
     ):
-        stored.setdefault(item_id, []).append(Text(*columns))
+        stored.setdefault(item_id, []).append(_to_text(*columns))
     changed = {
         item_id: texts
         for item_id, texts in texts_by_item.items()
@@ -98,10 +101,27 @@ def replace_embedded_texts(
     )
 
 
+def _to_text(
+    kind: str,
+    text: str,
+    language: str | None,
+    source: str,
+    start_ms: int | None,
+    end_ms: int | None,
+) -> Text:
+    """Return a text, given `_COLUMNS`."""
+    return Text(kind, text, language, source, start_ms=start_ms, end_ms=end_ms)
+
+
 def _stored_form(text: Text) -> Text:
     """Return a text as the database returns it."""
     return Text(
-        storable(text.kind), storable(text.text), storable(text.language), TextSource(text.source)
+        storable(text.kind),
+        storable(text.text),
+        storable(text.language),
+        TextSource(text.source),
+        start_ms=text.start_ms,
+        end_ms=text.end_ms,
     )
 
 
@@ -119,6 +139,7 @@ def update_asset_texts(
     db = as_read_connection(connection)
     ids = _load_asset_ids(db, shard.root_id, [*paths, *failed, *moved])
     stored_by_asset = _load_asset_texts(db, ids.values())
+    find_item = item_finder(db, shard.indexed, item_ids)
     stale = [ids[path] for path in failed if ids[path] in stored_by_asset]
     rows: list[tuple[int, int | None, Text, bytes | None]] = []
     removed = 0
@@ -133,13 +154,55 @@ def update_asset_texts(
         ]
         new_texts = merge_texts(placed, captions)
         removed += _count_removed(captions, new_texts)
-        if current != [(item_id, stored_text) for stored_text in new_texts]:
+        placed_texts = [(find_item(item_id, text), (text, table)) for text, table in new_texts]
+        if current != placed_texts:
             stale.append(asset_id)
-            rows += [(item_id, asset_id, *stored_text) for stored_text in new_texts]
+            rows += [(own_id, asset_id, *stored_text) for own_id, stored_text in placed_texts]
     for chunk in chunks(stale):
         connection.execute(delete(TEXTS).where(TEXTS.c.asset_id.in_(chunk)))
     insert_texts(connection, rows)
     return removed
+
+
+def item_finder(
+    db: ReadConnection, indexed: Sequence[IndexedFile], item_ids: Mapping[bytes, int]
+) -> Callable[[int, Text], int]:
+    """Return a function that finds the item of a text, given the first item of its content.
+
+    A text with a time, such as a line of subtitles beside a film, belongs to the moment in which it
+    starts, or to the nearest one; the others belong to the first item.
+
+    Args:
+        db: A connection.
+        indexed: The files whose texts are to be placed.
+        item_ids: Ids of the first items of their contents, by digest.
+    """
+    timed = {
+        item_ids[placed.digest]
+        for placed in indexed
+        if any(text.start_ms is not None for text in placed.texts)
+    }
+    moments: dict[int, list[tuple[int, int, int]]] = {}
+    if timed:
+        for first_id, *moment in db.query(
+            "SELECT first.id, items.start_ms, coalesce(items.end_ms, items.start_ms), items.id"  # noqa: S608
+            " FROM items AS first JOIN items USING (content_id)"
+            f" WHERE first.id {IN_IDS} AND items.start_ms IS NOT NULL ORDER BY 1, 2",
+            [json.dumps(sorted(timed))],
+        ):
+            moments.setdefault(first_id, []).append((moment[0], moment[1], moment[2]))
+
+    def find(first_id: int, text: Text) -> int:
+        spans = moments.get(first_id)
+        if text.start_ms is None or not spans:
+            return first_id
+        place = max(0, bisect_right(spans, text.start_ms, key=lambda span: span[0]) - 1)
+        _, end_ms, item_id = spans[place]
+        if place + 1 < len(spans) and spans[place + 1][0] - text.start_ms < text.start_ms - end_ms:
+            return spans[place + 1][2]
+        return item_id
+
+    return find
 
 
 def merge_texts(placed: IndexedFile, captions: Sequence[StoredText]) -> list[StoredText]:
@@ -219,11 +282,11 @@ def _load_asset_texts(
     """Return, by file id, the picture id and the content of each text."""
     texts_by_asset: dict[int, list[tuple[int, StoredText]]] = {}
     for asset_id, item_id, table, *columns in db.query(
-        "SELECT asset_id, item_id, table_path, kind, text, language, source FROM texts"
+        f"SELECT asset_id, item_id, table_path, {_COLUMNS} FROM texts"  # noqa: S608 - our names
         " WHERE asset_id IN (SELECT value FROM json_each(?)) ORDER BY id",
         [json.dumps(list(asset_ids))],
     ):
-        texts_by_asset.setdefault(asset_id, []).append((item_id, (Text(*columns), table)))
+        texts_by_asset.setdefault(asset_id, []).append((item_id, (_to_text(*columns), table)))
     return texts_by_asset
 
 

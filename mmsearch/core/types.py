@@ -278,8 +278,8 @@ class ModelInfo:
 class TextSource(StrEnum):
     """Sources of the texts of a picture.
 
-    ``document`` is what is written on a page of a document; ``metadata`` is what a file says about
-    itself.
+    ``document`` is what is written on a page of a document, ``subtitles`` the lines of a film's own
+    tracks; ``metadata`` is what a file says about itself.
     """
 
     SIDECAR = "sidecar"
@@ -287,13 +287,14 @@ class TextSource(StrEnum):
     TABLE = "table"
     FILENAME = "filename"
     DOCUMENT = "document"
+    SUBTITLES = "subtitles"
     TAGS = "tags"
     OCR = "ocr"
     SPEECH = "speech"
     CAPTIONS = "captions"
 
 
-CONTENT_SOURCES = frozenset({TextSource.METADATA, TextSource.DOCUMENT})
+CONTENT_SOURCES = frozenset({TextSource.METADATA, TextSource.DOCUMENT, TextSource.SUBTITLES})
 """Sources of texts that are in the content itself; those of the others belong to a file."""
 
 DERIVED_SOURCES = frozenset(
@@ -333,7 +334,7 @@ class Text(TimeSpan):
 
     Attributes:
         kind: ``title``, ``description``, ``caption``, ``filename``, ``page`` (what is written on
-            it), ``author``, or one of `LIST_KINDS`, whose values are joined by "; ".
+            it), ``author``, ``subtitle``, or one of `LIST_KINDS`, whose values are joined by "; ".
         text: The text itself.
         language: BCP 47 tag, if known.
         source: Source of the text, a `TextSource`.
@@ -360,8 +361,8 @@ class Text(TimeSpan):
 LIST_KINDS = ("keywords", "people", "place", "tag")
 """Kinds of text that hold several values: keywords, names of people and of a place, tags."""
 
-UNENCODED_KINDS = frozenset({"people", "place"})
-"""Kinds of text that get no vector: names say nothing about what a picture looks like."""
+UNENCODED_KINDS = frozenset({"people", "place", "subtitle"})
+"""Kinds of text that get no vector: names and what is said say little about a picture's look."""
 
 CROSS_ATTENTION = "attended"
 """The kind of a vector computed from a picture's patches and its texts' tokens together."""
@@ -524,9 +525,10 @@ def collected_sources(sources: Collection[TextSource]) -> frozenset[TextSource]:
 def full_text_sources(sources: Collection[TextSource]) -> frozenset[TextSource]:
     """Return the sources of the full-text index.
 
-    These, file names and pages if there are any, and always what models have made.
+    These, file names, pages and subtitles if there are any, and always what models have made.
     """
-    own = {*collected_sources(sources), TextSource.DOCUMENT} if sources else set()
+    in_content = {TextSource.DOCUMENT, TextSource.SUBTITLES}
+    own = collected_sources(sources) | in_content if sources else frozenset()
     return DERIVED_SOURCES | own
 
 

@@ -62,7 +62,9 @@ def parse_text_sources(texts: str) -> tuple[TextSource, ...]:
         UsageError: The setting is empty, names an unknown source, or combines ``none`` with others.
     """
     names = {name.strip().lower() for name in texts.split(",")} - {""}
-    known_names = [source.value for source in TextSource if source not in DERIVED_SOURCES]
+    # Lines of subtitles never get a vector.
+    others = DERIVED_SOURCES | {TextSource.SUBTITLES}
+    known_names = [source.value for source in TextSource if source not in others]
     unknown_names = names - {*known_names, "none"}
     if unknown_names or ("none" in names and len(names) > 1) or not names:
         raise UsageError(

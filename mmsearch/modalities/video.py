@@ -7,6 +7,7 @@ a minute, which do not depend on each other: reading can go on at any of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
@@ -16,10 +17,19 @@ from PIL import Image
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.protocols import Modality
-from mmsearch.core.types import WHOLE, DecodedImage, ItemLocator, Metadata, Picture, Pixels
+from mmsearch.core.types import (
+    WHOLE,
+    DecodedImage,
+    ItemLocator,
+    Metadata,
+    Picture,
+    Pixels,
+    Text,
+)
 from mmsearch.modalities._damage import END_MISSING
 from mmsearch.modalities._pillow import make_thumbnail
 from mmsearch.modalities._reader import DEFAULT_MAX_PIXELS, FileReader
+from mmsearch.modalities._texts.subtitles import share_lines
 from mmsearch.modalities._video.heads import is_film
 from mmsearch.modalities._video.shots import (
     BLACK,
@@ -41,7 +51,6 @@ _SUFFIXES: Final = (
     "3g2 3gp asf avi divx f4v flv insv m2t m2ts m2v m4v mkv mov mp4 mpe mpeg mpg mts ogv qt vob"
     " webm wmv"
 )
-_MISSING_END_S: Final = 3.0
 
 
 def build(max_pixels: int = DEFAULT_MAX_PIXELS) -> Modality:
@@ -117,6 +126,7 @@ class _Moment:
         end_s: Its end.
         pixels: Its picture.
         damage: What is wrong there, as clauses.
+        lines: Lines of subtitles in it.
         size_px: Width and height of its frame.
     """
 
@@ -125,6 +135,7 @@ class _Moment:
     pixels: Pixels
     size_px: tuple[int, int]
     damage: list[str] = field(default_factory=list)
+    lines: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,6 +160,8 @@ class _Reading:
     def __init__(self, film: Film, max_pixels: int, edge_px: int) -> None:
         from mmsearch.modalities._video.frames import FrameScaler  # noqa: PLC0415
         from mmsearch.modalities._video.samples import SampleReader  # noqa: PLC0415
+
+        self._lines_from_s = 0.0
 
         self._film = film
         self._edge_px = edge_px
@@ -177,7 +190,8 @@ class _Reading:
 
     def make_item(self, moment: _Moment, part: int) -> DecodedImage:
         """Return a moment as an item."""
-        metadata = self._metadata if part == 0 else replace(self._metadata, texts=())
+        texts = (*(self._metadata.texts if part == 0 else ()), *moment.lines)
+        metadata = replace(self._metadata, texts=texts)
         picture = Picture(
             *moment.size_px,
             self._film.format,
@@ -224,30 +238,44 @@ class _Reading:
             chunk: Number of the chunk.
             is_first: True to yield a black moment if the first chunk with frames has no other.
         """
+        chunk_s = self._film.chunk_s
+        self._lines_from_s = float(chunk * chunk_s)
         if chunk < self._full_chunks:
             frames: list[_Frame] = []
-            for sample in self._reader.read(chunk * self._film.chunk_s):
-                frame = self._to_frame(sample)
-                if frames and sample.second // self._film.chunk_s > chunk:
-                    for moment in self._find_moments(frames, sample.time_s, is_first=is_first):
-                        yield moment
-                        is_first = False
+            for sample in self._reader.read(chunk * chunk_s):
+                next_chunk = sample.second // chunk_s
+                if frames and next_chunk > chunk:
+                    moments = self._find_moments(frames, sample.time_s, is_first=is_first)
+                    yield from self._add_lines(moments, float(next_chunk * chunk_s))
+                    is_first = is_first and not moments
                     frames = []
-                chunk = sample.second // self._film.chunk_s
+                chunk = next_chunk
                 if chunk >= self._full_chunks:
                     break
-                frames.append(frame)
+                frames.append(self._to_frame(sample))
             if frames:
                 end_s = max(self._reader.end_s, frames[-1].time_s + 0.001)
-                yield from self._find_moments(frames, end_s, is_first=is_first)
+                moments = self._find_moments(frames, end_s, is_first=is_first)
+                yield from self._add_lines(moments, math.inf)
             if self._reader.is_ended:
                 return
         yield from self._read_sparsely(max(chunk, self._full_chunks))
 
-    def _find_moments(
-        self, frames: list[_Frame], end_s: float, *, is_first: bool
-    ) -> Iterator[_Moment]:
+    def _add_lines(self, moments: list[_Moment], end_s: float) -> Iterator[_Moment]:
+        """Yield moments with the lines of subtitles that were read and start before a time.
 
+        Without moments, the lines stay for the next ones.
+        """
+        if not moments:
+            return
+        lines = self._reader.lines.take(self._lines_from_s, end_s)
+        self._lines_from_s = end_s
+        to_ms = self._film.to_ms
+        spans = [(to_ms(moment.start_s), to_ms(moment.end_s)) for moment in moments]
+        for moment, own in zip(moments, share_lines(lines, spans), strict=True):
+            yield replace(moment, lines=own)
+
+    def _find_moments(self, frames: list[_Frame], end_s: float, *, is_first: bool) -> list[_Moment]:
         spans = find_spans(np.stack([frame.small for frame in frames]))
         bright = [span for span in spans if span.middle is not None]
         if is_first and not bright:
@@ -255,10 +283,13 @@ class _Reading:
         kept = keep_longest(bright, self._film.chunk_moments)
         damage = self._find_damage(len(bright) - len(kept), is_first=is_first)
         times = [*(frame.time_s for frame in frames), end_s]
+        moments = []
         for span in kept:
             frame = frames[span.middle or 0]
-            yield _Moment(times[span.start], times[span.end], frame.pixels, frame.size_px, damage)
+            start_s, end_s = times[span.start], times[span.end]
+            moments.append(_Moment(start_s, end_s, frame.pixels, frame.size_px, damage))
             damage = []
+        return moments
 
     def _find_damage(self, num_left_out: int, *, is_first: bool) -> list[str]:
         """Return what is wrong with a chunk, and with the film if it is its first one."""
@@ -269,33 +300,39 @@ class _Reading:
         if num_left_out:
             what = "short shots are" if num_left_out > 1 else "short shot is"
             damage.append(f"{num_left_out:,} {what} left out")
-        duration_s = self._film.duration_s
-        if is_first and (duration_s or 0) > FULL_S:
+        if is_first and (self._film.duration_s or 0) > FULL_S:
             damage.append(f"only the first {FULL_S // 60} minutes are searched for shots")
-        is_short = duration_s is not None and self._reader.end_s < duration_s - _MISSING_END_S
-        if self._reader.is_ended and is_short:
+        if is_first and self._reader.lines.has_pictures:
+            damage.append("its subtitles are pictures, which are not read")
+        if self._reader.is_ended and self._reader.end_s < self._film.pictures_end_s:
             damage.append(END_MISSING)
         return damage
 
     def _read_sparsely(self, chunk: int) -> Iterator[_Moment]:
         """Yield moments at equal distances, each with a key frame if there is one."""
         film = self._film
-        if film.duration_s is None:
-            return
         count = max(1, min(film.chunk_moments, film.chunk_s // MOMENT_S))
         step_s = film.chunk_s / count
-        start_s = float(chunk * film.chunk_s)
-        place = 0
-        while (first_s := start_s + place * step_s) < film.duration_s:
-            last_s = min(first_s + step_s, film.duration_s)
-            place += 1
-            sample = self._reader.read_near(first_s, last_s)
-            if sample is None:
-                continue
-            frame = self._to_frame(sample)
-            if not _is_black(frame.small):
-                damage = self._find_damage(0, is_first=False)
-                yield _Moment(first_s, last_s, frame.pixels, frame.size_px, damage)
+        end_s = film.duration_s or 0.0
+        while (start_s := float(chunk * film.chunk_s)) < end_s:
+            chunk += 1
+            starts = [start_s + place * step_s for place in range(count)]
+            found = [self._read_moment(each, min(each + step_s, end_s)) for each in starts]
+            next_s = float(chunk * film.chunk_s)
+            self._reader.read_lines(start_s, next_s)
+            moments = [moment for moment in found if moment is not None]
+            yield from self._add_lines(moments, next_s if next_s < end_s else math.inf)
+
+    def _read_moment(self, start_s: float, end_s: float) -> _Moment | None:
+        """Return a moment with a frame of a span; None without one, or if it is black."""
+        sample = self._reader.read_near(start_s, end_s) if start_s < end_s else None
+        if sample is None:
+            return None
+        frame = self._to_frame(sample)
+        if _is_black(frame.small):
+            return None
+        damage = self._find_damage(0, is_first=False)
+        return _Moment(start_s, end_s, frame.pixels, frame.size_px, damage)
 
     def _to_frame(self, sample: Sample) -> _Frame:
         pixels = self._scaler.scale(sample.frame, self._edge_px)

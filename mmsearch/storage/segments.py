@@ -464,9 +464,14 @@ def _picture_to_json(encoded: EncodedPicture) -> dict[str, Any]:
     return stored
 
 
-def _text_to_json(text: Text) -> list[str | None]:
-    """Return a text as earlier versions wrote it, followed by its source if it has another one."""
-    fields = [text.kind, text.text, text.language]
+def _text_to_json(text: Text) -> list[Any]:
+    """Return a text as earlier versions wrote it, followed by its source if it has another one.
+
+    A text with a time is followed by all its fields up to that.
+    """
+    fields: list[Any] = [text.kind, text.text, text.language]
+    if text.start_ms is not None:
+        return [*fields, text.source, text.made_by, text.confidence, text.start_ms, text.end_ms]
     return fields if text.source == TextSource.METADATA else [*fields, text.source]
 
 

@@ -7,6 +7,7 @@ A sidecar is named like its picture, with or without the picture's own suffix, p
   writes the number of a duplicate at the end: ``a.jpg.supplemental-metadata(1).json`` belongs to
   ``a(1).jpg``. Edited copies such as ``a-edited.jpg`` have no JSON of their own.
 - darktable names the XMP of the second version of ``a.jpg`` ``a_01.jpg.xmp``.
+- Subtitles belong to films alone, and may have a language before their suffix: ``film.en.srt``.
 
 A sidecar belongs to one picture, and edited copies share the JSON of their original.
 """
@@ -20,8 +21,10 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from mmsearch.core.globs import fold_path, normalize_path
+from mmsearch.modalities._other_files import VIDEO, kind_by_name
+from mmsearch.modalities._texts.subtitles import SUBTITLE_SUFFIXES, split_name
 
-SIDECAR_SUFFIXES: Final = (b".caption", b".json", b".txt", b".xmp")
+SIDECAR_SUFFIXES: Final = (b".caption", b".json", b".txt", b".xmp", *SUBTITLE_SUFFIXES)
 """File name suffixes of sidecars."""
 
 _TAKEOUT_CHARS: Final = 46
@@ -90,7 +93,10 @@ def pair_sidecars(
     if not pictures or not sidecars:
         return {}
     names = _KeyIndex(pictures, _picture_keys)
-    claims = [(names.find(sidecar), sidecar) for sidecar in sidecars]
+    films = _KeyIndex([name for name in pictures if is_film(name)], _picture_keys)
+    claims = [
+        ((films if is_subtitle(sidecar) else names).find(sidecar), sidecar) for sidecar in sidecars
+    ]
     pairs: dict[bytes, list[bytes]] = defaultdict(list)
     kinds: set[tuple[bytes, bytes]] = set()
     for (_, candidates), sidecar in sorted((claim, name) for claim, name in claims if claim):
@@ -105,6 +111,16 @@ def pair_sidecars(
             if (picture, b".json") not in kinds:
                 pairs[picture].append(sidecar)
     return {picture: tuple(paired) for picture, paired in pairs.items()}
+
+
+def is_subtitle(name: bytes) -> bool:
+    """Return True if a file has the name of subtitles."""
+    return _suffix(name) in SUBTITLE_SUFFIXES
+
+
+def is_film(name: bytes) -> bool:
+    """Return True if a file has the name of a film."""
+    return kind_by_name(name) == VIDEO
 
 
 def is_named_after(sidecar: bytes, picture: bytes) -> bool:
@@ -219,6 +235,9 @@ def _sidecar_keys(name: str) -> Iterator[_Key]:
     elif suffix == ".xmp" and _DARKTABLE_VERSION.search(base):
         keys.append(("name", _DARKTABLE_VERSION.sub("", base), ""))
     yield from keys[1:]
+    if is_subtitle(os.fsencode(name)) and (stem := split_name(base)[0]) != base:
+        yield "name", stem, ""
+        yield "stem", stem, ""
     if suffix in (".xmp", ".json"):
         for _, picture, number in keys:
             shot, camera_suffix = os.path.splitext(picture)  # noqa: PTH122 - a name, not a file

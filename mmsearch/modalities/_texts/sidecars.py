@@ -12,6 +12,7 @@ from mmsearch.core.files import open_source_file, os_error_reason
 from mmsearch.core.records import NO_METADATA
 from mmsearch.core.texts import decode, iter_json_texts, parse_plain_sidecar
 from mmsearch.core.types import Metadata
+from mmsearch.modalities._texts.subtitles import SUBTITLE_SUFFIXES, parse_subtitles
 from mmsearch.modalities._texts.takeout import is_takeout, parse_takeout
 from mmsearch.modalities._texts.xmp import MAX_BYTES as MAX_XMP_BYTES
 from mmsearch.modalities._texts.xmp import parse_xmp_sidecar
@@ -45,7 +46,9 @@ def read_sidecar(path: bytes) -> SidecarContent:
     """
     suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122 - bytes
     # Programs store their masks and the history of their edits in XMP.
-    max_bytes = MAX_XMP_BYTES if suffix == b".xmp" else MAX_SIDECAR_BYTES
+    # So do subtitles have many lines.
+    is_long = suffix == b".xmp" or suffix in SUBTITLE_SUFFIXES
+    max_bytes = MAX_XMP_BYTES if is_long else MAX_SIDECAR_BYTES
     try:
         with open_source_file(path) as file:
             content = file.read(max_bytes + 1)
@@ -58,6 +61,8 @@ def read_sidecar(path: bytes) -> SidecarContent:
         return SidecarContent(metadata, is_override=True, fallbacks=fallbacks)
     if suffix == b".json":
         return _parse_json(decode(content))
+    if suffix in SUBTITLE_SUFFIXES:
+        return SidecarContent(Metadata(texts=parse_subtitles(content, path)))
     try:
         return SidecarContent(Metadata(texts=parse_plain_sidecar(content)))
     except ValueError as error:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from io import BufferedReader
 from typing import Any, Final
@@ -35,6 +36,9 @@ CHUNK_PIXELS: Final = 7.5e9
 
 FORMATS: Final = "mov,matroska,avi,mpegts,mpeg,asf,flv,ogg"
 """Names that FFmpeg gives the formats of films; ``mov`` is that of .mp4, too."""
+
+MISSING_END_S: Final = 3.0
+"""Seconds without pictures at the end of a track of pictures that is cut off."""
 
 _OPTIONS: Final = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
 _UNREADABLE: Final = "it is not a film in a known format"
@@ -86,6 +90,15 @@ class Film:
         seconds = duration / av.time_base if duration is not None else 0.0
         return seconds if 0 < seconds < _MAX_S else None
 
+    @property
+    def pictures_end_s(self) -> float:
+        """Time in seconds until which there must be pictures; 0 if it is not known."""
+        if self.stream.duration is None:
+            # The sound may be longer.
+            return (self.duration_s or 0.0) - 10 * MISSING_END_S
+        end = (self.stream.start_time or 0) + self.stream.duration
+        return (self.seconds_of(end, self.stream.time_base) or 0.0) - MISSING_END_S
+
     @cached_property
     def chunk_s(self) -> int:
         """Seconds that are read as a unit."""
@@ -117,9 +130,13 @@ class Film:
     def time_of(self, part: Any) -> float | None:
         """Return the time of a packet or frame in seconds since the start; None if unknown."""
         stamp = part.pts if part.pts is not None else part.dts
-        if stamp is None or self.stream.time_base is None:
+        return self.seconds_of(stamp, self.stream.time_base)
+
+    def seconds_of(self, stamp: int | None, time_base: Fraction | None) -> float | None:
+        """Return a time of a stream in seconds since the start; None if it is not a time."""
+        if stamp is None or time_base is None:
             return None
-        seconds = float(stamp * self.stream.time_base) - self.origin_s
+        seconds = float(stamp * time_base) - self.origin_s
         # Pictures before the start are those that an edit list leaves out.
         return max(0.0, seconds) if -_MAX_S < seconds < _MAX_S else None
 

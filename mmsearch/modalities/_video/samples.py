@@ -16,6 +16,7 @@ from typing import Any, Final
 import av.error
 
 from mmsearch.modalities._video.film import Film
+from mmsearch.modalities._video.lines import LineReader
 
 MAX_ERRORS: Final = 64
 """Number of errors in a row after which nothing more of a file is read."""
@@ -102,6 +103,7 @@ class SampleReader:
         max_pixels: Limit of width times height of a frame; larger ones are passed over.
 
     Attributes:
+        lines: The lines of subtitles in what has been read.
         num_damaged: Number of packets that could not be decoded.
         end_s: End of what has been read, in seconds since the start.
         is_ended: True after the last packet.
@@ -110,6 +112,7 @@ class SampleReader:
     def __init__(self, film: Film, max_pixels: int) -> None:
         self._film = film
         self._max_pixels = max_pixels
+        self.lines = LineReader(film)
         self._waiting: deque[Any] = deque()
         self._waiting_bytes = 0
         self._is_started = False
@@ -162,6 +165,14 @@ class SampleReader:
                 return Sample(frame_s, frame)
         return None
 
+    def read_lines(self, start_s: float, end_s: float) -> None:
+        """Read the lines of subtitles of a span, but no frames."""
+        if self.lines.streams:
+            self._seek(start_s)
+            for packet in self._iter_packets():
+                if (self._film.time_of(packet) or 0) >= end_s:
+                    return
+
     def _seek(self, second: float) -> None:
         """Move to the last key frame at or before a second."""
         self._drop_waiting()
@@ -179,9 +190,12 @@ class SampleReader:
         num_errors = 0
         while num_errors < MAX_ERRORS:
             try:
-                for packet in self._film.container.demux(self._film.stream):
+                for packet in self._film.container.demux(self._film.stream, *self.lines.streams):
                     num_errors = 0
                     if not packet.size:
+                        continue
+                    if packet.stream is not self._film.stream:
+                        self.lines.add(packet)
                         continue
                     time_s = self._film.time_of(packet)
                     if time_s is not None:

@@ -275,3 +275,63 @@ def test_colours_are_those_that_were_filmed(write, height):
 
     (item,) = read(write([(200, 60, 30)], seconds=1, size=size, prepare=mark), 100)
     assert looks_like(item, (200, 60, 30), tolerance=25)
+
+
+# --- subtitles ---
+
+
+LINES = [
+    (1, 3, r"A {\i1}fire{\i0} exit\Nin the wall"),
+    (13.5, 15, "Am Abend, im Hafen"),
+    (20, 21, "…"),
+]
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"), [("mov_text", "mp4"), ("subrip", "mkv"), ("ass", "mkv"), ("webvtt", "mkv")]
+)
+def test_lines_of_a_track_belong_to_the_moments_that_hold_them(write, tmp_path, codec, suffix):
+    path = os.fsdecode(write([RED, GREEN, BLUE]))
+    films.add_lines(path, tmp_path / f"lines.{suffix}", LINES, codec, "ger")
+    items = read(os.fsencode(tmp_path / f"lines.{suffix}"))
+    assert [item.picture.damage for item in items] == [None] * 3
+    texts = [[vars(text) for text in item.picture.texts] for item in items]
+    common = {"kind": "subtitle", "language": "de", "source": "subtitles"}
+    common |= {"made_by": None, "confidence": None}
+    first = {"text": "A fire exit in the wall", "start_ms": 1000, "end_ms": 3000}
+    second = {"text": "Am Abend, im Hafen", "start_ms": 13500, "end_ms": 15000}
+    assert texts == [[common | first], [], [common | second]]
+
+
+def test_every_line_of_a_long_film_is_read_once(long_film, tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "FULL_S", 120)
+    lines = [(second, second + 1, f"line {second}") for second in range(0, 236, 3)]
+    films.add_lines(os.fsdecode(long_film), tmp_path / "lines.mkv", lines, "subrip")
+    path = os.fsencode(tmp_path / "lines.mkv")
+    items = read(path, 48)
+    said = [text for item in items for text in item.picture.texts]
+    assert [(text.start_ms / 1000, text.text) for text in said] == [
+        (start, words) for start, _, words in lines
+    ]
+    for item in items:
+        for text in item.picture.texts:
+            assert item.locator.start_ms <= text.start_ms < item.locator.end_ms
+    for part in (7, 20, 30):
+        known = items[part].locator
+        assert as_values(read(path, 48, first_part=part, known=known)) == as_values(items[part:])
+
+
+def test_lines_in_the_dark_belong_to_the_nearest_moment(write, tmp_path):
+    path = os.fsdecode(write([BLACK, RED, BLACK, GREEN, BLACK], seconds=3))
+    lines = [
+        (0, 1, "before"),
+        (6.5, 7, "near red"),
+        (8.5, 9, "near green"),
+        (14, 15, "end"),
+    ]
+    films.add_lines(path, tmp_path / "lines.mp4", lines)
+    items = read(os.fsencode(tmp_path / "lines.mp4"))
+    assert [[text.text for text in item.picture.texts] for item in items] == [
+        ["before", "near red"],
+        ["near green", "end"],
+    ]
