@@ -390,7 +390,7 @@ class Metadata:
             the month is known is the start of that year or month.
         taken_from: Source of `taken_at`: ``exif``, ``xmp``, ``iptc``, ``png``, ``sidecar`` (XMP
             beside the picture), ``takeout`` (Google Takeout), ``filename``, ``document`` (the day
-            on which a document was made) or ``video`` (the container of a film).
+            on which a document was made), ``video`` (the container of a film) or ``sound``.
         camera: Maker and model, as the camera wrote them.
         lens: Name of the lens.
         latitude: Degrees, north is positive.

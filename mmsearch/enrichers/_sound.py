@@ -42,6 +42,9 @@ MAX_GAP_S: Final = 3600.0
 MAX_TIME_S: Final = 10_000_000.0
 """Time in seconds from which on the times of a file are ignored."""
 
+_CLOCKS_OF_STREAMS: Final = ("mpegts", "mpeg")
+"""Formats whose clock starts anywhere; players count from the start of the file."""
+
 _OPTIONS: Final = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
 _NO_SOUND: Final = "there is no sound in it"
 _NO_SAMPLES: Final = "there is no sound in it that can be read"
@@ -77,9 +80,9 @@ def decode_sound(content: bytes, max_s: float) -> NDArray[np.float32]:
 def read_sound(file: BinaryIO, from_ms: int = 0) -> Generator[SoundBlock]:
     """Yield the sound track of a file in blocks, each of which begins where the former one ends.
 
-    Times are those of the container, as for its pictures. Damaged packets and gaps are silence.
-    Memory does not grow with the length. There is no block if the file has no sound track, or if
-    the track ends before ``from_ms``.
+    Times are those of the container, or, in streams, since its start, as for its pictures. Damaged
+    packets and gaps are silence. Memory does not grow with the length. There is no block if the
+    file has no sound track, or if the track ends before ``from_ms``.
 
     Args:
         file: The file, open for reading.
@@ -99,14 +102,23 @@ def read_sound(file: BinaryIO, from_ms: int = 0) -> Generator[SoundBlock]:
 def _read_from(file: BinaryIO, from_ms: int) -> Iterator[SoundBlock]:
     if from_ms:
         with _open(file) as (container, stream):
-            first = _seek(container, stream, from_ms / 1000)
+            origin_s = _origin_s(container)
+            first = _seek(container, stream, from_ms / 1000 + origin_s)
             if first is not None and stream is not None:
-                yield from _place(chain([first], _decode_frames(container, stream)), from_ms)
+                frames = chain([first], _decode_frames(container, stream))
+                yield from _place(frames, from_ms, origin_s)
                 return
     # Without times, the samples are counted from the start of the file.
     with _open(file) as (container, stream):
         if stream is not None:
-            yield from _place(_decode_frames(container, stream), from_ms)
+            yield from _place(_decode_frames(container, stream), from_ms, _origin_s(container))
+
+
+def _origin_s(container: av.container.InputContainer) -> float:
+    """Return the time of a container, in seconds, at which the clock of its file is at zero."""
+    start = container.start_time
+    is_stream = container.format.name in _CLOCKS_OF_STREAMS
+    return start / av.time_base if is_stream and start is not None else 0.0
 
 
 def _has_stream(file: BinaryIO) -> bool:
@@ -121,7 +133,7 @@ def _open(
     """Open a recording and its main sound track; errors of FFmpeg become `DecodeError`."""
     try:
         file.seek(0)
-        with av.open(file, "r", options=dict(_OPTIONS)) as container:
+        with av.open(file, "r", options=dict(_OPTIONS), metadata_errors="replace") as container:
             stream = container.streams.best("audio")
             yield container, stream if isinstance(stream, av.AudioStream) else None
     # A damaged header raises errors of Python, too.
@@ -146,17 +158,19 @@ def _seek(
     return frame
 
 
-def _place(frames: Iterator[av.AudioFrame], from_ms: int) -> Iterator[SoundBlock]:
+def _place(frames: Iterator[av.AudioFrame], from_ms: int, origin_s: float) -> Iterator[SoundBlock]:
     """Yield the samples of frames at their times, with silence in the gaps between them."""
     first = from_ms * SAMPLE_RATE // 1000
-    for start, samples in _fill_gaps(frames):
+    for start, samples in _fill_gaps(frames, origin_s):
         late = first - start
         if late < len(samples):
             own = samples[max(late, 0) :]
             yield SoundBlock(max(start, first) * 1000 // SAMPLE_RATE, own)
 
 
-def _fill_gaps(frames: Iterator[av.AudioFrame]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def _fill_gaps(
+    frames: Iterator[av.AudioFrame], origin_s: float
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield the samples of frames, each with the number of samples before it."""
     position: int | None = None
     time_s: float | None = None
@@ -164,7 +178,7 @@ def _fill_gaps(frames: Iterator[av.AudioFrame]) -> Iterator[tuple[int, NDArray[n
     def note_times() -> Iterator[av.AudioFrame]:
         nonlocal time_s
         for frame in frames:
-            time_s = frame.time
+            time_s = None if frame.time is None else frame.time - origin_s
             yield frame
 
     for samples in _resample(note_times()):

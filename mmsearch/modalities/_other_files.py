@@ -39,7 +39,8 @@ _SUFFIXES: Final = {
     VIDEO: "3g2 3gp asf avi divx dv f4v flv insv m2t m2ts m2v m4v mkv mod mov mp mp4 mpe mpeg"
     " mpg mts mxf ogv qt rm rmvb tod vob webm wmv",
     PROXY: "lrv",
-    AUDIO: "aac aif aiff amr ape caf flac m4a m4b mid midi mka mp3 oga ogg opus wav wma",
+    AUDIO: "aac aif aifc aiff amr ape caf flac m4a m4b m4r mid midi mka mp3 oga ogg opus spx w64"
+    " wav wave weba wma",
     WITHOUT_PAGES: "doc docx key odg odp odt pages ppt pptx rtf",
     "document": "csv epub htm html json jsonl log md numbers ods parquet pdf tex tsv txt url webloc"
     " xls xlsx xml yaml yml",
@@ -71,6 +72,7 @@ _KIND_BY_HEAD: Final = (
 _NOT_PHOTOGRAPHS: Final = frozenset(
     {".apng", ".bmp", ".gif", ".pdf", ".png", ".svg", ".tif", ".tiff", ".webp"}
 )
+_TIMED: Final = (VIDEO, AUDIO)
 _RAW_SUFFIXES: Final = frozenset(f".{suffix}" for suffix in _RAW.split())
 _LIVE_VIDEO_SUFFIXES: Final = frozenset({".m4v", ".mov", ".mp", ".mp4"})
 _INNER_SUFFIX: Final = re.compile(
@@ -187,7 +189,9 @@ class Shots:
     def _by_shot(self, *, is_raw_wanted: bool) -> dict[str, bytes]:
         names_by_shot: dict[str, bytes] = {}
         for name in self._names:
-            is_photo = lower_suffix(name) not in _NOT_PHOTOGRAPHS and kind_by_name(name) != VIDEO
+            is_photo = (
+                lower_suffix(name) not in _NOT_PHOTOGRAPHS and kind_by_name(name) not in _TIMED
+            )
             if is_photo and is_raw(name) is is_raw_wanted:
                 names_by_shot.setdefault(shot_key(name), name)
         return names_by_shot

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import HEAD_BYTES, open_source_file
-from mmsearch.core.types import IMAGE_KIND, WHOLE, DecodedImage, ItemLocator
+from mmsearch.core.types import IMAGE_KIND, WHOLE, DecodedImage, ItemLocator, TextItem
 from mmsearch.modalities._pillow import make_thumbnail, map_decode_errors
 
 DEFAULT_MAX_PIXELS = 300_000_000
@@ -52,7 +52,7 @@ class FileReader:
 
     def items(
         self, path: bytes, edge_px: int, first_part: int = 0, known: ItemLocator = WHOLE
-    ) -> Iterator[DecodedImage]:
+    ) -> Iterator[DecodedImage | TextItem]:
         """Yield the picture of a file, its only item; see `read`."""
         if first_part == 0:
             yield self.read(path, edge_px)

@@ -30,6 +30,9 @@ _OTHERS: Final = {
     "OPUS": "audio/ogg",
     "WMA": "audio/x-ms-wma",
     "AIFF": "audio/aiff",
+    "AMR": "audio/amr",
+    "CAF": "audio/x-caf",
+    "MKA": "audio/x-matroska",
 }
 
 

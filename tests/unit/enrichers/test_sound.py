@@ -254,6 +254,15 @@ def test_sound_that_begins_later_than_the_film_keeps_its_time():
     assert joined(read_sound(io.BytesIO(content)))[0] == 3000
 
 
+@pytest.mark.parametrize("from_ms", [0, 5000])
+def test_clock_of_a_stream_counts_from_its_start(from_ms):
+    rate = 48_000
+    content = encode_samples(tone(9, rate), "mpegts", "aac", rate, lambda t: t + 700 * rate)
+    start_ms, samples = joined(read_sound(io.BytesIO(content), from_ms))
+    assert start_ms == pytest.approx(from_ms, abs=100)
+    assert len(samples) / SAMPLE_RATE == pytest.approx(9 - from_ms / 1000, abs=0.2)
+
+
 def test_damage_does_not_move_what_follows():
     content = bytearray(encode(20.0, "mp4", "aac", 44_100))
     content[10_000:30_000] = bytes(20_000)
