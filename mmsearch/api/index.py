@@ -353,7 +353,6 @@ class Index(IndexItems, IndexModelTasks):
             EncoderMismatchError: The index was made with a different encoder.
             ModelUnavailableError: The weights of the encoder are not available.
         """
-        from mmsearch.core.describe_choices import to_describe_choice  # noqa: PLC0415
         from mmsearch.maintenance.folders import FolderRun, add_folder  # noqa: PLC0415 - not searches
 
         values = {
@@ -361,7 +360,7 @@ class Index(IndexItems, IndexModelTasks):
             "exclude": None if exclude is None else to_texts(exclude),
             "follow_symlinks": follow_symlinks,
             "hidden": hidden,
-            "describe": None if describe is None else to_describe_choice(describe),
+            "describe": describe,
         }
         run = FolderRun(
             resolve_folder(folder),

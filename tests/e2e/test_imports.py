@@ -1,6 +1,8 @@
 """Packages that a start of the command imports: a new heavy one fails these tests."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 
@@ -84,3 +86,28 @@ def test_reading_command_imports_no_sqlalchemy(loaded, photo_index, command):
 def test_query_help_imports_no_search_packages(loaded, photo_index):
     found = loaded("query", "--help")
     assert not found & SEARCH
+
+
+def test_unchanged_folder_without_texts_of_models_imports_no_enricher(
+    environment, photos, tmp_path
+):
+    (tmp_path / "photos").mkdir()
+    shutil.copy(min((photos / "photos").glob("*.jpg")), tmp_path / "photos")
+    program = PROGRAM.replace('name.partition(".")[0]', "name")
+
+    def run(*options):
+        words = ["index", tmp_path / "photos", "--home", tmp_path / "home", "--model", "starter"]
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words, *options],
+            env=environment,
+            capture_output=True,
+            check=True,
+        )
+        loaded = json.loads(done.stderr.splitlines()[-1])
+        return [
+            name for name in loaded if re.match(r"mmsearch\.(enrichers|maintenance\.desc)", name)
+        ]
+
+    run()
+    assert run() == []
+    assert "mmsearch.maintenance.describe" in run("--describe", "tags")

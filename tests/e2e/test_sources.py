@@ -1,6 +1,7 @@
 """Sources and their choices through the command, with real photographs."""
 
 import json
+import re
 import shutil
 import tarfile
 
@@ -189,3 +190,46 @@ def test_folder_of_img2dataset_has_the_captions_of_its_tables(command, folder, t
     assert hits[0]["key"] == "00001.tar/000010001.jpg"
     assert hits[0]["metadata"]["url"] == "http://a/c"
     assert command("index").out.startswith("laion: 4 unchanged in ")
+
+
+def test_texts_that_a_source_wants_are_made_by_each_run(command, folder, tmp_path):
+    vocabulary = tmp_path / "tags.txt"
+    vocabulary.write_text("photograph\nanimal\n")
+    done = command("index", folder, "--model", "starter", "--describe", "tags")
+    assert re.search(r"^tags: \d+ texts of 4 pictures in ", done.out, re.MULTILINE)
+    assert "describe=tags" in command("sources").out
+    assert command("index").out.startswith("photos: 4 unchanged in ")
+    status = json.loads(command("status", "--json").out)
+    (work,) = status["derived"]
+    assert (work["enricher"], work["done"], work["left"]) == ("tags", 4, 0)
+    assert "tags: 4 done (tags-" in command("status").out
+    done = command("sources", "set", "photos", "--describe", "tags", "--vocabulary", vocabulary)
+    assert f"describe=tags (vocabulary {vocabulary})." in done.err
+    assert "tags: 0 done, 4 left, some 1 s of one core" in command("status").out
+    (report,) = json.loads(command("describe", "--json").out)
+    assert report["described"] == 4
+    removed = command("describe", "--remove", "tags")
+    assert removed.out == "The texts of 4 pictures are removed.\n"
+    assert removed.err.startswith("The source 'photos' wants tags, so the next run")
+    vocabulary.unlink()
+    done = command("index", "--json")
+    assert f"tags: The vocabulary {vocabulary} cannot be read" in done.err
+    report = json.loads(done.out)["sources"][0]["report"]
+    assert (report["unchanged"], report["described"][0]["left"]) == (4, 4)
+    assert command("index", folder, "--describe", "none").err.startswith(
+        f"{folder}: describe is now as by default; before, it was tags (vocabulary"
+    )
+    assert command("index").err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--describe", "nonsense"], "There is no enricher named 'nonsense'."),
+        (["--vocabulary", "tags.txt"], "The vocabulary is for tags. Add --describe tags."),
+        (["--describe", "tags", "--vocabulary", "nowhere.txt"], "nowhere.txt cannot be read"),
+    ],
+)
+def test_wrong_texts_of_models_are_refused_and_make_no_index(command, folder, words, message):
+    assert message in command("index", folder, *words, code=2).err
+    assert command("list", code=0).out == ""

@@ -59,6 +59,7 @@ PRELOADED_MODULES = [
     "api.open",
     "api.parsing",
     "core.filter_parser",
+    "core.folder_choices",
     "server.local_socket",
     "cli.progress",
 ]

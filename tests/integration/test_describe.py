@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 import mmsearch
-from mmsearch.core.derived import DerivedTexts
+from mmsearch.core.derived import DerivedState, DerivedTexts
 from mmsearch.core.errors import DecodeError, SourceError, UnknownNameError, UsageError
 from mmsearch.core.query import Mode, TextTerm
 from mmsearch.core.reports import Verdict
@@ -190,6 +190,7 @@ def test_many_files_are_merged_by_the_run(index, monkeypatch):
 
 
 def test_backup_and_restore_keep_what_was_made(index, tmp_path):
+    index.set_source("photos", describe="tags")
     index.describe()
     tags = tags_by_picture(index)
     index.backup(tmp_path / "backup")
@@ -197,6 +198,7 @@ def test_backup_and_restore_keep_what_was_made(index, tmp_path):
     with mmsearch.open_index("again", home=index.folder.parent) as again:
         assert tags_by_picture(again) == tags
         assert again.check().verdict is Verdict.SOUND
+        assert [source.choices for source in again.sources()] == [{"describe": {"tags": {}}}]
         assert again.describe()[0].described == 0
     assert restored.pictures == NUM_PHOTOS
 
@@ -809,3 +811,25 @@ def test_removed_texts_do_not_come_back(index, copied):
 def test_texts_of_no_enricher_cannot_be_removed(index, names, error):
     with pytest.raises(error):
         index.remove_model_texts(names)
+
+
+def test_run_tries_failed_files_again_on_request(index, copied):
+    made_by = add_photos(index, copied, describe="tags").described[0].made_by
+    layout = IndexLayout(index.folder)
+    with catalogs.open_write(layout, 0, create=False) as catalog:
+        digest = catalog.list_live_pictures(0, 1)[0].digest
+        failed = DerivedTexts(
+            digest, "tags", made_by, state=DerivedState.FAILED, error="the disk was away"
+        )
+        enriching.commit_derived(layout, catalog, [failed])
+    assert index.status().derived[0].failed == 1
+    assert add_photos(index, copied).described[0].described == 0
+    assert add_photos(index, copied, retry_failed=True).described[0].described == 1
+    assert index.status().derived[0].failed == 0
+
+
+def test_compaction_keeps_what_is_wanted(index, copied):
+    add_photos(index, copied, describe="tags")
+    index.compact()
+    assert index.sources()[1].choices == {"describe": {"tags": {}}}
+    assert add_photos(index, copied).described[0].described == 0
