@@ -242,11 +242,16 @@ def _render_items(index: Index, result: SearchResult, hits: Sequence[Hit]) -> li
                 thumbnail_html = f'<a href="{html.escape(link)}">{thumbnail_html}</a>'
         items.append(
             f"<li>{thumbnail_html}{_render_label(hit, result)}"
-            f"<small>{name}<br>{_escape(hit.width)}&times;{_escape(hit.height)}, "
+            f"<small>{name}<br>{_render_size(hit)}"
             f"{_escape(hit_date(hit.taken_at, hit.modified_at))}{_render_matched(hit)}</small>"
             "</li>\n"
         )
     return items
+
+
+def _render_size(hit: Hit) -> str:
+    """Return width and height; "" for a sound, and for a picture of unknown size."""
+    return f"{_escape(hit.width)}&times;{_escape(hit.height)}, " if hit.width else ""
 
 
 def _find_link(hit: Hit) -> str:

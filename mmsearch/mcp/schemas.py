@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field, create_model
 from mmsearch.core.display import display_path, excerpt, format_match, format_time
 from mmsearch.core.query import Band, MatchedText
 from mmsearch.core.results import Hit, IndexStatus, Item, Moment, SearchResult
-from mmsearch.core.types import Text
+from mmsearch.core.types import IMAGE_KIND, Text
 from mmsearch.server.schemas import BoundedText, SortOrder, StrictModel, filter_fields
 from mmsearch.server.thumbnails import Size
 
@@ -147,7 +147,8 @@ class PictureInfo(BaseModel):
     start_s: float | None = Field(description="Start of a moment of a film or sound in seconds.")
     end_s: float | None = Field(description="End of a moment in seconds.")
     page: int | None = Field(description="Number of a page of a document, from 1.")
-    width: int
+    kind: str = Field(description="image, video, sound or document.")
+    width: int = Field(description="Width in pixels; 0 if it is not known, as of a sound.")
     height: int
     date: str = Field(description="Date it was taken, or its file was modified.")
     dated_by: str = Field(
@@ -179,6 +180,7 @@ class PictureInfo(BaseModel):
             start_s=item.start_s,
             end_s=item.end_s,
             page=item.page,
+            kind=item.kind,
             width=item.width,
             height=item.height,
             date=date,
@@ -404,7 +406,9 @@ def _format_notices(output: SearchOutput) -> Iterator[str]:
 
 def _format_details(picture: PictureInfo, *extra: str) -> str:
     date_label = "file dated" if picture.dated_by == "file" else "taken"
-    details = [f"id {picture.id}", *extra, f"{picture.width}x{picture.height}"]
+    details = [f"id {picture.id}", *extra]
+    details += [] if picture.kind == IMAGE_KIND else [picture.kind]
+    details += [f"{picture.width}x{picture.height}"] if picture.width else []
     details.append(f"{date_label} {picture.date}")
     if picture.camera:
         details.append(picture.camera)

@@ -98,7 +98,7 @@ class SandboxedImageLoader:
         return content
 
     def format(self, path: bytes) -> str:
-        """Return the format of a picture's content, such as ``JPEG``, after decoding all of it.
+        """Return the format of a file's content, such as ``JPEG``, after decoding its first item.
 
         Raises:
             DecodeError: The file cannot be read.
@@ -166,7 +166,10 @@ class _FormatTask:
     path: bytes
 
     def __call__(self) -> str:
-        return _first_item(self.modality, self.path, 1).picture.format
+        item = next(iter(self.modality.items(self.path, 1)), None)
+        if item is None:
+            raise DecodeError("there is nothing in it")
+        return item.picture.format
 
 
 def _first_item(modality: Modality, path: bytes, edge_px: int) -> DecodedImage:

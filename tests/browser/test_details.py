@@ -24,6 +24,7 @@ def films(photos, cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("films", numbered=False)
     shots = sorted((photos / "photos").glob("*.jpg"))[:5]
     write_film(folder / "holiday.webm", shots, codec="libvpx", encoder={"preset": ""})
+    (folder / "holiday.srt").write_text("1\n00:00:14,500 --> 00:00:16,000\nMind the harbour step\n")
     write_film(folder / "camera.avi", shots, codec="mpeg4")
     home = tmp_path_factory.mktemp("home_of_films")
     with api.open_index("default", settings=_settings(home, cache)) as index:
@@ -80,6 +81,25 @@ def test_film_plays_from_its_moment_and_jumps_to_others(opened, serving, films, 
         page.close()
 
 
+def test_line_of_a_film_is_shown_with_its_time_which_is_a_button(opened, serving, films):
+    pytest.importorskip("pysubs2", reason="the extra video is not installed")
+    page = opened()
+    with serving(films) as url:
+        video = open_hit(page, url, "harbour+step", "holiday.webm")
+        assert video.get_attribute("src").endswith("/original#t=12")
+        assert page.locator("#matched").text_content() == "0:14 Mind the harbour step"
+        page.wait_for_function("() => document.getElementById('details-video').readyState > 0")
+        page.locator("#matched").get_by_role("button", name="Play from 0:14").click()
+        page.wait_for_function(
+            "() => Math.abs(document.getElementById('details-video').currentTime - 14.5) < 0.1"
+        )
+        # The left arrow is the player's while it has the focus.
+        before = page.locator("#details-title").text_content()
+        video.press("ArrowRight")
+        assert page.locator("#details-title").text_content() == before
+        page.close()
+
+
 def test_film_that_the_browser_cannot_play_stays_a_picture_with_a_download(opened, serving, films):
     page = opened()
     with serving(films) as url:
@@ -93,8 +113,9 @@ def test_film_that_the_browser_cannot_play_stays_a_picture_with_a_download(opene
             page.get_by_role("link", name="Download the file").click()
         assert download.value.suggested_filename == "camera.avi"
         assert_accessible(page)
-        page.locator("#close").click()
-        open_hit(page, url, "a+photograph", "holiday.webm")
+        page.locator("#previous:enabled, #next:enabled").first.click()
+        page.get_by_role("heading", name="holiday.webm").wait_for()
+        assert video.is_visible()
         assert not page.locator("#player-problem").is_visible()
         # The browser says itself that it cannot play the film.
         page.complaints[:] = [line for line in page.complaints if "Failed to load" not in line]

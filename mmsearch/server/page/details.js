@@ -96,7 +96,7 @@ export class Details {
       const picture = new Image();
       picture.alt = "";
       picture.src = `${path}?size=small`;
-      button.append(...(hit.width ? [picture] : []), hitPosition(moment));
+      button.append(picture, hitPosition(moment));
       button.addEventListener("click", () => {
         for (const other of buttons) other.ariaPressed = other === button;
         this.player.jump(moment);

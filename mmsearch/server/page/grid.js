@@ -2,6 +2,7 @@
 
 const MIN_ASPECT_RATIO = 0.55;
 const MAX_ASPECT_RATIO = 3;
+const ASPECT_RATIO_OF_WAVEFORMS = 2;
 const DEFAULT_ASPECT_RATIO = 1.5;
 
 /** Return the title of a hit: its first text, or the name of its file. */
@@ -138,8 +139,9 @@ export class Grid {
 function createItem(hit, text) {
   const entry = document.createElement("li");
   entry.dataset.id = hit.id;
-  // The size is not known of a sound, nor after some imports.
-  const ownRatio = hit.width ? hit.width / hit.height : DEFAULT_ASPECT_RATIO;
+  // A sound has no size, and that of a picture is not known after some imports.
+  const defaultRatio = hit.kind === "sound" ? ASPECT_RATIO_OF_WAVEFORMS : DEFAULT_ASPECT_RATIO;
+  const ownRatio = hit.width ? hit.width / hit.height : defaultRatio;
   const ratio = Math.min(MAX_ASPECT_RATIO, Math.max(MIN_ASPECT_RATIO, ownRatio));
   entry.style.setProperty("--ratio", ratio.toFixed(4));
   const link = document.createElement("a");

@@ -33,8 +33,10 @@ export class Player {
     this.media.hidden = false;
     if (this.media.localName === "video") this.media.poster = this.picture.src;
     this.media.ariaLabel = alt;
+    // A moment of a sound is a minute, in which the line that matches may be late.
+    const start = (hit.kind === "sound" ? hit.matched?.start_s : null) ?? hit.start_s;
     // A media fragment (https://www.w3.org/TR/media-frags/) makes the browser start there.
-    this.media.src = `${hit.links.original}${hit.start_s ? `#t=${hit.start_s}` : ""}`;
+    this.media.src = `${hit.links.original}${start ? `#t=${start}` : ""}`;
   }
 
   /** Show another moment or page of the same file, `{id, start_s}`; a player jumps to it. */

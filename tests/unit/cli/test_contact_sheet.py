@@ -153,6 +153,11 @@ def test_page_links_to_the_second_and_to_the_page(page):
     assert "2.jpg p. 17" in html
 
 
+def test_page_shows_no_size_of_a_sound(page):
+    html = page(result(replace(hit(1), width=0, height=0, kind="sound")))
+    assert "&times;" not in html
+
+
 def bar_widths(image):
     """Return the length in pixels of each colored bar in the first row."""
     pixels = [image.getpixel((x, 48 + THUMBNAIL_PX + 3)) for x in range(image.width)]

@@ -128,9 +128,15 @@ def test_hit_of_a_film_says_its_second_its_matching_line_and_its_other_moments()
     assert (answer.start_s, answer.end_s, answer.page) == (42.5, 48.0, None)
     assert (answer.moments[0].id, answer.moments[0].start_s) == (9, 70.0)
     text = format_hit(answer)
+    assert "score 0.500, likely 93%, video, 640x480" in text
     assert "/films/mill.mp4 (0:42)" in text
     assert "subtitle at 0:08: line 8" in text
     assert "also in this file: 1:10 (id 9)" in text
+
+
+def test_format_hit_of_a_sound_has_no_size():
+    found = hit(kind="sound", width=0, height=0, start_ms=60_000)
+    assert "likely 93%, sound, taken" in format_hit(PictureHit.from_hit(1, found))
 
 
 def test_picture_hit_undecodable_path_bytes_are_escaped():
