@@ -296,7 +296,7 @@ class _Reading:
         damage = []
         count, self._reader.num_damaged = self._reader.num_damaged, 0
         if count:
-            damage.append(f"{count:,} damaged packet{'s are' if count > 1 else ' is'} left out")
+            damage.append(f"{count:,} frame{'s are' if count > 1 else ' is'} damaged")
         if num_left_out:
             what = "short shots are" if num_left_out > 1 else "short shot is"
             damage.append(f"{num_left_out:,} {what} left out")

@@ -95,7 +95,7 @@ class Film:
         """Time in seconds until which there must be pictures; 0 if it is not known."""
         if self.stream.duration is None:
             # The sound may be longer.
-            return (self.duration_s or 0.0) - 10 * MISSING_END_S
+            return 0.9 * (self.duration_s or 0.0) - MISSING_END_S
         end = (self.stream.start_time or 0) + self.stream.duration
         return (self.seconds_of(end, self.stream.time_base) or 0.0) - MISSING_END_S
 
@@ -197,6 +197,8 @@ def open_film(file: BufferedReader, head: bytes, max_pixels: int) -> Iterator[Fi
         raise DecodeError(_INCOMPLETE if is_film(head) else _UNREADABLE) from error
     with container:
         covers = Disposition.attached_pic
+        if not container.streams:
+            raise DecodeError(_INCOMPLETE)
         streams = [each for each in container.streams.video if not each.disposition & covers]
         if not streams:
             raise DecodeError(_NO_PICTURES if container.streams.audio else "it has no pictures")

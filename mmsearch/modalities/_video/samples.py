@@ -104,7 +104,7 @@ class SampleReader:
 
     Attributes:
         lines: The lines of subtitles in what has been read.
-        num_damaged: Number of packets that could not be decoded.
+        num_damaged: Number of frames that could not be decoded, or only in part.
         end_s: End of what has been read, in seconds since the start.
         is_ended: True after the last packet.
     """
@@ -237,4 +237,5 @@ class SampleReader:
         except (av.error.FFmpegError, ValueError):
             self.num_damaged += 1
             return []
+        self.num_damaged += sum(bool(frame.is_corrupt) for frame in frames)
         return [frame for frame in frames if frame.width * frame.height <= self._max_pixels]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmsearch.core.types import Text
 from mmsearch.modalities import video
 from mmsearch.modalities._video import shots
 from tests import films
@@ -295,12 +296,9 @@ def test_lines_of_a_track_belong_to_the_moments_that_hold_them(write, tmp_path, 
     films.add_lines(path, tmp_path / f"lines.{suffix}", LINES, codec, "ger")
     items = read(os.fsencode(tmp_path / f"lines.{suffix}"))
     assert [item.picture.damage for item in items] == [None] * 3
-    texts = [[vars(text) for text in item.picture.texts] for item in items]
-    common = {"kind": "subtitle", "language": "de", "source": "subtitles"}
-    common |= {"made_by": None, "confidence": None}
-    first = {"text": "A fire exit in the wall", "start_ms": 1000, "end_ms": 3000}
-    second = {"text": "Am Abend, im Hafen", "start_ms": 13500, "end_ms": 15000}
-    assert texts == [[common | first], [], [common | second]]
+    first = Text("subtitle", "A fire exit in the wall", "de", "subtitles", None, None, 1000, 3000)
+    second = Text("subtitle", "Am Abend, im Hafen", "de", "subtitles", None, None, 13500, 15000)
+    assert [item.picture.texts for item in items] == [(first,), (), (second,)]
 
 
 def test_every_line_of_a_long_film_is_read_once(long_film, tmp_path, monkeypatch):
