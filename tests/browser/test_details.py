@@ -1,5 +1,6 @@
-"""The details of films, of texts in pictures, and of what a browser cannot play."""
+"""The details of films, of sounds, and of texts in pictures."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.browser.page_helpers import BROWSER_MARKS, assert_accessible, found
 pytestmark = BROWSER_MARKS
 
 PHONE = {"width": 390, "height": 844}
+SOUNDS = Path(__file__).parents[1] / "sounds"
 WIDE = {"width": 1280, "height": 800}
 
 
@@ -195,4 +197,37 @@ def test_lines_with_the_words_are_marked_where_they_stand(
         assert top + scale * place[1] < mark["y"]
         assert mark["x"] + mark["width"] < left + scale * place[2]
         assert mark["y"] + mark["height"] < top + scale * place[3]
+        page.close()
+
+
+@pytest.fixture(scope="module")
+def sounds(photos, cache, tmp_path_factory):
+    """Home of an index of a recording and of a photograph."""
+    pytest.importorskip("av", reason="the extra speech is not installed")
+    folder = tmp_path_factory.mktemp("sounds", numbered=False)
+    shutil.copy(SOUNDS / "panda.ogg", folder / "memo.ogg")
+    (folder / "memo.txt").write_text("A zebrafish speaks", encoding="utf-8")
+    shutil.copy(min((photos / "photos").glob("*.jpg")), folder)
+    home = tmp_path_factory.mktemp("home_of_sounds")
+    with api.open_index("default", settings=_settings(home, cache)) as index:
+        assert index.add_folder(folder).added == 2
+    return home
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE])
+def test_sound_is_shown_as_its_waveform_and_plays(opened, serving, sounds, size):
+    page = opened(viewport=size)
+    with serving(sounds) as url:
+        video = open_hit(page, url, "zebrafish", "memo.ogg")
+        player = page.locator("#details-sound")
+        page.wait_for_function("() => document.getElementById('details-sound').duration > 1")
+        assert player.is_visible()
+        assert not video.is_visible()
+        assert page.locator("#details-picture").is_visible()
+        page.wait_for_function("() => document.getElementById('details-picture').naturalWidth > 0")
+        # It has no look that others could resemble, and no size.
+        assert not page.locator("#alike").is_visible()
+        assert "0 × 0" not in page.locator("#metadata").text_content()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert_accessible(page)
         page.close()
