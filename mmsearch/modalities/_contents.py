@@ -26,6 +26,7 @@ MAX_LIVE_BYTES = 25_000_000
 """Maximum size in bytes of the video of a live photograph, which has the name of its picture."""
 
 _UNREAD = (_other_files.UNFINISHED, _other_files.SYSTEM_FILE, _other_files.PROXY)
+_ZIP_HEAD = b"PK\3\4"
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -243,6 +244,8 @@ class FolderExaminer:
         is_ambiguous = head.startswith(_TIFF_HEADS) and (missing or _other_files.is_raw(name))
         # Sound is often in the container of a film.
         is_ambiguous = is_ambiguous or kind == _other_files.AUDIO
+        # Tables of office programs begin like their texts.
+        is_ambiguous = is_ambiguous or head.startswith(_ZIP_HEAD)
         if not is_ambiguous and any(modality.recognizes(head) for modality in self.readers):
             return ""
         missing += [reason for modality, reason in self.missing if modality.recognizes(head)]

@@ -41,7 +41,7 @@ _SUFFIXES: Final = {
     PROXY: "lrv",
     AUDIO: "aac aif aifc aiff amr ape caf flac m4a m4b m4r mid midi mka mp3 oga ogg opus spx w64"
     " wav wave weba wma",
-    WITHOUT_PAGES: "doc docx key odg odp odt pages ppt pptx rtf",
+    WITHOUT_PAGES: "doc key odg pages ppt rtf",
     "document": "csv epub htm html json jsonl log md numbers ods parquet pdf tex tsv txt url webloc"
     " xls xlsx xml yaml yml",
     "archive": "7z bz2 cab dmg gz iso rar tar tgz xz zip zst",

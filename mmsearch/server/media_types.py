@@ -11,6 +11,10 @@ _PICTURES: Final = {
 
 _OTHERS: Final = {
     "PDF": "application/pdf",
+    "DOCX": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "PPTX": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+    "ODT": "application/vnd.oasis.opendocument.text",
+    "ODP": "application/vnd.oasis.opendocument.presentation",
     "MP4": "video/mp4",
     "MOV": "video/quicktime",
     "3GP": "video/3gpp",

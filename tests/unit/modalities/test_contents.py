@@ -59,7 +59,7 @@ def examine(root, modalities=None, **options):
         ("song.mp3", b"ID3", "audio"),
         ("voice", b"\0\0\0\x20ftypM4A ", "audio"),
         ("letter.pdf", b"%PDF-1.4", "document"),
-        ("letter.docx", b"PK\x03\x04", "no pages; save it as PDF"),
+        ("letter.doc", b"\xd0\xcf\x11\xe0", "no pages; save it as PDF"),
         ("letter", b"%PDF-1.4", "document"),
         ("notes.txt", b"hello", "document"),
         ("all.zip", b"PK\x03\x04", "archive"),
