@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -39,6 +40,9 @@ MAX_LOADED_BYTES: Final = 256_000_000
 
 MAX_SOUND_MS: Final = 24 * 3600 * 1000
 """Time up to which a sound is read, in milliseconds."""
+
+MIN_LINES: Final = 1
+"""Lines of subtitles in a minute on average; fewer translate some words of another language."""
 
 MAX_SOUND_NOTE: Final = "only its first 24 hours were read"
 SUBTITLE_NOTE: Final = "it has subtitles in its language"
@@ -198,7 +202,9 @@ def _overlap_ms(text: Text, locator: ItemLocator) -> int:
 def _request(content: PendingContent, made_by: str, language: str | None) -> SoundRequest | None:
     """Return what is known of a sound; None if it has subtitles that stand for its words."""
     texts = [text for item in content.items for text in item.picture.texts]
-    subtitles = {text.language for text in texts if text.kind == "subtitle"}
+    minutes = (content.items[-1].locator.end_ms or 0) / 60_000
+    counts = Counter(text.language for text in texts if text.kind == "subtitle")
+    subtitles = {tag for tag, count in counts.items() if count >= MIN_LINES * minutes}
     languages = frozenset(tag.split("-")[0] for tag in subtitles if tag)
     # Subtitles without a language are taken for those of the language that is spoken.
     if None in subtitles or language in languages:

@@ -10,7 +10,7 @@ from mmsearch.core.derived import DerivedState, PendingContent, SoundRequest, So
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.records import StoredPicture
 from mmsearch.core.results import TaskFailure
-from mmsearch.core.types import ItemLocator, Picture, Text
+from mmsearch.core.types import WHOLE, ItemLocator, Picture, Text
 from mmsearch.indexing import sound_tracks
 from mmsearch.indexing.sound_tracks import SoundReaderFactory, assign_to_items, read_sounds
 
@@ -60,11 +60,11 @@ def test_every_line_has_one_item(starts):
 # --- contents ---
 
 
-def content(number=1, texts=(), upto_ms=0, source=None, size=1000):
+def content(number=1, texts=(), upto_ms=0, source=None, size=1000, locator=WHOLE):
     picture = Picture(4, 4, "TOY", texts=texts)
     item = StoredPicture(
         number, bytes([number]) * 32, picture, None, b"/films/%d.toy" % number, size, 0,
-        source=source, kind="video",
+        source=source, kind="video", locator=locator,
     )  # fmt: skip
     return PendingContent(number, (item,), upto_ms)
 
@@ -149,6 +149,15 @@ def test_subtitles_in_other_languages_are_compared_with_what_is_spoken():
     assert executor.tasks[0].request == SoundRequest(None, frozenset({"en", "fr"}))
     _, executor = read([content(texts=texts)], windows(1), language="de")
     assert executor.tasks[0].request.language == "de"
+
+
+def test_a_few_subtitles_do_not_stand_for_the_words_of_a_long_film():
+    hour = ItemLocator(0, 0, 3_600_000)
+    few, many = (subtitle("en"),) * 40, (subtitle("de"),) * 70
+    _, executor = read([content(texts=(*few, *many), locator=hour)], windows(1))
+    assert executor.tasks[0].request.subtitle_languages == frozenset({"de"})
+    results, executor = read([content(texts=(subtitle(None),) * 70, locator=hour)], windows(1))
+    assert (len(results), executor.tasks) == (1, [])
 
 
 def test_note_of_an_enricher_is_kept():
