@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from io import BufferedReader
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -25,10 +27,12 @@ from mmsearch.core.types import (
     Picture,
     Pixels,
     Text,
+    TextItem,
 )
 from mmsearch.modalities._damage import END_MISSING
 from mmsearch.modalities._pillow import make_thumbnail
 from mmsearch.modalities._reader import DEFAULT_MAX_PIXELS, FileReader
+from mmsearch.modalities._recordings import draw_item, iter_items
 from mmsearch.modalities._texts.subtitles import share_lines
 from mmsearch.modalities._video.heads import is_film
 from mmsearch.modalities._video.shots import (
@@ -78,18 +82,30 @@ class VideoModality(FileReader):
 
     def items(
         self, path: bytes, edge_px: int, first_part: int = 0, known: ItemLocator = WHOLE
-    ) -> Iterator[DecodedImage]:
-        """Yield the moments of a film in order.
+    ) -> Iterator[DecodedImage | TextItem]:
+        """Yield the moments of a film in order, or the minutes of a sound in the container of one.
 
         The first moment, which stands for the film, is black if nothing else is there.
 
         Raises:
             DecodeError: No frame can be read; the message is a clause with the reason.
         """
+        from mmsearch.modalities._video.film import SoundOnlyError  # noqa: PLC0415 - imports FFmpeg
+
+        with self._open(path) as (file, head):
+            try:
+                yield from self._iter_moments(file, head, edge_px, first_part, known)
+            except SoundOnlyError:
+                count = max(MAX_MOMENTS - first_part, 0)
+                yield from islice(iter_items(file, head, first_part), count)
+
+    def _iter_moments(
+        self, file: BufferedReader, head: bytes, edge_px: int, first_part: int, known: ItemLocator
+    ) -> Iterator[DecodedImage]:
         from mmsearch.modalities._video.film import open_film  # noqa: PLC0415 - imports FFmpeg
 
         start = known if known.start_ms is not None else WHOLE
-        with self._open(path) as (file, head), open_film(file, head, self.max_pixels) as film:
+        with open_film(file, head, self.max_pixels) as film:
             reading = _Reading(film, self.max_pixels, edge_px)
             part = start.part
             for moment in reading.iter_moments(start):
@@ -107,13 +123,20 @@ class VideoModality(FileReader):
         Raises:
             DecodeError: The moment cannot be read; the message is a clause with the reason.
         """
-        from mmsearch.modalities._video.film import open_film  # noqa: PLC0415 - imports FFmpeg
+        from mmsearch.modalities._video.film import (  # noqa: PLC0415 - imports FFmpeg
+            SoundOnlyError,
+            open_film,
+        )
 
         if locator.part and locator.start_ms is None:
             raise DecodeError(f"it has no moment {locator.part + 1}")
-        with self._open(path) as (file, head), open_film(file, head, self.max_pixels) as film:
-            # The short side of the result is not known before a frame is there.
-            pixels = _Reading(film, self.max_pixels, 0).read_picture(locator)
+        with self._open(path) as (file, head):
+            try:
+                with open_film(file, head, self.max_pixels) as film:
+                    # The short side of the result is not known before a frame is there.
+                    pixels = _Reading(film, self.max_pixels, 0).read_picture(locator)
+            except SoundOnlyError:
+                return draw_item(file, head, edge_px, file_format, locator)
         return make_thumbnail(pixels, edge_px, file_format)
 
 

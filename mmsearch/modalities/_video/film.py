@@ -43,7 +43,6 @@ MISSING_END_S: Final = 3.0
 _OPTIONS: Final = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
 _UNREADABLE: Final = "it is not a film in a known format"
 _INCOMPLETE: Final = "it is a film that is damaged or of which the end is missing"
-_NO_PICTURES: Final = "it has sound, but no pictures"
 _CLOCKS_OF_STREAMS: Final = ("mpegts", "mpeg")
 _DEFAULT_RATE: Final = 30.0
 _MAX_S: Final = 1e6
@@ -60,6 +59,10 @@ _SHORT_NAMES: Final = {
 _ISO_6709: Final = re.compile(r"\s*([+-]\d{1,2}(?:\.\d+)?)([+-]\d{1,3}(?:\.\d+)?)(?![\d.])")
 _UNSET_YEARS: Final = (1904, 1970)
 """Years in which the clocks of containers start."""
+
+
+class SoundOnlyError(DecodeError):
+    """The file has a sound track and no pictures."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,7 @@ def open_film(file: BufferedReader, head: bytes, max_pixels: int) -> Iterator[Fi
         max_pixels: Limit of width times height of a picture.
 
     Raises:
+        SoundOnlyError: It has sound, but no pictures.
         DecodeError: It is not a film, or has no pictures, or too large ones.
     """
     try:
@@ -201,7 +205,9 @@ def open_film(file: BufferedReader, head: bytes, max_pixels: int) -> Iterator[Fi
             raise DecodeError(_INCOMPLETE)
         streams = [each for each in container.streams.video if not each.disposition & covers]
         if not streams:
-            raise DecodeError(_NO_PICTURES if container.streams.audio else "it has no pictures")
+            if container.streams.audio:
+                raise SoundOnlyError("it has sound, but no pictures")
+            raise DecodeError("it has no pictures")
         stream: Any = streams[0]
         # None without a decoder.
         context = stream.codec_context

@@ -14,7 +14,7 @@ pytest.importorskip("av", reason="the extra speech is not installed")
 from mmsearch.core.errors import DecodeError
 from mmsearch.core.files import choose_modality
 from mmsearch.core.types import ItemLocator
-from mmsearch.modalities import image, sound, video
+from mmsearch.modalities import _recordings, image, sound, video
 from tests.films import write_film
 from tests.sound_files import RATE, tone, write_sound, write_tone
 
@@ -65,13 +65,13 @@ def test_sound_is_one_item_of_its_length(tmp_path, name, codec, file_format):
     ],
 )
 def test_items_are_minutes_and_the_last_one_has_the_rest(length_ms, ends):
-    spans = list(sound.split(length_ms))
+    spans = list(_recordings.split(length_ms))
     assert [end for _, end in spans] == ends
     assert [start for start, _ in spans] == [0, *ends[:-1]]
 
 
 def test_a_day_has_the_last_item():
-    assert len(list(sound.split(10**12))) == sound.MAX_ITEMS == 1440
+    assert len(list(_recordings.split(10**12))) == _recordings.MAX_ITEMS == 1440
 
 
 def test_long_sound_has_texts_on_its_first_item_only(tmp_path):
@@ -154,6 +154,20 @@ def test_file_that_is_no_sound_has_a_plain_reason(tmp_path, content, reason):
         sound.build().thumbnail(os.fsencode(path), 100)
 
 
+@pytest.mark.parametrize("name", ["memo.webm", "memo.mp4"])
+def test_sound_with_the_name_of_a_film_is_read_minute_by_minute(tmp_path, name):
+    path = tmp_path / name
+    write_tone(path, 140, codec="libopus" if name == "memo.webm" else "aac", rate=48_000)
+    modality = choose_modality((sound.build(), video.build()), os.fsencode(path))
+    assert modality.kind == "video"
+    found = list(modality.items(os.fsencode(path), 100))
+    assert [item.locator.part for item in found] == [0, 1]
+    assert found[0].picture.format == ("WEBM" if name == "memo.webm" else "M4A")
+    assert list(modality.items(os.fsencode(path), 100, 1)) == found[1:]
+    drawn = modality.thumbnail(os.fsencode(path), 100, "PNG", found[1].locator)
+    assert drawn == sound.build().thumbnail(os.fsencode(path), 100, "PNG", found[1].locator)
+
+
 def test_film_without_sound_has_a_plain_reason(tmp_path):
     write_film(tmp_path / "a.mp4", [(200, 10, 10)], seconds=1)
     with pytest.raises(DecodeError, match="there is no sound in it"):
@@ -170,7 +184,7 @@ def test_truncated_sound_says_that_its_end_is_missing(tmp_path):
 
 
 def test_sound_of_a_day_and_more_is_read_for_a_day(tmp_path, monkeypatch):
-    monkeypatch.setattr(sound, "MAX_ITEMS", 2)
+    monkeypatch.setattr(_recordings, "MAX_ITEMS", 2)
     write_tone(tmp_path / "a.wav", 200)
     found = items(tmp_path / "a.wav")
     assert [item.locator.end_ms for item in found] == [60_000, 120_000]
