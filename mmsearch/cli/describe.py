@@ -59,7 +59,8 @@ def describe(
     remove: Annotated[
         list[str] | None,
         typer.Option(
-            help="Remove the texts that were made: tags or ocr; repeatable.", metavar="KIND"
+            help="Remove the texts that were made: tags, ocr, speech or captions; repeatable.",
+            metavar="KIND",
         ),
     ] = None,
     wait: WaitSeconds = 0.0,

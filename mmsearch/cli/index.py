@@ -12,6 +12,7 @@ from mmsearch import api
 from mmsearch.cli.errors import EXIT_INTERRUPTED
 from mmsearch.cli.options import (
     AsJson,
+    CaptionModel,
     Captions,
     Choice,
     Describe,
@@ -106,6 +107,7 @@ def index(
     describe: Describe = None,
     vocabulary: Vocabulary = None,
     speech_language: SpeechLanguage = None,
+    caption_model: CaptionModel = None,
     reset: Reset = None,
     texts: Annotated[
         str | None,
@@ -156,7 +158,7 @@ def index(
         "captions": captions,
         "texts": texts,
     }
-    describe_choice = parse_describe(describe, vocabulary, speech_language)
+    describe_choice = parse_describe(describe, vocabulary, speech_language, caption_model)
     given = {option: value for option, value in choices.items() if value is not None}
     runs = [
         _plan(source, kind, choice or (), reset or (), given, describe_choice, verify=verify)

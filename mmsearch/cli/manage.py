@@ -101,8 +101,10 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
         yield "fusion", _format_fusion(index_status.identity.fusion)
         yield "texts", ", ".join(index_status.identity.texts) or "none"
         yield "vector index", _format_vector_index(index_status)
+        wanted = {work.enricher for work in index_status.derived if work.is_wanted}
         for work in index_status.derived:
-            yield "described", _format_derived(work)
+            is_earlier = not work.is_wanted and work.enricher in wanted
+            yield "described", _format_derived(work, is_earlier=is_earlier)
         if index_status.calibration is not None:
             yield (
                 "percentages",
@@ -124,8 +126,8 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
             yield "last run", f"{run.started_at}, {run.outcome}: {counts or 'nothing to do'}"
 
 
-def _format_derived(work: DerivedSummary) -> str:
-    parts = [f"{work.done:,} done"]
+def _format_derived(work: DerivedSummary, *, is_earlier: bool) -> str:
+    parts = [f"{work.done:,} done{' with earlier options or models' if is_earlier else ''}"]
     if work.left:
         parts.append(f"{work.left:,} left, some {output.human_duration(work.left_s)} of one core")
     if work.failed:

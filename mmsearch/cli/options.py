@@ -65,7 +65,7 @@ Describe = Annotated[
     str | None,
     typer.Option(
         help="Texts that models make once the pictures can be found, in this run and later ones: "
-        "some of tags,ocr,speech; or none.",
+        "some of tags,ocr,speech,captions; or none.",
         metavar="KINDS",
     ),
 ]
@@ -84,6 +84,10 @@ SpeechLanguage = Annotated[
         metavar="CODE",
         show_default="detected",
     ),
+]
+CaptionModel = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the model that writes captions.", metavar="FOLDER"),
 ]
 Kind = Annotated[
     str | None,
@@ -119,21 +123,31 @@ def open_index(
 
 
 def parse_describe(
-    describe: str | None, vocabulary: Path | None, language: str | None
+    describe: str | None,
+    vocabulary: Path | None,
+    language: str | None,
+    caption_model: Path | None,
 ) -> dict[str, Any] | None:
     """Return the choice of texts that models make; None if it is not given.
 
     Raises:
-        UsageError: There is a vocabulary, but no tags, or a language, but no speech.
+        UsageError: There is an option of a kind that is not in the choice.
     """
     names = None if describe is None else [name.strip() for name in describe.split(",")]
-    if vocabulary is not None and "tags" not in (names or ()):
-        raise UsageError("The vocabulary is for tags.", "Add --describe tags.")
-    if language is not None and "speech" not in (names or ()):
-        raise UsageError("The language is for speech.", "Add --describe speech.")
+    for kind, value, sentence in (
+        ("tags", vocabulary, "The vocabulary is for tags."),
+        ("speech", language, "The language is for speech."),
+        ("captions", caption_model, "The captioning model is for captions."),
+    ):
+        if value is not None and kind not in (names or ()):
+            raise UsageError(sentence, f"Add --describe {kind}.")
     if names is None:
         return None
-    options = {"tags": {"vocabulary": vocabulary}, "speech": {"language": language}}
+    options = {
+        "tags": {"vocabulary": vocabulary},
+        "speech": {"language": language},
+        "captions": {"model_folder": caption_model},
+    }
     return {name: options.get(name, {}) for name in names if name}
 
 

@@ -68,7 +68,7 @@ def print_outcomes(
                 )
         _print_captions(outcome, as_json=as_json)
         _warn_failures(outcome)
-        _print_described(outcome, as_json=as_json)
+        print_described(outcome, as_json=as_json)
     if not as_json:
         if not is_only:
             print_line(f"Index {name!r} holds {status.pictures:,} pictures.")
@@ -84,7 +84,8 @@ def raise_exit(outcomes: Outcomes) -> None:
         raise typer.Exit(EXIT_SKIPPED)
 
 
-def _print_described(report: IndexReport, *, as_json: bool) -> None:
+def print_described(report: IndexReport, *, as_json: bool = False) -> None:
+    """Print what enrichers did after a run; with JSON, their errors only."""
     for work in report.described:
         if work.error is not None:
             warn(f"{work.enricher}: {display_path(work.error)} {work.left:,} are left.")

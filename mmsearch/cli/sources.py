@@ -11,6 +11,7 @@ from mmsearch import api
 from mmsearch.cli import output
 from mmsearch.cli.options import (
     AsJson,
+    CaptionModel,
     Captions,
     Choice,
     Describe,
@@ -109,6 +110,7 @@ def add_source(
     describe: Describe = None,
     vocabulary: Vocabulary = None,
     speech_language: SpeechLanguage = None,
+    caption_model: CaptionModel = None,
     kind: Kind = None,
     choice: Choice = None,
     name: IndexName = "default",
@@ -127,7 +129,7 @@ def add_source(
         given = api.parse_choices(source, kind, choice or ())
     elif choice:
         raise UsageError("--choice does not apply to a folder.", "Leave it out.")
-    given |= _describe_choice(describe, vocabulary, speech_language)
+    given |= _describe_choice(describe, vocabulary, speech_language, caption_model)
     with open_index(name, home) as index:
         known = {each.name for each in index.sources()} if index.exists() else set()
         index.add_source(source, kind=kind, name=source_name, refresh=False, wait_s=wait, **given)
@@ -150,6 +152,7 @@ def set_source(
     describe: Describe = None,
     vocabulary: Vocabulary = None,
     speech_language: SpeechLanguage = None,
+    caption_model: CaptionModel = None,
     choice: Choice = None,
     reset: Reset = None,
     name: IndexName = "default",
@@ -171,7 +174,7 @@ def set_source(
         if kind != FOLDER_KIND:
             _reject_folder_choices(given)
             given = api.parse_choices(source, kind, choice or ())
-        given |= _describe_choice(describe, vocabulary, speech_language)
+        given |= _describe_choice(describe, vocabulary, speech_language, caption_model)
         changed = index.set_source(source, place=place, reset=reset or (), wait_s=wait, **given)
     texts = describe_choices(changed.choices)
     choices = " ".join(f"{key}={text}" for key, text in texts.items()) or "as by default"
@@ -257,9 +260,12 @@ def _folder_choices(
 
 
 def _describe_choice(
-    describe: str | None, vocabulary: Path | None, language: str | None
+    describe: str | None,
+    vocabulary: Path | None,
+    language: str | None,
+    caption_model: Path | None,
 ) -> dict[str, Any]:
-    choice = parse_describe(describe, vocabulary, language)
+    choice = parse_describe(describe, vocabulary, language, caption_model)
     return {} if choice is None else {"describe": choice}
 
 

@@ -19,6 +19,7 @@ from mmsearch.cli.options import (
     open_index,
 )
 from mmsearch.cli.output import count_changes, format_counts, warn
+from mmsearch.cli.run_output import print_described
 from mmsearch.cli.streams import has_failed
 from mmsearch.core.display import display_path
 from mmsearch.core.globs import resolve_globs
@@ -82,6 +83,8 @@ def watch(
                     shown_skipped = skipped
                 for file in report.failed:
                     warn(f"  {display_path(file.path)}: {file.reason}")
+                print_described(report)
+                sys.stdout.flush()
                 is_first = False
                 if has_failed(sys.stdout):
                     break

@@ -110,13 +110,15 @@ def enrich(
         catalog: Catalog, open for writing.
         job: The work.
         make_texts: Makes the texts of a page.
-        progress: Called after each content.
+        progress: Called at the start and after each content.
     """
     started_at = time.monotonic()
     stats = EnrichStats()
     counts = catalog.derived.count(job.enricher, job.made_by, job.kinds, job.scope)
     finished = counts.done + (0 if job.retry_failed else counts.failed)
     total = counts.done + counts.failed + counts.left
+    # A model is loaded before the first content is done.
+    progress(Progress(job.enricher, finished, total))
     for page in _list_pages(catalog, job):
         paths = {item.digest: item.path for content in page for item in content.items}
         results: list[DerivedTexts] = []

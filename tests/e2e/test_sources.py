@@ -205,7 +205,9 @@ def test_texts_that_a_source_wants_are_made_by_each_run(command, folder, tmp_pat
     assert "tags: 4 done (tags-" in command("status").out
     done = command("sources", "set", "photos", "--describe", "tags", "--vocabulary", vocabulary)
     assert f"describe=tags (vocabulary {vocabulary})." in done.err
-    assert "tags: 0 done, 4 left, some 1 s of one core" in command("status").out
+    shown = command("status").out
+    assert "tags: 0 done, 4 left, some 1 s of one core" in shown
+    assert "tags: 4 done with earlier options or models" in shown
     (report,) = json.loads(command("describe", "--json").out)
     assert report["described"] == 4
     removed = command("describe", "--remove", "tags")
@@ -227,6 +229,11 @@ def test_texts_that_a_source_wants_are_made_by_each_run(command, folder, tmp_pat
     [
         (["--describe", "nonsense"], "There is no enricher named 'nonsense'."),
         (["--vocabulary", "tags.txt"], "The vocabulary is for tags. Add --describe tags."),
+        (
+            ["--caption-model", "m"],
+            "The captioning model is for captions. Add --describe captions.",
+        ),
+        (["--describe", "captions"], "caption"),
         (["--describe", "tags", "--vocabulary", "nowhere.txt"], "nowhere.txt cannot be read"),
     ],
 )

@@ -23,7 +23,7 @@ described = 0
 
 def kill(state):
     global described
-    described += state.phase == "tags"
+    described += state.phase == "tags" and state.done > 0
     if described and described == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
 
