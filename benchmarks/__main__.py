@@ -15,7 +15,16 @@ import torch
 from platformdirs import user_cache_path
 
 from benchmarks.gpu import calib, decode_gpu, encode_gpu, flat_gpu
-from benchmarks.quality import captions, confidence, fusion, ocr, queries, speech, starter, words
+from benchmarks.quality import (
+    captions,
+    confidence,
+    fusion,
+    ocr,
+    queries,
+    speech,
+    starter,
+    words,
+)
 from benchmarks.speed import (
     additions,
     ann,
@@ -102,6 +111,7 @@ def measure(part: str, photos: Path, stamps: Path, wallpapers: Path, cache: Path
     measured_alone: dict[str, Callable[[], Any]] = {
         "fusion": lambda: fusion.measure(photos),
         "captions": lambda: captions.measure(photos, wallpapers),
+        "words": lambda: words.measure(photos),
         "queries": lambda: queries.measure(photos, stamps),
         "speech": lambda: speech.measure(photos, cache),
         "ocr": lambda: ocr.measure(photos),

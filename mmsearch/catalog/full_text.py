@@ -4,7 +4,8 @@ FTS5 finds texts by stem and without accents; `query_words` then decides how wel
 matches. Scripts without spaces between words are searched by trigrams, and words shorter than three
 characters as substrings.
 
-Words of different items of a content, such as two moments of a film, are never added up.
+Words of different items of a content, such as two pages of a document, are never added up, except
+those of a moment and the moments before and after it, which count less.
 
 The score of a picture is the share of the query's words that its texts hold. A rare word counts
 more than a common one, by inverse document frequency, an exact match more than an inflection, and a
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.highlights import MATCHED_TEXT_COLUMNS, best_matched_texts
+from mmsearch.catalog.neighbours import find_neighbours
 from mmsearch.catalog.query_words import (
     DERIVED,
     EXACT,
@@ -43,13 +45,13 @@ from mmsearch.catalog.query_words import (
 )
 from mmsearch.catalog.text_weights import (
     CODE_EVIDENCE,
-    FULL_SCORE_EVIDENCE,
     KIND_CODE,
     KIND_EVIDENCE,
     NUM_CODES,
     WEIGHED_KIND,
     text_evidence,
 )
+from mmsearch.catalog.word_matches import WordMatches
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.types import Ids, TextSource
 from mmsearch.core.vectors import ranks_in_groups
@@ -64,8 +66,8 @@ thousands of them leaves room for others."""
 MAX_MOMENTS = 20
 """Maximum number of items of one content among the matches."""
 
-RARE_BITS = 3.0
-"""Surprise of a match above which it is as good as unique, in bits beyond the first one."""
+NEIGHBOUR_WEIGHT = 0.8
+"""Weight of a word in the texts of the moment before or after, relative to the moment's own."""
 
 UNSEEN_PICTURES = 10
 """Pictures without the word that are added to each library: in a small one, shares say little."""
@@ -78,6 +80,8 @@ class _Postings:
     Attributes:
         text_ids: int64 (n,).
         item_ids: int64 (n,), the picture of each text.
+        contents: int64 (n,), a number that is equal for items of one content; ``item_ids`` if each
+            content is one item.
         bounds: float64 (n,), the most that each match can count.
         lengths: int64 (n,), number of characters of each text.
         levels: int64 (n,), 2 if the text may hold the word itself, 1 if it may hold an inflection
@@ -86,34 +90,16 @@ class _Postings:
 
     text_ids: Ids
     item_ids: Ids
+    contents: Ids
     bounds: NDArray[np.float64]
     lengths: NDArray[np.int64]
     levels: NDArray[np.int64]
 
     @property
-    def best_items(self) -> Ids:
-        """Ids of the items with the word, or else with its inflections, or its stem."""
-        best: Ids = self.item_ids[self.levels == self.levels.max(initial=0)]
-        return best
-
-
-@dataclass
-class _Match:
-    """The best match of one token in the texts of one picture."""
-
-    exactness: float = 0.0
-    nats: float = 0.0
-
-    @property
-    def most_nats(self) -> float:
-        """Evidence of the kind, as it is known before the name of the file is read."""
-        is_folder = self.nats == KIND_EVIDENCE["folder"]
-        return KIND_EVIDENCE["filename"] if is_folder else self.nats
-
-    def update(self, exactness: float, nats: float) -> None:
-        """Replace the match by a better one."""
-        if exactness * nats > self.exactness * self.nats:
-            self.exactness, self.nats = exactness, nats
+    def frequency(self) -> int:
+        """Number of contents with the word, or else with its inflections, or its stem."""
+        is_best = self.levels == self.levels.max(initial=0)
+        return len(np.unique(self.contents[is_best]))
 
 
 @dataclass(frozen=True)
@@ -199,7 +185,9 @@ class FullText:
             lengths[positions] += found.lengths
         order = np.lexsort((ids, lengths, -scores))
         top = order[scores[order] > 0]
-        top = top[self._is_first(ids[top], MAX_MOMENTS)][:limit]
+        if self._find_contents is not None:
+            top = top[ranks_in_groups(self._find_contents(ids[top])) < MAX_MOMENTS]
+        top = top[:limit]
         return TextMatches(
             ids[top],
             np.minimum(scores[top], 1.0).astype(np.float32),
@@ -211,14 +199,23 @@ class FullText:
     ) -> list[MatchedText | None]:
         """Return, for each picture, the text that holds most of the words; see `Snapshot`."""
         texts = [term.text for term in terms if term.weight > 0]
-        rows = self._query(
-            f"SELECT {MATCHED_TEXT_COLUMNS} FROM texts JOIN items ON items.id = item_id"  # noqa: S608
-            " WHERE item_id IN (SELECT value FROM json_each(:ids))"
-            " AND +source IN (SELECT value FROM json_each(:sources))",
-            ids=json.dumps([int(item_id) for item_id in ids]),
-        )
+        phrases = [parse_words(text) for text in texts]
         exact_words = set[str]().union(*(self._exact_words.get(text, ()) for text in texts))
-        best = best_matched_texts(rows, [parse_words(text) for text in texts], exact_words)
+
+        def find(item_ids: Iterable[int]) -> dict[int, MatchedText]:
+            rows = self._query(
+                f"SELECT {MATCHED_TEXT_COLUMNS} FROM texts JOIN items ON items.id = item_id"  # noqa: S608
+                " WHERE item_id IN (SELECT value FROM json_each(:ids))"
+                " AND +source IN (SELECT value FROM json_each(:sources))",
+                ids=json.dumps([int(item_id) for item_id in item_ids]),
+            )
+            return best_matched_texts(rows, phrases, exact_words)
+
+        best = find(ids)
+        if self._find_contents is not None and len(best) < len(ids):
+            pairs = find_neighbours(self._db, [i for i in ids if int(i) not in best]).tolist()
+            near = find({beside for _, beside, _ in pairs})
+            best |= {item_id: near[beside] for item_id, beside, _ in pairs if beside in near}
         return [best.get(int(item_id)) for item_id in ids]
 
     # --- scores ---
@@ -230,10 +227,10 @@ class FullText:
         exact_words = self._exact_words[text] = set()
         if not tokens:
             return self._match_literal(words.literal, limit, allowed)
-        postings = [self._find_postings(token, allowed) for token in tokens]
-        num_pictures = self._num_pictures if allowed is None else self._count_contents(allowed)
+        found_postings = [self._find_postings(token, allowed) for token in tokens]
+        postings = self._with_contents(found_postings)
         depth = max(limit, MAX_MATCHED_PICTURES)
-        found = self._score_best(tokens, postings, num_pictures, depth, exact_words)
+        found = self._score_best(tokens, postings, allowed, depth, exact_words)
         if found.next_bound > 0 and (
             len(found.ids) < limit or np.sort(found.reached)[-limit] < INFLECTED * found.next_bound
         ):
@@ -242,46 +239,34 @@ class FullText:
                 self._with_levels(token, posting) if is_vague else posting
                 for token, posting, is_vague in zip(tokens, postings, found.vague, strict=True)
             ]
-            found = self._score_best(tokens, postings, num_pictures, depth, exact_words)
+            found = self._score_best(tokens, postings, allowed, depth, exact_words)
         return found
 
     def _score_best(
         self,
         tokens: Sequence[Token],
         postings: Sequence[_Postings],
-        num_pictures: int,
+        allowed: Ids | None,
         depth: int,
         exact_words: set[str],
     ) -> _PhraseMatches:
         """Return the scores of the ``depth`` pictures that may match best."""
-        frequencies = [self._count_contents(np.unique(found.best_items)) for found in postings]
+        num_pictures = self._num_pictures if allowed is None else self._count_contents(allowed)
+        frequencies = [found.frequency for found in postings]
         weights = [_idf(count, num_pictures) for count in frequencies]
-        ids, lengths, next_bound = self._best_pictures(postings, weights, depth)
+        ids, contents, lengths, next_bound = _best_pictures(postings, weights, depth)
         matches = self._classify(tokens, postings, ids, exact_words)
         if not next_bound:
             # All matches are known.
-            frequencies = _count_matches(self._by_content(matches), frequencies)
+            frequencies = matches.count(contents, frequencies)
             weights = [_idf(count, num_pictures) for count in frequencies]
         bits = [-math.log2(max(n, 1) / (num_pictures + UNSEEN_PICTURES)) for n in frequencies]
-        scores, evidence, reached = np.zeros((3, len(ids)))
-        for row, item_id in enumerate(ids.tolist()):
-            coverage = nats = surprise = 0.0
-            for match, weight, bit in zip(matches.get(item_id, ()), weights, bits, strict=False):
-                weighted = weight * match.exactness
-                scores[row] += weighted * min(match.nats, FULL_SCORE_EVIDENCE)
-                reached[row] += weighted * match.most_nats
-                # A word that only shares the stem is no evidence.
-                if match.exactness > DERIVED:
-                    coverage += weighted
-                    nats += weighted * match.nats
-                    surprise += bit * match.exactness
-            evidence[row] = min(max((surprise - 1.0) / RARE_BITS, 0.0), 1.0) * coverage * nats
-        total = sum(weights)
-        scores /= total * FULL_SCORE_EVIDENCE
-        exactness = [[match.exactness for match in found] for found in matches.values()]
-        means = np.mean(exactness, axis=0) if exactness else np.ones(len(tokens))
+        means = matches.mean_exactness()
         vague = [t.table == "words" and m < 0.5 for t, m in zip(tokens, means, strict=True)]
-        return _PhraseMatches(ids, scores, evidence / total**2, lengths, reached, next_bound, vague)
+        if self._find_contents is not None:
+            matches, lengths = self._add_neighbours(matches, lengths, allowed)
+        scores, evidence, reached = matches.score(weights, bits)
+        return _PhraseMatches(matches.ids, scores, evidence, lengths, reached, next_bound, vague)
 
     def _match_literal(
         self, words: Sequence[str], limit: int, allowed: Ids | None
@@ -295,11 +280,12 @@ class FullText:
             no_ids = np.empty(0, np.int64)
             return _PhraseMatches(no_ids, nothing, nothing, nothing, nothing, 0.0)
         found = self._run_postings(Token("words", " ".join(words)), quote(" ".join(words)), allowed)
-        ids, lengths, _ = self._best_pictures([found], [1.0], max(limit, MAX_MATCHED_PICTURES))
+        (found,) = self._with_contents([found])
+        ids, _, lengths, _ = _best_pictures([found], [1.0], max(limit, MAX_MATCHED_PICTURES))
         texts = self._read_texts(found.text_ids[np.isin(found.item_ids, ids)])
         exact = {
             item_id
-            for item_id, _, text, _ in texts.values()
+            for item_id, _, text, *_ in texts.values()
             if find_sequence([fold_case(word) for word in WORD.findall(text)], words)
         }
         is_exact = np.isin(ids, list(exact))
@@ -355,7 +341,19 @@ class FullText:
             columns = columns[:, np.isin(columns[1], allowed)]
         text_ids, item_ids, codes = columns
         bounds = CODE_EVIDENCE[codes % NUM_CODES]
-        return _Postings(text_ids, item_ids, bounds, codes // NUM_CODES, np.full(len(codes), 2))
+        lengths, levels = codes // NUM_CODES, np.full(len(codes), 2)
+        return _Postings(text_ids, item_ids, item_ids, bounds, lengths, levels)
+
+    def _with_contents(self, postings: Sequence[_Postings]) -> list[_Postings]:
+        """Return texts with the contents of their items, which are read together."""
+        if self._find_contents is None:
+            return list(postings)
+        ids = np.unique(np.concatenate([found.item_ids for found in postings]))
+        contents = self._find_contents(ids)
+        return [
+            replace(found, contents=contents[np.searchsorted(ids, found.item_ids)])
+            for found in postings
+        ]
 
     def _classify(
         self,
@@ -363,8 +361,8 @@ class FullText:
         postings: Sequence[_Postings],
         ids: Ids,
         exact_words: set[str],
-    ) -> dict[int, list[_Match]]:
-        """Return, by picture, the best match of each token in its texts.
+    ) -> WordMatches:
+        """Return the best match of each token in the texts of each item.
 
         Tokens that some text has as they are, or inflected, are added to ``exact_words``.
         """
@@ -374,31 +372,35 @@ class FullText:
                 tokens_by_text.setdefault(text_id, []).append(number)
         texts = self._read_texts(tokens_by_text)
         known: list[dict[str, float]] = [{} for _ in tokens]
-        results: list[tuple[int, int, float, float]] = []
+        results: list[tuple[int, int, float, float, float]] = []
         for text_id, numbers in tokens_by_text.items():
-            item_id, kind, text, path = texts[text_id]
+            item_id, kind, text, path, confidence = texts[text_id]
             words = WORD.findall(text.casefold())
             name = _stem(path) if kind == "filename" else ""
             for number in numbers:
                 token = tokens[number]
                 exactness, word = _match_text(token, words, known[number])
                 is_folder = kind == "filename" and word not in name
-                nats = text_evidence("folder" if is_folder else kind)
-                results.append((item_id, number, exactness, nats))
+                nats = text_evidence("folder" if is_folder else kind, confidence)
+                # What it would be worth is known before the name of the file is read.
+                most_nats = KIND_EVIDENCE["filename"] if is_folder else nats
+                results.append((item_id, number, exactness, nats, most_nats))
                 if exactness >= INFLECTED and token.table == "words":
                     exact_words.add(token.value)
-        matches: dict[int, list[_Match]] = {}
-        for item_id, number, exactness, nats in results:
-            if exactness < INFLECTED and tokens[number].value in exact_words:
-                continue
-            found_tokens = matches.setdefault(item_id, [_Match() for _ in tokens])
-            found_tokens[number].update(exactness, nats)
-        return matches
+        kept = [
+            result
+            for result in results
+            if result[2] >= INFLECTED or tokens[result[1]].value not in exact_words
+        ]
+        return WordMatches.from_results(ids, len(tokens), kept)
 
-    def _read_texts(self, text_ids: Iterable[int]) -> dict[int, tuple[int, str, str, bytes | None]]:
-        """Return the picture id, the kind, the text and the path of the file of texts, by id."""
+    def _read_texts(
+        self, text_ids: Iterable[int]
+    ) -> dict[int, tuple[int, str, str, bytes | None, float | None]]:
+        """Return the item, weighed kind, text, path of the file and confidence of texts, by id."""
         rows = self._query(
-            f"SELECT texts.id, texts.item_id, {WEIGHED_KIND}, texts.text, assets.key FROM texts"  # noqa: S608
+            f"SELECT texts.id, texts.item_id, {WEIGHED_KIND}, texts.text, assets.key,"  # noqa: S608
+            " texts.confidence FROM texts"
             " LEFT JOIN assets ON texts.kind = 'filename' AND assets.id = texts.asset_id"
             " WHERE texts.id IN (SELECT value FROM json_each(:ids))",
             ids=json.dumps([int(text_id) for text_id in text_ids]),
@@ -407,52 +409,30 @@ class FullText:
 
     # --- contents of several items ---
 
-    def _best_pictures(
-        self, postings: Sequence[_Postings], weights: Sequence[float], limit: int
-    ) -> tuple[Ids, NDArray[np.float64], float]:
-        """Return the pictures that may match best, and what is left.
+    def _add_neighbours(
+        self, matches: WordMatches, lengths: NDArray[np.float64], allowed: Ids | None
+    ) -> tuple[WordMatches, NDArray[np.float64]]:
+        """Add to the matches of moments those of the moments before and after them.
+
+        Args:
+            matches: The matches of n items.
+            lengths: float64 (n,), characters of the shortest matching text of each item.
+            allowed: Items that may be found; None for all.
 
         Returns:
-            Their ids, ascending; the characters of their shortest text with a word; and the most
-            that the other pictures can score: 0 without others.
+            The matches, also of moments without any of their own, and their lengths.
         """
-        ids, rows = np.unique(
-            np.concatenate([found.item_ids for found in postings]), return_inverse=True
-        )
-        bounds = np.zeros(len(ids))
-        lengths = np.full(len(ids), np.inf)
-        start = 0
-        for found, weight in zip(postings, weights, strict=True):
-            own_rows = rows[start : start + len(found.item_ids)]
-            start += len(own_rows)
-            token_bounds = np.zeros(len(ids))
-            np.maximum.at(token_bounds, own_rows, found.bounds)
-            np.minimum.at(lengths, own_rows, found.lengths)
-            bounds += weight * token_bounds
-        order = np.lexsort((ids, lengths, -bounds))
-        order = order[self._is_first(ids[order], MAX_CONTENT_ITEMS)]
-        top = np.sort(order[:limit])
-        return ids[top], lengths[top], float(bounds[order[limit]]) if len(order) > limit else 0.0
-
-    def _is_first(self, ids: Ids, count: int) -> NDArray[np.bool_]:
-        """Return a mask of the items, best first, that are among the first of their content."""
-        if self._find_contents is None:
-            return np.ones(len(ids), dtype=bool)
-        return ranks_in_groups(self._find_contents(ids)) < count
-
-    def _by_content(self, matches: dict[int, list[_Match]]) -> list[Sequence[_Match]]:
-        """Return the best matches of each content, token by token."""
-        if self._find_contents is None:
-            return list(matches.values())
-        contents = self._find_contents(np.array(list(matches), dtype=np.int64)).tolist()
-        best: dict[int, list[_Match]] = {}
-        for content, found in zip(contents, matches.values(), strict=True):
-            known = best.setdefault(content, found)
-            best[content] = [
-                max(pair, key=lambda match: match.exactness)
-                for pair in zip(known, found, strict=True)
-            ]
-        return list(best.values())
+        pairs = find_neighbours(self._db, matches.ids[matches.is_match].tolist())
+        if allowed is not None:
+            pairs = pairs[np.isin(pairs[:, 1], allowed)]
+        if not len(pairs):
+            return matches, lengths
+        added = matches.add_neighbours(pairs, NEIGHBOUR_WEIGHT)
+        shortest = np.full(len(added.ids), np.inf)
+        near_lengths = lengths[np.searchsorted(matches.ids, pairs[:, 0])]
+        np.minimum.at(shortest, np.searchsorted(added.ids, pairs[:, 1]), near_lengths)
+        shortest[np.searchsorted(added.ids, matches.ids)] = lengths
+        return added, shortest
 
     def _query(self, statement: str, **values: object) -> list[Any]:
         parameters = {name: value for name, value in values.items() if f":{name}" in statement}
@@ -464,20 +444,34 @@ class FullText:
 _LEVEL_BOUNDS = np.array([FOLDED, INFLECTED, EXACT])
 
 
-def _count_matches(matches: Iterable[Sequence[_Match]], frequencies: Sequence[int]) -> list[int]:
-    """Return the number of pictures that have each token, in the best form that any has.
+def _best_pictures(
+    postings: Sequence[_Postings], weights: Sequence[float], limit: int
+) -> tuple[Ids, Ids, NDArray[np.float64], float]:
+    """Return the pictures that may match best, and what is left.
 
-    Args:
-        matches: The matches of all pictures.
-        frequencies: Number of pictures in which FTS5 finds each token.
+    Returns:
+        Their ids, ascending; their contents; the characters of their shortest text with a word; and
+        the most that the other pictures can score: 0 without others.
     """
-    best = np.array([[match.exactness for match in found] for found in matches])
-    if not len(best):
-        return list(frequencies)
-    good = (best >= INFLECTED).sum(axis=0)
-    folded = (best >= FOLDED).sum(axis=0)
-    counts = np.where(good > 0, good, np.where(folded > 0, folded, frequencies))
-    return [int(count) for count in counts]
+    item_ids = np.concatenate([found.item_ids for found in postings])
+    ids, first_rows, rows = np.unique(item_ids, return_index=True, return_inverse=True)
+    contents = np.concatenate([found.contents for found in postings])[first_rows]
+    bounds = np.zeros(len(ids))
+    lengths = np.full(len(ids), np.inf)
+    start = 0
+    for found, weight in zip(postings, weights, strict=True):
+        own_rows = rows[start : start + len(found.item_ids)]
+        start += len(own_rows)
+        token_bounds = np.zeros(len(ids))
+        np.maximum.at(token_bounds, own_rows, found.bounds)
+        np.minimum.at(lengths, own_rows, found.lengths)
+        bounds += weight * token_bounds
+    order = np.lexsort((ids, lengths, -bounds))
+    if postings[0].contents is not postings[0].item_ids:
+        order = order[ranks_in_groups(contents[order]) < MAX_CONTENT_ITEMS]
+    top = np.sort(order[:limit])
+    next_bound = float(bounds[order[limit]]) if len(order) > limit else 0.0
+    return ids[top], contents[top], lengths[top], next_bound
 
 
 def _idf(num_matches: int, num_pictures: int) -> float:

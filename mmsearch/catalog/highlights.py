@@ -45,7 +45,8 @@ def best_matched_texts(
     for text_id, item_id, weighed_kind, kind, language, text, *others, boxes in rows:
         weight, spans = _find_spans(text, tokens, literals, exact_words)
         if spans:
-            nats = text_evidence("folder" if kind == "filename" else weighed_kind)
+            _, confidence, *_ = others
+            nats = text_evidence("folder" if kind == "filename" else weighed_kind, confidence)
             rank = (weight * nats, -text_id)
             if item_id not in best or rank > best[item_id][0]:
                 others.append(matching_boxes(load_boxes(boxes), spans))

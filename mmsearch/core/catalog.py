@@ -150,8 +150,9 @@ class Snapshot(Protocol):
     def match(self, terms: Sequence[TextTerm], limit: int, allowed: Ids | None) -> TextMatches:
         """Return the pictures whose texts contain the largest share of the words.
 
-        Words that say nothing are left out, unless there are no others: then texts must contain
-        them as a phrase.
+        To a moment of a film or a sound, the texts of the moments before and after it count at a
+        lower weight. Words that say nothing are left out, unless there are no others: then texts
+        must contain them as a phrase.
 
         Args:
             terms: The text terms of a query.
@@ -162,7 +163,10 @@ class Snapshot(Protocol):
     def matched_texts(
         self, ids: Sequence[int], terms: Sequence[TextTerm]
     ) -> list[MatchedText | None]:
-        """Return each picture's text that contains the most words; None without any match."""
+        """Return each picture's text that contains the most words; None without any match.
+
+        A moment without such a text has one of the moments before and after it.
+        """
 
     def has_word(self, word: str) -> bool:
         """Return True if a text contains the word or a form of it with the same stem."""

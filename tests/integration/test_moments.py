@@ -55,7 +55,7 @@ def folder(tmp_path):
     for number in range(PICTURES):
         write(folder, b"%d.toy" % number, b"picture %d" % number, 1 + number)
     write(folder, b"short.film", film("short", 1), 40)
-    write(folder, b"clip.film", film("clip", 5, {1: "an old mill", 3: "a red boat"}), 41)
+    write(folder, b"clip.film", film("clip", 5, {0: "an old mill", 3: "a red boat"}), 41)
     write(folder, b"long.film", film("long", LONG, {7: "a red boat", 2000: "the old harbour"}), 42)
     return folder
 
@@ -277,13 +277,13 @@ def test_filters_count_films_once(layout):
     assert len(result.hits) == 3
 
 
-def test_words_are_found_only_within_one_moment(layout):
+def test_words_are_found_only_in_one_moment_and_those_beside_it(layout):
     boats = search(layout, "red boat", 10, Mode.TEXT)
     assert sorted((hit.path.name, hit.part) for hit in boats.hits) == [
         ("clip.film", 3),
         ("long.film", 7),
     ]
-    # The clip has old mill and red boat, and the long film red boat and old harbour.
+    # The clip has old mill and red boat, too far apart, and the long film red boat and old harbour.
     for text, expected in (("old boat", 0.75), ("mill boat", 0.75)):
         for hit in search(layout, text, 10, Mode.TEXT).hits:
             assert hit.text < expected, (text, hit.path.name, hit.part)
