@@ -333,3 +333,56 @@ def test_lines_in_the_dark_belong_to_the_nearest_moment(write, tmp_path):
         ["before", "near red"],
         ["near green", "end"],
     ]
+
+
+# --- a high dynamic range ---
+
+WHITE_NITS = 203
+"""Luminance of white in HDR (ITU-R BT.2408)."""
+
+BT2020_OF_BT709 = np.array(
+    [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]
+)
+
+
+def to_pq(nits):
+    """Return the signal of a luminance (SMPTE ST 2084)."""
+    power = (nits / 10_000) ** 0.1593017578125
+    return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+
+
+def to_hlg(light):
+    """Return the signal of scene light (ITU-R BT.2100)."""
+    high = 0.17883277 * np.log(np.maximum(12 * light - 0.28466892, 1e-9)) + 0.55991073
+    return np.where(light <= 1 / 12, np.sqrt(3 * light), high)
+
+
+def write_high_range(path, colour, transfer):
+    """Write a film of one sRGB colour in BT.2020 with 10 bits."""
+    light = BT2020_OF_BT709 @ (np.array(colour) / 255) ** 2.2
+    red, green, blue = to_pq(light * WHITE_NITS) if transfer == 16 else to_hlg(light * 0.265)
+    luma = 0.2627 * red + 0.678 * green + 0.0593 * blue
+    chroma = (blue - luma) / 1.8814, (red - luma) / 1.4746
+    levels = 64 + 876 * luma, 512 + 896 * chroma[0], 512 + 896 * chroma[1]
+    with av.open(os.fspath(path), "w") as container:
+        stream = container.add_stream("libx265", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 128, 72, "yuv420p10le"
+        name = {16: "smpte2084", 18: "arib-std-b67"}[transfer]
+        colours = f"colorprim=bt2020:transfer={name}:colormatrix=bt2020nc"
+        stream.options = {"x265-params": f"log-level=none:{colours}", "preset": "ultrafast"}
+        for number in range(5):
+            frame = av.VideoFrame(128, 72, "yuv420p10le")
+            for plane, level in zip(frame.planes, levels, strict=True):
+                plane.update(np.full(plane.buffer_size // 2, round(level), "<u2").tobytes())
+            frame.colorspace, frame.color_primaries, frame.color_trc = 9, 9, transfer
+            frame.pts, frame.time_base = number, Fraction(1, 5)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("colour", [(200, 60, 30), (40, 60, 210), (30, 180, 40), (128, 128, 128)])
+@pytest.mark.parametrize(("transfer", "tolerance"), [(16, 20), (18, 40)])
+def test_high_range_is_shown_in_the_colours_of_screens(tmp_path, colour, transfer, tolerance):
+    write_high_range(tmp_path / "high.mp4", colour, transfer)
+    (item,) = read(os.fsencode(tmp_path / "high.mp4"))
+    assert looks_like(item, colour, tolerance)
