@@ -144,3 +144,23 @@ def test_source_that_wants_captions_gets_them_in_each_run(folder, model, tmp_pat
         assert (report.enricher, report.texts, report.error) == ("captions", 1, None)
         (hit,) = index.search("zeppelin", mode="text")
         assert hit.matched.source == "captions"
+
+
+def test_each_moment_of_a_film_has_its_caption(tmp_path, monkeypatch):
+    pytest.importorskip("av")
+    from tests.films import write_film
+
+    monkeypatch.setenv("MMSEARCH_WORKERS", "1")
+    (tmp_path / "files").mkdir()
+    pictures = [Image.new("RGB", (320, 240), colour) for colour in ("red", "blue")]
+    for picture in pictures:
+        picture.paste((255, 255, 255), (10, 10, 100, 100))
+    write_film(tmp_path / "files/film.mp4", pictures, seconds=4, size=(320, 240))
+    captions = {"a red wall": np.array(pictures[0]), "the blue sea": np.array(pictures[1])}
+    model = make_captioning_model(tmp_path / "model", captions)
+    with library.open_index(home=tmp_path / "home", model="starter") as index:
+        index.add_folder(tmp_path / "files")
+        (report,) = index.describe("captions", caption_model=model)
+        assert (report.described, report.texts) == (1, 2)
+        (hit,) = index.search("sea", mode="text")
+        assert (hit.start_s, hit.matched.text) == (4.0, "the blue sea")
