@@ -1,7 +1,12 @@
 """Transcripts of films of toys: commits window by window, interruptions, and other models."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -20,9 +25,10 @@ from mmsearch.indexing.sound_tracks import SOUND_PAGE_SIZE, SoundReaderFactory, 
 from mmsearch.storage.derived import read_derived
 from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_indexer_law import write
-from tests.integration.test_moments import film, run
+from tests.integration.test_moments import assert_sound, film, run
 
 LONG, SHORT = 9, 2
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -117,8 +123,9 @@ class StoppedError(Exception):
     pass
 
 
-def stop_after(calls):
-    remaining = iter(range(calls - 1))
+def stop_after(windows):
+    """Return a function that stops the work after some windows; it is called once before them."""
+    remaining = iter(range(windows))
 
     def progress(state):
         if next(remaining, None) is None:
@@ -196,3 +203,29 @@ def test_language_without_speech_is_refused(tmp_path, arguments):
         pytest.raises(UsageError, match="The language is for speech"),
     ):
         index.describe(**arguments)
+
+
+WORK = """
+import os, sys
+from pathlib import Path
+from mmsearch.storage.layout import IndexLayout
+from tests.integration.test_transcripts import transcribe
+transcribe(IndexLayout(Path(os.fsdecode(sys.argv[1]))))
+"""
+
+
+@pytest.mark.parametrize("point", ["file_renamed", "transaction_committed"])
+def test_killed_work_goes_on_at_its_last_window(toys, point):
+    """Other files are renamed, too, so only whole windows are known, not how many."""
+    killed = subprocess.run(
+        [sys.executable, "-c", WORK, toys.folder],
+        env=os.environ | {"MMSEARCH_FAULT": f"{point}:3"},
+        cwd=ROOT,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    kept = sum(map(len, spoken(toys)))
+    assert kept in (2, 4, 6)
+    transcribe(toys, ToyTranscriber("later"))
+    assert spoken(toys) == [*numbers(kept), *numbers(LONG, "later")[kept:]]
+    assert_sound(toys, 3)
