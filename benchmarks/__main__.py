@@ -19,6 +19,7 @@ from benchmarks.quality import (
     captions,
     confidence,
     fusion,
+    modules,
     ocr,
     queries,
     speech,
@@ -56,6 +57,7 @@ QUALITY: dict[str, Any] = {
     "queries": queries,
     "speech": speech,
     "ocr": ocr,
+    "modules": modules,
 }
 SPEED: dict[str, Any] = {
     "decode": decode,
@@ -115,6 +117,7 @@ def measure(part: str, photos: Path, stamps: Path, wallpapers: Path, cache: Path
         "queries": lambda: queries.measure(photos, stamps),
         "speech": lambda: speech.measure(photos, cache),
         "ocr": lambda: ocr.measure(photos),
+        "modules": lambda: modules.measure(photos),
         "confidence": lambda: confidence.measure(photos, stamps, wallpapers, cache)[0],
     }
     if part in measured_alone:
