@@ -90,9 +90,9 @@ class VideoModality(FileReader):
         Raises:
             DecodeError: No frame can be read; the message is a clause with the reason.
         """
-        from mmsearch.modalities._video.film import SoundOnlyError  # noqa: PLC0415 - imports FFmpeg
-
         with self._open(path) as (file, head):
+            from mmsearch.modalities._video.film import SoundOnlyError  # noqa: PLC0415 - FFmpeg
+
             try:
                 yield from self._iter_moments(file, head, edge_px, first_part, known)
             except SoundOnlyError:
@@ -123,14 +123,14 @@ class VideoModality(FileReader):
         Raises:
             DecodeError: The moment cannot be read; the message is a clause with the reason.
         """
-        from mmsearch.modalities._video.film import (  # noqa: PLC0415 - imports FFmpeg
-            SoundOnlyError,
-            open_film,
-        )
-
         if locator.part and locator.start_ms is None:
             raise DecodeError(f"it has no moment {locator.part + 1}")
         with self._open(path) as (file, head):
+            from mmsearch.modalities._video.film import (  # noqa: PLC0415 - imports FFmpeg
+                SoundOnlyError,
+                open_film,
+            )
+
             try:
                 with open_film(file, head, self.max_pixels) as film:
                     # The short side of the result is not known before a frame is there.

@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 from fractions import Fraction
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmsearch.core.errors import DecodeError
 from mmsearch.core.types import Text
 from mmsearch.modalities import video
 from mmsearch.modalities._video import shots
@@ -386,3 +388,65 @@ def test_high_range_is_shown_in_the_colours_of_screens(tmp_path, colour, transfe
     write_high_range(tmp_path / "high.mp4", colour, transfer)
     (item,) = read(os.fsencode(tmp_path / "high.mp4"))
     assert looks_like(item, colour, tolerance)
+
+
+# --- files that are no films, and a package that is missing ---
+
+
+def test_without_its_package_a_film_fails_with_the_name_of_the_extra(write, monkeypatch):
+    path = write([RED], seconds=1)
+    monkeypatch.setattr(video.VideoModality, "package", "av_that_is_missing")
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.delitem(sys.modules, "mmsearch.modalities._video.film")
+    modality = video.build()
+    assert modality.missing_extra == "video"
+    for attempt in (lambda: list(modality.items(path, 64)), lambda: modality.thumbnail(path, 64)):
+        with pytest.raises(DecodeError, match=r"pip install '\.\[video\]'"):
+            attempt()
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b"\0\0\0\x20ftypisom\0\0\2\0", True),
+        (b"\0\0\0\x14ftypqt  \0\0\2\0", True),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", False),
+        (b"\0\0\0\x18ftypavif\0\0\0\0", False),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1", False),
+        (b"\0\0\0\x18ftypM4A \0\0\0\0", False),
+        (b"\0\0\1\xba" + bytes(60), True),
+        (b"G@\x11\x10\0B\xf0" + bytes(57), True),
+        (b"RIFF\0\0\0\0WAVEfmt ", False),
+        (b"RIFF\0\0\0\0WEBPVP8 ", False),
+        (b"RIFF\0\0\0\0AVI LIST", True),
+        (b"Good morning to you all, this is a text of some length. " * 2, False),
+    ],
+)
+def test_films_are_known_by_their_first_bytes(head, expected):
+    assert video.build().recognizes(head) is expected
+
+
+def test_facts_come_from_the_container(write):
+    metadata = {
+        "title": "Regatta",
+        "comment": "Sailing boats in the harbour",
+        "creation_time": "2020-01-31T12:00:00.000000Z",
+        "location": "-33.8568+151.2153/",
+    }
+    item = read(
+        write([RED], seconds=1, metadata=metadata, muxer={"movflags": "use_metadata_tags"})
+    )[0]
+    picture = item.picture
+    assert [(text.kind, text.text) for text in picture.texts] == [
+        ("title", "Regatta"),
+        ("description", "Sailing boats in the harbour"),
+    ]
+    assert (picture.latitude, picture.longitude) == (-33.8568, 151.2153)
+    assert (picture.taken_at[:10], picture.taken_from) == ("2020-01-31", "video")
+
+
+@pytest.mark.parametrize("time", ["1904-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "soon", ""])
+def test_clock_that_was_not_set_is_no_date(write, time):
+    metadata = {"creation_time": time}
+    path = write([RED], "film.mkv", seconds=1, metadata=metadata)
+    assert read(path)[0].picture.taken_at is None
