@@ -52,7 +52,7 @@ def evaluate(
     blend: Annotated[
         str | None,
         typer.Option(
-            help="How hybrid mode combines results: weighted_sum or reciprocal_rank.",
+            help="How hybrid mode combines results: log_odds, weighted_sum or reciprocal_rank.",
             metavar="NAME",
         ),
     ] = None,

@@ -139,7 +139,7 @@ OPTIONS = (
     Option(
         "blend",
         ("--blend",),
-        "How vector and text results are combined: weighted_sum or reciprocal_rank.",
+        "How vector and text results are combined: log_odds, weighted_sum or reciprocal_rank.",
         str,
         "NAME",
     ),

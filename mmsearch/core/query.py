@@ -312,6 +312,9 @@ class HybridCandidates:
         text_ranks: int64 (c,), from 1; 0 without a match.
         has_text: bool (c,), True if the picture has any text.
         visual_baseline: Cosine similarity of a picture that is unrelated to the query.
+        look: float64 (c,), in [0, 1], probability that the look of the picture is what the query
+            describes; a prior for items without pixels.
+        evidence: float32 (c,), as `TextMatches.evidence`; 0 without a match.
         has_look: bool (c,), False for items without pixels, whose visual scores and ranks mean
             nothing: their texts alone count; None if all candidates have pixels.
     """
@@ -323,6 +326,8 @@ class HybridCandidates:
     text_ranks: NDArray[np.int64]
     has_text: NDArray[np.bool_]
     visual_baseline: float
+    look: NDArray[np.float64]
+    evidence: NDArray[np.float32]
     has_look: NDArray[np.bool_] | None = None
 
 

@@ -72,7 +72,7 @@ class Settings:
     fusion: str = "image"
     text_weight: float = 0.3
     texts: str = "sidecar,metadata,table"
-    blend: str = "weighted_sum"
+    blend: str = "log_odds"
     vector_index: str = "auto"
     max_pixels: int = 300_000_000
     decode_timeout_s: float = 120.0

@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmsearch.core.errors import EncoderMismatchError, MMSearchError
 from mmsearch.core.filters import Filters
@@ -238,6 +239,8 @@ class SearchEngine:
     ) -> dict[int, Candidates]:
         candidates = {}
         matches = retrieve_batch(list(plans.values()))
+        if plans:
+            calibration = self._calibration(next(iter(plans.values())).scope.snapshot)
         for (position, plan), vector_matches in zip(plans.items(), matches, strict=True):
             blend = queries[position].request.query.blend
             name = blend or self._default_rank_fusion
@@ -246,7 +249,10 @@ class SearchEngine:
                     # An unknown name is an error in every mode.
                     self._make_rank_fusion(blend)
                 candidates[position] = rank_candidates(
-                    plan, vector_matches, partial(self._make_rank_fusion, name)
+                    plan,
+                    vector_matches,
+                    partial(self._make_rank_fusion, name),
+                    partial(_rate_look, plan.scope, queries[position], calibration),
                 )
             except MMSearchError as error:
                 outcomes[position] = error
@@ -354,6 +360,17 @@ class SearchEngine:
         if encoder.spec.is_superseded:
             notices += (Notice("older_model", describe_older_model(encoder.spec)),)
         return notices
+
+
+def _rate_look(
+    scope: SearchScope, encoded: EncodedQuery, calibration: Calibration, candidates: Candidates
+) -> NDArray[np.float64] | None:
+    """Return the probability of each candidate that it shows what a query describes."""
+    if not scope.has_image_vectors:
+        # The image vectors of a thousand candidates would have to be read from their segments.
+        calibration = replace(calibration, background=None)
+    terms = encoded.request.query.terms
+    return look_confidences(scope, candidates, terms, encoded.vectors, calibration)
 
 
 def _choose_keys(

@@ -14,14 +14,11 @@ from mmsearch.core.display import display_path
 from mmsearch.core.query import Band, MatchedText, TextTerm
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import Hit, Moment
-from mmsearch.search.retrieval import Candidates, SearchScope
+from mmsearch.search.retrieval import TEXT_PRIOR, Candidates, SearchScope
 
 LIKELY_THRESHOLD, POSSIBLE_THRESHOLD = 0.6, 0.2
 """Minimum probabilities of the bands: on the sets that percentages are fitted to, at least three of
 four likely first hits are right, and one to three of four possible ones (benchmarks/RESULTS.md)."""
-
-TEXT_PRIOR = 0.04
-"""Probability that a picture is relevant if nothing is known about its look."""
 
 CONTRADICTING_MARGIN = -1.0
 """Standard deviations above the library's mean below which a look contradicts a query."""

@@ -45,6 +45,9 @@ NEGATIVE_WEIGHT = 0.75
 """Weight of a negative term relative to a positive one. Higher values favour pictures that are only
 dissimilar to the negative term. Chosen by the study of negative terms in benchmarks/RESULTS.md."""
 
+TEXT_PRIOR = 0.04
+"""Probability that a picture is relevant if nothing is known about its look."""
+
 MIN_NORM = 1e-6
 
 
@@ -308,6 +311,7 @@ def rank_candidates(
     plan: QueryPlan,
     vector_matches: VectorMatches | None,
     make_rank_fusion: Callable[[], RankFusion],
+    rate_look: Callable[[Candidates], NDArray[np.float64] | None],
 ) -> Candidates:
     """Return the candidates of a query, best first.
 
@@ -315,6 +319,8 @@ def rank_candidates(
         plan: The plan of the query.
         vector_matches: Result of `retrieve_batch` for this plan.
         make_rank_fusion: Creates the rank fusion; only called in hybrid mode.
+        rate_look: Returns the probability of candidates that they show what the query describes,
+            float64 (n,), NaN without pixels; only called in hybrid mode.
     """
     if plan.query_vector is None or vector_matches is None:
         candidates = _rank_by_texts(plan.scope, plan.text_terms, plan.depth)
@@ -327,6 +333,7 @@ def rank_candidates(
             vector_matches,
             plan.text_terms,
             make_rank_fusion(),
+            rate_look,
             plan.depth,
         )
     snapshot = plan.scope.snapshot
@@ -397,27 +404,24 @@ def _rank_hybrid(
     vector_matches: VectorMatches,
     text_terms: Sequence[TextTerm],
     rank_fusion: RankFusion,
+    rate_look: Callable[[Candidates], NDArray[np.float64] | None],
     k: int,
 ) -> Candidates:
     """Return the candidates of both lists, ranked by a rank fusion."""
     matches = _order_by_evidence(
         scope.snapshot.match(text_terms, max(k, FUSION_DEPTH), scope.allowed)
     )
-    candidates = _merge_candidates(scope, query_vector, vector_matches, matches)
+    candidates = _merge_candidates(scope, query_vector, vector_matches, matches, rate_look)
     scores = rank_fusion.fuse(candidates)
     # A text that holds all words is better evidence than the best look, which may match nothing.
     ties = (candidates.ids, -candidates.visual_scores, -candidates.text_scores)
     order = np.lexsort((*ties, -scores))
-    evidence = np.zeros(len(candidates.ids), dtype=np.float32)
-    evidence[np.searchsorted(candidates.ids, matches.ids)] = matches.evidence
-    visual = candidates.visual_scores
-    if candidates.has_look is not None:
-        visual = np.where(candidates.has_look, visual, np.float32(np.nan))
+    visual = _hide_missing(candidates.visual_scores, candidates.has_look)
     return Candidates(
         candidates.ids[order],
         scores[order],
         candidates.text_scores[order],
-        evidence[order],
+        candidates.evidence[order],
         visual[order],
         query_vector,
         vector_matches.background,
@@ -440,6 +444,7 @@ def _merge_candidates(
     query_vector: Vectors,
     vector_matches: VectorMatches,
     matches: TextMatches,
+    rate_look: Callable[[Candidates], NDArray[np.float64] | None],
 ) -> HybridCandidates:
     vector_ids, similarities = vector_matches.ids, vector_matches.scores
     without_pixels = scope.snapshot.ids_without_pixels
@@ -458,6 +463,20 @@ def _merge_candidates(
     positions = np.searchsorted(ids, matches.ids)
     text[positions] = matches.scores
     text_ranks[positions] = np.arange(1, len(matches.ids) + 1)
+    evidence = np.zeros(len(ids), dtype=np.float32)
+    evidence[positions] = matches.evidence
+    has_look = None if has_pixels.all() else np.isin(ids, without_pixels, invert=True)
+    rated = Candidates(
+        ids,
+        np.zeros(len(ids)),
+        text,
+        evidence,
+        _hide_missing(visual, has_look),
+        query_vector,
+        vector_matches.background,
+    )
+    look = rate_look(rated)
+    look = np.full(len(ids), TEXT_PRIOR) if look is None else look
     return HybridCandidates(
         ids,
         visual,
@@ -466,5 +485,14 @@ def _merge_candidates(
         text_ranks,
         scope.snapshot.has_text_mask(ids),
         vector_matches.background.median,
-        None if has_pixels.all() else np.isin(ids, without_pixels, invert=True),
+        np.where(np.isnan(look), TEXT_PRIOR, look),
+        evidence,
+        has_look,
     )
+
+
+def _hide_missing(
+    visual: NDArray[np.float32], has_look: NDArray[np.bool_] | None
+) -> NDArray[np.float32]:
+    """Return visual scores with NaN for items without pixels."""
+    return visual if has_look is None else np.where(has_look, visual, np.float32(np.nan))

@@ -27,7 +27,11 @@ def make_candidates(visual, text, floor=0.1):
     visual, text = np.array(visual, dtype=np.float32), np.array(text, dtype=np.float32)
     ranks = np.where(text > 0, ranks_of(text), 0)
     ids = np.arange(len(visual), dtype=np.int64) * 3
-    return HybridCandidates(ids, visual, ranks_of(visual), text, ranks, text > 0, floor)
+    look = 1 / (1 + np.exp(3 - 10 * visual.astype(np.float64)))
+    evidence = 3.5 * text**2
+    return HybridCandidates(
+        ids, visual, ranks_of(visual), text, ranks, text > 0, floor, look, evidence
+    )
 
 
 similarities = st.floats(-1, 1, width=32)
@@ -77,15 +81,18 @@ def test_rank_fusion_ignores_the_look_of_items_without_pixels(rank_fusion, pairs
     visual, text = (list(column) for column in zip(*pairs, strict=True))
     has_look = np.array([True] * (len(pairs) - 1) + [False])
     scores = []
-    for look in (visual[-1], other):
+    for last in (visual[-1], other):
         # An unrelated picture has the visual score of an item without pixels.
-        made = make_candidates([*visual[:-1], min(look, 0.1)], text)
-        scores.append(rank_fusion.fuse(replace(made, has_look=has_look))[-1])
+        made = make_candidates([*visual[:-1], min(last, 0.1)], text)
+        made = replace(made, look=np.where(has_look, made.look, 0.04), has_look=has_look)
+        scores.append(rank_fusion.fuse(made)[-1])
     assert scores[0] == scores[1]
 
 
 def test_rank_fusion_puts_words_of_an_item_without_pixels_before_an_equal_look(rank_fusion):
     made = make_candidates([0.9, 0.2, 0.1], [0.0, 0.0, 1.0])
-    scores = rank_fusion.fuse(replace(made, has_look=np.array([True, True, False])))
+    has_look = np.array([True, True, False])
+    made = replace(made, look=np.array([0.1, 0.05, 0.04]), has_look=has_look)
+    scores = rank_fusion.fuse(made)
     assert scores[2] == scores.max()
     assert scores[2] > scores[1]

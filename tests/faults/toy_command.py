@@ -53,7 +53,7 @@ PRELOADED_MODULES = [
     "vector_indexes.faiss_flat",
     "vector_indexes.faiss_fastscan",
     "fusions.image",
-    "rank_fusions.weighted_sum",
+    "rank_fusions.log_odds",
     "server.app",
     "server.serve",
     "api.open",

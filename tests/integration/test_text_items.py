@@ -16,7 +16,7 @@ from mmsearch.factories.plugins import make_fusion
 from mmsearch.indexing.compaction import compact
 from mmsearch.indexing.enrich import commit_derived
 from mmsearch.maintenance.repair import repair
-from mmsearch.search.hits import TEXT_PRIOR
+from mmsearch.search.retrieval import TEXT_PRIOR
 from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_exchange import run_export
 from tests.integration.test_indexer_law import write

@@ -45,7 +45,7 @@ def test_entry_point_plugin_loads_unless_name_is_builtin(outside):
         == "mmsearch.rank_fusions.weighted_sum"
     )
     assert plugins.exists("rank_fusions", "mine")
-    assert plugins.names("rank_fusions") == ["mine", "reciprocal_rank", "weighted_sum"]
+    assert plugins.names("rank_fusions") == ["log_odds", "mine", "reciprocal_rank", "weighted_sum"]
 
 
 @pytest.mark.parametrize("name", ["", "nothing", "_towers", "../core/errors", "starter.heads"])
