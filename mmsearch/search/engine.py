@@ -365,11 +365,14 @@ class SearchEngine:
 def _rate_look(
     scope: SearchScope, encoded: EncodedQuery, calibration: Calibration, candidates: Candidates
 ) -> NDArray[np.float64] | None:
-    """Return the probability of each candidate that it shows what a query describes."""
-    if not scope.has_image_vectors:
-        # The image vectors of a thousand candidates would have to be read from their segments.
-        calibration = replace(calibration, background=None)
+    """Return the probability of each candidate that it shows what a query describes.
+
+    It grows with the similarity that the candidates were found by.
+    """
     terms = encoded.request.query.terms
+    if len(terms) > 1 or not scope.has_image_vectors:
+        # The background of an encoder says nothing about a mixed query or a fused vector.
+        calibration = replace(calibration, background=None)
     return look_confidences(scope, candidates, terms, encoded.vectors, calibration)
 
 
