@@ -22,7 +22,7 @@ CONDITIONS = (
     (0.0, 0.0),
     *((coverage, wrong) for coverage in (0.25, 0.5, 1.0) for wrong in (0.0, 0.2, 0.5)),
 )
-HYBRID = {"score": "weighted_sum", "rank": "reciprocal_rank"}
+HYBRID = {"odds": "log_odds", "score": "weighted_sum", "rank": "reciprocal_rank"}
 SEED = 0
 CONCLUSION = """
 The default is *image: hybrid, score*. Over the nine conditions with titles its mean Success@10 is that of the
