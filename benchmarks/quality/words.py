@@ -36,6 +36,7 @@ DEPTH = 212
 SYSTEMS: dict[str, tuple[Mode, str | None]] = {
     "look": (Mode.VECTOR, None),
     "words": (Mode.TEXT, None),
+    "hybrid, odds": (Mode.HYBRID, "log_odds"),
     "hybrid, score": (Mode.HYBRID, "weighted_sum"),
     "hybrid, rank": (Mode.HYBRID, "reciprocal_rank"),
 }
