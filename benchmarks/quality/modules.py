@@ -36,6 +36,7 @@ SETTINGS: dict[str, Mapping[str, Any]] = {
     "before: pages and lines as other texts, no neighbours": {
         "kinds": {**dict.fromkeys((*SPOKEN, "page"), text_weights.OTHER_EVIDENCE)},
         "neighbours": 0.0,
+        "blend": "weighted_sum",
     },
     "no neighbours": {"neighbours": 0.0},
     "neighbours count fully": {"neighbours": 1.0},
@@ -43,6 +44,7 @@ SETTINGS: dict[str, Mapping[str, Any]] = {
     "lines as other texts": {"kinds": dict.fromkeys(SPOKEN, text_weights.OTHER_EVIDENCE)},
     "texts in pictures as captions": {"kinds": {"ocr": text_weights.KIND_EVIDENCE["caption"]}},
     "every confidence in proportion": {"sure": 1.0},
+    "looks and texts as a weighted sum": {"blend": "weighted_sum"},
     NOW: {},
 }
 """Settings by name; all but the last one differ from it in what their name says."""
@@ -74,11 +76,11 @@ def measure(photos: Path) -> list[dict[str, Any]]:
         tempfile.TemporaryDirectory() as temporary,
         open_library(photos, Path(temporary)) as (index, questions),
     ):
-        for name in SETTINGS:
+        for name, setting in SETTINGS.items():
             splits = ("dev", "test") if name in (BEFORE, NOW) else ("dev",)
             chosen = [question for question in questions if question.split in splits]
             with apply_setting(name):
-                answers = ask(index, chosen)
+                answers = ask(index, chosen, setting.get("blend"))
             for split in splits:
                 rows += summarize(name, chosen, answers, split)
     return rows
@@ -98,8 +100,15 @@ def open_library(photos: Path, temporary: Path) -> Iterator[tuple[mmsearch.Index
             yield index, questions
 
 
-def ask(index: mmsearch.Index, questions: Sequence[Question]) -> dict[str, Floats]:
+def ask(
+    index: mmsearch.Index, questions: Sequence[Question], blend: str | None = None
+) -> dict[str, Floats]:
     """Return how well each question is answered.
+
+    Args:
+        index: The index.
+        questions: The questions.
+        blend: Name of the rank fusion; None for the default.
 
     Returns:
         ``rank`` (n,), of the first right file, `DEPTH` + 1 without one; ``place`` (n,), 1 if the
@@ -107,7 +116,7 @@ def ask(index: mmsearch.Index, questions: Sequence[Question]) -> dict[str, Float
     """
     ranks, places = [], []
     for question in questions:
-        query = mmsearch.Query((mmsearch.Term(question.text),))
+        query = mmsearch.Query((mmsearch.Term(question.text),), blend=blend)
         hits = index.query(mmsearch.SearchRequest(query, DEPTH)).hits
         found = [hit.path.name in question.answers for hit in hits]
         ranks.append(found.index(True) + 1 if any(found) else DEPTH + 1)
