@@ -189,8 +189,9 @@ class Item(Picture, TimeSpan, JsonObject):
             of a local index.
         kind: Kind of the content: ``image`` for a still picture, or such as ``video``.
         part: Number of the item in its content, from 0.
-        start_ms: Start of a moment of a film in milliseconds, or None.
-        end_ms: End of a moment of a film in milliseconds, or None.
+        start_ms: Start of a moment of a film or a sound in milliseconds, or None. That of a hit is
+            the start of the line that matches, if one does.
+        end_ms: End of the moment or the line in milliseconds, or None.
         page: Number of a page of a document, from 1, or None.
     """
 

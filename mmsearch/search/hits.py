@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from mmsearch.core.display import display_path
 from mmsearch.core.query import Band, MatchedText, TextTerm
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import Hit, Moment
+from mmsearch.core.types import ItemLocator
 from mmsearch.search.retrieval import TEXT_PRIOR, Candidates, SearchScope
 
 LIKELY_THRESHOLD, POSSIBLE_THRESHOLD = 0.6, 0.2
@@ -47,13 +49,18 @@ def make_hits(
     confidences = _confidences(candidates, look) if explain else [0.0] * len(candidates.ids)
     texts: list[MatchedText | None] = [None] * len(candidates.ids)
     if text_terms and candidates.text.any():
-        texts = scope.snapshot.matched_texts(candidates.ids.tolist(), text_terms)
+        found_texts = scope.snapshot.matched_texts(candidates.ids.tolist(), text_terms)
+        texts = [
+            matched if score else None
+            for matched, score in zip(found_texts, candidates.text.tolist(), strict=True)
+        ]
     # Everything but the hits themselves is computed for all of them together.
     bands = [to_band(confidence) for confidence in confidences]
     found = [records[image_id] for image_id in candidates.ids.tolist()]
     paths = [[Path(os.fsdecode(path)) for path in record.paths] for record in found]
     moments = [_make_moments(listed, records) for listed in candidates.moments]
     moments = moments or [()] * len(found)
+    locators = [_locate(record, matched) for record, matched in zip(found, texts, strict=True)]
     scores, text_scores = candidates.scores.tolist(), candidates.text.tolist()
     visual = [None] * len(scores) if candidates.visual is None else candidates.visual.tolist()
     visual = [None if score is None or math.isnan(score) else score for score in visual]
@@ -65,7 +72,7 @@ def make_hits(
             score=scores[row],
             visual=visual[row],
             text=text_scores[row],
-            matched=texts[row] if text_scores[row] else None,
+            matched=texts[row],
             confidence=confidences[row],
             band=bands[row],
             path=paths[row][0],
@@ -77,11 +84,18 @@ def make_hits(
             metadata=record.metadata,
             uri=display_path(record.uri),
             kind=record.kind,
-            **vars(record.locator),
+            **vars(locators[row]),
             moments=moments[row],
         )
         for row, record in enumerate(found)
     ]
+
+
+def _locate(record: PictureRecord, matched: MatchedText | None) -> ItemLocator:
+    """Return where a hit is: at the line that matches, in a film or a sound."""
+    if matched is None or matched.start_ms is None:
+        return record.locator
+    return replace(record.locator, start_ms=matched.start_ms, end_ms=matched.end_ms)
 
 
 def _make_moments(

@@ -33,8 +33,7 @@ export class Player {
     this.media.hidden = false;
     if (this.media.localName === "video") this.media.poster = this.picture.src;
     this.media.ariaLabel = alt;
-    // A moment of a sound is a minute, in which the line that matches may be late.
-    const start = (hit.kind === "sound" ? hit.matched?.start_s : null) ?? hit.start_s;
+    const start = hit.start_s;
     // A media fragment (https://www.w3.org/TR/media-frags/) makes the browser start there.
     this.media.src = `${hit.links.original}${start ? `#t=${start}` : ""}`;
   }
