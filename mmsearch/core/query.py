@@ -31,6 +31,10 @@ TEXTS_LIMIT = 100
 """Maximum number of searches or texts in one request to a server."""
 
 
+TEXT_PRIOR = 0.04
+"""Probability that a picture is relevant if nothing is known about its look."""
+
+
 class Mode(StrEnum):
     """Ranking modes: by vectors, by texts, or by both."""
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.display import display_path
-from mmsearch.core.query import Band, MatchedText, TextTerm
+from mmsearch.core.query import TEXT_PRIOR, Band, MatchedText, TextTerm
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import Hit, Moment
 from mmsearch.core.types import ItemLocator
-from mmsearch.search.retrieval import TEXT_PRIOR, Candidates, SearchScope
+from mmsearch.search.retrieval import Candidates, SearchScope
 
 LIKELY_THRESHOLD, POSSIBLE_THRESHOLD = 0.6, 0.2
 """Minimum probabilities of the bands: on the sets that percentages are fitted to, at least three of

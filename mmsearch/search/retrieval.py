@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.errors import Hint, InvalidQueryError
-from mmsearch.core.query import HybridCandidates, Mode, Query, Term, TextMatches, TextTerm
+from mmsearch.core.query import (
+    TEXT_PRIOR,
+    HybridCandidates,
+    Mode,
+    Query,
+    Term,
+    TextMatches,
+    TextTerm,
+)
 from mmsearch.core.types import Ids, Vectors
 from mmsearch.core.vectors import as_unit_vectors, ranks_in_groups, row_scores
 
@@ -44,9 +52,6 @@ against 0.79)."""
 NEGATIVE_WEIGHT = 0.75
 """Weight of a negative term relative to a positive one. Higher values favour pictures that are only
 dissimilar to the negative term. Chosen by the study of negative terms in benchmarks/RESULTS.md."""
-
-TEXT_PRIOR = 0.04
-"""Probability that a picture is relevant if nothing is known about its look."""
 
 MIN_NORM = 1e-6
 

@@ -71,16 +71,16 @@ def test_memo_is_found_by_what_is_said_with_the_second(mmsearch, home):
     assert Path(hit["path"]).name == "memo.mp3"
     assert hit["matched"]["kind"] == "transcript"
     assert hit["matched"]["start_ms"] / 1000 == pytest.approx(71.5, abs=0.5)
-    assert (hit["start_ms"], hit["end_ms"]) == pytest.approx((60_000, 120_000), abs=200)
+    assert hit["start_ms"] == hit["matched"]["start_ms"]
     line = mmsearch("query", "swimming in the water", "-k1", "--home", home).out
     assert "1:11" in line
 
 
 def test_film_is_found_by_what_is_said_in_its_moment(mmsearch, home):
-    hit = search(mmsearch, home, "statue of liberty", "--mode", "text")
+    hit = search(mmsearch, home, "statue of liberty")
     assert Path(hit["path"]).name == "trip.mp4"
     assert hit["matched"]["start_ms"] / 1000 == pytest.approx(7.1, abs=0.5)
-    assert (hit["start_ms"], hit["end_ms"]) == pytest.approx((6000, 12_000), abs=200)
+    assert hit["start_ms"] == hit["matched"]["start_ms"]
 
 
 def test_sounds_are_transcribed_once_and_silence_is_done(mmsearch, home):

@@ -98,7 +98,8 @@ def test_moment_is_found_by_its_look(index, pictures):
 
 def test_line_of_subtitles_is_found_at_its_second(index):
     best = index.search("impeller behind the exit", mode="text")[0]
-    assert (best.path.name, best.start_s, best.end_s) == ("spoken.mkv", 42.0, 48.0)
+    assert (best.path.name, best.start_s, best.end_s) == ("spoken.mkv", 43.0, 44.5)
+    assert (index.get(best.id).start_s, index.get(best.id).end_s) == (42.0, 48.0)
     assert (best.matched.kind, best.matched.start_ms) == ("subtitle", 43_000)
 
 
@@ -153,10 +154,10 @@ def test_command_prints_the_second(installed_mmsearch, home):
     env = {"MMSEARCH_HOME": str(home)}
     done = installed_mmsearch("query", "impeller", "-k", 1, "--mode", "text", env=env)
     columns = done.out.rstrip("\n").split("\t")
-    assert (columns[2].endswith("spoken.mkv"), columns[-1]) == (True, "0:42")
+    assert (columns[2].endswith("spoken.mkv"), columns[-1]) == (True, "0:43")
     done = installed_mmsearch("query", "impeller", "--json", "-k", 1, "--mode", "text", env=env)
     hit = json.loads(done.out)["hits"][0]
-    assert (hit["start_s"], hit["end_s"], hit["kind"]) == (42.0, 48.0, "video")
+    assert (hit["start_s"], hit["end_s"], hit["kind"]) == (43.0, 44.5, "video")
 
 
 def assert_sound(layout):
@@ -172,7 +173,7 @@ def test_lost_catalog_is_rebuilt_with_moments_and_lines(home, tmp_path):
     repair(layout, settings, lambda message: None, 0, lambda progress: None)
     with library.open_index(home=tmp_path) as index:
         hit = index.search("impeller", k=1, mode="text")[0]
-        assert (hit.path.name, hit.start_s) == ("spoken.mkv", 42.0)
+        assert (hit.path.name, hit.start_s) == ("spoken.mkv", 43.0)
         assert (hit.matched.start_ms, hit.matched.end_ms) == (43_000, 44_500)
     assert_sound(layout)
 
@@ -184,7 +185,7 @@ def test_film_that_is_encoded_again_keeps_its_moments_and_lines(home, tmp_path):
         assert index.reindex(fusion="attention", reencode=True).failed == ()
         after = [(hit.id, hit.path, hit.start_s) for hit in index.search("a boat", k=20)]
         assert len(before) == len(after) == 17
-        assert found(index, "impeller", mode="text") == [("spoken.mkv", 42.0)]
+        assert found(index, "impeller", mode="text") == [("spoken.mkv", 43.0)]
     assert_sound(layout)
 
 
@@ -196,18 +197,18 @@ def test_subtitles_beside_a_film_are_read_without_decoding_it(folder, home, monk
     beside = folder / "plain.de.srt"
     layout = IndexLayout(home / "default")
     with library.open_index(home=home) as index:
-        for line, second, start in (("am Kap", 7.0, 6.0), ("am anderen Kap", 13.0, 12.0)):
+        for line, second in (("am Kap", 7.0), ("am anderen Kap", 13.0)):
             beside.write_text(srt([(second, second + 1, f"Der Leuchtturm {line}")]))
             report = index.add_folder(folder)
             assert (report.added, report.failed) == (0, ())
             (best,) = index.search("Leuchtturm", mode="text")
-            assert (best.path.name, best.start_s) == ("plain.mp4", start)
+            assert (best.path.name, best.start_s) == ("plain.mp4", second)
             assert (best.matched.language, best.matched.start_ms) == ("de", second * 1000)
         assert index.add_folder(folder).changed == 0
         shutil.move(folder / "plain.mp4", folder / "moved.mp4")
         beside = beside.rename(folder / "moved.de.srt")
         index.add_folder(folder)
-        assert found(index, "Leuchtturm", mode="text") == [("moved.mp4", 12.0)]
+        assert found(index, "Leuchtturm", mode="text") == [("moved.mp4", 13.0)]
         beside.unlink()
         shutil.move(folder / "moved.mp4", folder / "plain.mp4")
         index.add_folder(folder)

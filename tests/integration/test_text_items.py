@@ -7,7 +7,7 @@ import pytest
 from mmsearch.core.derived import DerivedTexts
 from mmsearch.core.errors import InvalidQueryError, StateError
 from mmsearch.core.filters import Filters
-from mmsearch.core.query import Mode, Query, SearchRequest, Term
+from mmsearch.core.query import TEXT_PRIOR, Mode, Query, SearchRequest, Term
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, SearchGoals, Text
 from mmsearch.factories import catalogs
@@ -16,7 +16,6 @@ from mmsearch.factories.plugins import make_fusion
 from mmsearch.indexing.compaction import compact
 from mmsearch.indexing.enrich import commit_derived
 from mmsearch.maintenance.repair import repair
-from mmsearch.search.retrieval import TEXT_PRIOR
 from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_exchange import run_export
 from tests.integration.test_indexer_law import write
