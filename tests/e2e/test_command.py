@@ -178,26 +178,26 @@ def test_index_says_what_it_did_not_read_and_status_lists_it(mmsearch, photos, t
     shutil.copy(first, folder / "IMG_1.JPG")
     shutil.copy(second, folder / "download")
     (folder / "IMG_1.MOV").write_bytes(b"\0\0\0\x14ftypqt  ")
-    (folder / "clip.mov").write_bytes(b"\0\0\0\x14ftypqt  ")
+    (folder / "song.mid").write_bytes(b"MThd")
     (folder / "link.jpg").symlink_to("IMG_1.JPG")
     done = mmsearch("index", folder, "--home", home, "--model", "starter")
     summary, skipped = done.out.splitlines()
     assert summary.startswith("2 added")
     assert skipped == (
-        "2 not read: 1 link not followed (add --follow-symlinks), 1 MOV (video); "
+        "2 not read: 1 link not followed (add --follow-symlinks), 1 MID (audio); "
         "1 belongs to another file."
     )
     listed = mmsearch("status", "--skipped", "--home", home).out.splitlines()
     assert listed == [
         f"{folder}/IMG_1.MOV\tvideo of IMG_1.JPG",
-        f"{folder}/clip.mov\tvideo",
         f"{folder}/link.jpg\tlink that is not followed (add --follow-symlinks)",
+        f"{folder}/song.mid\taudio",
     ]
     files = json.loads(mmsearch("status", "--skipped", "--json", "--home", home).out)
     assert [file["reason"] for file in files] == [line.split("\t")[1] for line in listed]
     assert "not read      2: 1 link" in mmsearch("status", "--home", home).out
     report = json.loads(mmsearch("index", folder, "--home", home, "--json").out)["report"]
-    assert {"kind": "MOV", "reason": "video", "files": 1} in report["skipped"]
+    assert {"kind": "MID", "reason": "audio", "files": 1} in report["skipped"]
     verified = mmsearch("index", folder, "--home", home, "--verify").out
     assert "2 unchanged" in verified
     assert "All files were read: 0 had changed unnoticed" in verified

@@ -99,7 +99,8 @@ def test_moment_is_found_by_its_look(index, pictures):
 def test_line_of_subtitles_is_found_at_its_second(index):
     best = index.search("impeller behind the exit", mode="text")[0]
     assert (best.path.name, best.start_s, best.end_s) == ("spoken.mkv", 43.0, 44.5)
-    assert (index.get(best.id).start_s, index.get(best.id).end_s) == (42.0, 48.0)
+    moment = index.picture(best.id).locator
+    assert (moment.start_ms, moment.end_ms) == (42_000, 48_000)
     assert (best.matched.kind, best.matched.start_ms) == ("subtitle", 43_000)
 
 
