@@ -40,6 +40,12 @@ FORMATS: Final = "mov,matroska,avi,mpegts,mpeg,asf,flv,ogg"
 MISSING_END_S: Final = 3.0
 """Seconds without pictures at the end of a track of pictures that is cut off."""
 
+MIN_RATE_TO_SKIP: Final = 20.0
+"""Frames a second from which on frames that no other frame needs are not decoded.
+
+Of 1080p with three of them in a row, a minute then takes 3.1 s of CPU time instead of 5.1; at lower
+rates, a second might have none left."""
+
 _OPTIONS: Final = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
 _UNREADABLE: Final = "it is not a film in a known format"
 _INCOMPLETE: Final = "it is a film that is damaged or of which the end is missing"
@@ -217,6 +223,8 @@ def open_film(file: BufferedReader, head: bytes, max_pixels: int) -> Iterator[Fi
         # The other processors have files of their own.
         context.thread_count = 1
         context.options = {"max_pixels": str(max_pixels)}
+        if float(stream.average_rate or 0) >= MIN_RATE_TO_SKIP:
+            context.skip_frame = "NONREF"
         yield Film(container, stream, head)
 
 

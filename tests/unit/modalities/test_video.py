@@ -163,10 +163,10 @@ def test_picture_that_stands_for_a_minute_lasts_until_the_next(tmp_path):
 
 
 @pytest.mark.parametrize("gop", [1, 5, 10, 25, 600])
-@pytest.mark.parametrize("bframes", [0, 3])
-def test_moments_do_not_depend_on_key_frames(write, pictures, gop, bframes):
+@pytest.mark.parametrize(("bframes", "fps"), [(0, 10), (3, 10), (0, 25), (3, 25), (14, 25)])
+def test_moments_do_not_depend_on_key_frames(write, pictures, gop, bframes, fps):
     encoder = {"g": str(gop), "bf": str(bframes), "sc_threshold": "0"}
-    items = read(write(pictures[:6], seconds=3.4, encoder=encoder))
+    items = read(write(pictures[:6], seconds=3.4, encoder=encoder, fps=fps))
     assert len(items) == 6
     for number, (item, path) in enumerate(zip(items, pictures, strict=False)):
         assert 0 <= item.locator.start_ms / 1000 - 3.4 * number <= 1
