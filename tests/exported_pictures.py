@@ -44,7 +44,7 @@ texts = st.builds(
 
 
 def _sort_texts(values):
-    order = {TextSource.METADATA: 0, TextSource.DOCUMENT: 0, TextSource.TABLE: 2}
+    order = dict.fromkeys(CONTENT_SOURCES, 0) | {TextSource.TABLE: 2}
     return tuple(sorted(dict.fromkeys(values), key=lambda text: order.get(text.source, 1)))
 
 

@@ -300,7 +300,9 @@ def _make_locator(
     part: int, start_ms: int | None, end_ms: int | None, page: int | None
 ) -> ItemLocator:
     # Nearly all items are still pictures.
-    return ItemLocator(part, start_ms, end_ms, page) if part or page or end_ms else WHOLE
+    return (
+        ItemLocator(part, start_ms, end_ms, page) if part or page or end_ms is not None else WHOLE
+    )
 
 
 def _thumbnail_path(db: ReadConnection, digest: bytes, part: int) -> bytes:

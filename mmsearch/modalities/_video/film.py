@@ -67,8 +67,8 @@ _UNSET_YEARS: Final = (1904, 1970)
 """Years in which the clocks of containers start."""
 
 
-class SoundOnlyError(DecodeError):
-    """The file has a sound track and no pictures."""
+class SoundOnlyError(Exception):
+    """Signal that a file has a sound track and no pictures; its callers handle it."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def test_search_resolves_paths_in_folder_of_command_and_reports_them_as_written(
         "min_score": 0.5,
         "min_width": 10,
     }
-    result = serve._search(index, parameters, FOLDER)
+    result = serve._search(index, parameters, FOLDER, None)
     assert result["query"] == "two.jpg + /three.jpg + a dog + one.jpg"
     assert (result["mode"], result["pictures"], result["hits"]) == ("vector", 5, [])
     assert (index.request.k, index.request.min_score) == (7, 0.5)
@@ -63,7 +63,7 @@ def test_search_resolves_paths_in_folder_of_command_and_reports_them_as_written(
 
 
 def test_search_similar_resolves_picture_in_folder_of_command(index):
-    result = serve._search(index, {"command": "similar", "image": "one.jpg"}, FOLDER)
+    result = serve._search(index, {"command": "similar", "image": "one.jpg"}, FOLDER, None)
     assert result["query"] == "one.jpg"
     assert [term.image for term in index.request.query.terms] == [FOLDER / "one.jpg"]
     assert index.request.k == 10
@@ -81,10 +81,10 @@ def test_search_similar_resolves_picture_in_folder_of_command(index):
 )
 def test_search_invalid_command_raises(index, parameters, error):
     with pytest.raises(error):
-        serve._search(index, parameters, FOLDER)
+        serve._search(index, parameters, FOLDER, None)
 
 
 def test_search_removed_index_raises_state_error(index):
     index.is_present = False
     with pytest.raises(StateError, match="gone"):
-        serve._search(index, {"command": "query", "text": ["a"]}, FOLDER)
+        serve._search(index, {"command": "query", "text": ["a"]}, FOLDER, None)
