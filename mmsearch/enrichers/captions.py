@@ -137,7 +137,8 @@ def open_model_folder(folder: Path | None) -> ModelFolder:
             Hint(
                 "Name the folder of one: {}",
                 'index.describe("captions", caption_model=FOLDER)',
-                "--captions FOLDER with 'mmsearch describe', --caption-model FOLDER with 'mmsearch index'",
+                "--captions FOLDER with 'mmsearch describe', "
+                "--caption-model FOLDER with 'mmsearch index'",
             ),
         )
     path = expand_user(folder).absolute()
