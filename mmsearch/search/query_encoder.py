@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.display import display_path
 from mmsearch.core.errors import Hint, InvalidQueryError, UnknownNameError
 from mmsearch.core.files import clamped_ctime_ns, clamped_mtime_ns
 from mmsearch.core.identity import check_encoder
@@ -262,11 +263,14 @@ class StoredVectorLookup:
         known_ids = {term: image_id for term, image_id in ids.items() if image_id is not None}
         segments = snapshot.find_segments(list(known_ids.values()))
         missing = [image_id for image_id in known_ids.values() if image_id not in segments]
-        for image_id in np.intersect1d(missing, snapshot.ids_without_pixels).tolist():
-            raise InvalidQueryError(
-                f"Item {image_id} of index {self._layout.name!r} has no pixels to compare with.",
-                "Search for words that are in its texts.",
-            )
+        without_pixels = set(snapshot.ids_without_pixels.tolist()) if missing else set()
+        for term, image_id in known_ids.items():
+            if image_id in without_pixels:
+                name = f"Item {image_id}" if term.image is None else display_path(term.image)
+                raise InvalidQueryError(
+                    f"{name} has no pixels that pictures can be compared with.",
+                    "Search for words that are in its texts.",
+                )
         if missing:
             raise UnknownNameError(f"Index {self._layout.name!r} has no picture {missing[0]}.")
         stored_vectors = {}
