@@ -239,8 +239,6 @@ class SearchEngine:
     ) -> dict[int, Candidates]:
         candidates = {}
         matches = retrieve_batch(list(plans.values()))
-        if plans:
-            calibration = self._calibration(next(iter(plans.values())).scope.snapshot)
         for (position, plan), vector_matches in zip(plans.items(), matches, strict=True):
             blend = queries[position].request.query.blend
             name = blend or self._default_rank_fusion
@@ -252,11 +250,24 @@ class SearchEngine:
                     plan,
                     vector_matches,
                     partial(self._make_rank_fusion, name),
-                    partial(_rate_look, plan.scope, queries[position], calibration),
+                    partial(self._rate_look, plan.scope, queries[position]),
                 )
             except MMSearchError as error:
                 outcomes[position] = error
         return candidates
+
+    def _rate_look(
+        self, scope: SearchScope, encoded: EncodedQuery, candidates: Candidates
+    ) -> NDArray[np.float64] | None:
+        """Return the probability of each candidate that it shows what a query describes.
+
+        It grows with the similarity that the candidates were found by.
+        """
+        terms, calibration = encoded.request.query.terms, self._calibration(scope.snapshot)
+        if len(terms) > 1 or not scope.has_image_vectors:
+            # The background of an encoder says nothing about a mixed query or a fused vector.
+            calibration = replace(calibration, background=None)
+        return look_confidences(scope, candidates, terms, encoded.vectors, calibration)
 
     def _make_hits(
         self,
@@ -360,20 +371,6 @@ class SearchEngine:
         if encoder.spec.is_superseded:
             notices += (Notice("older_model", describe_older_model(encoder.spec)),)
         return notices
-
-
-def _rate_look(
-    scope: SearchScope, encoded: EncodedQuery, calibration: Calibration, candidates: Candidates
-) -> NDArray[np.float64] | None:
-    """Return the probability of each candidate that it shows what a query describes.
-
-    It grows with the similarity that the candidates were found by.
-    """
-    terms = encoded.request.query.terms
-    if len(terms) > 1 or not scope.has_image_vectors:
-        # The background of an encoder says nothing about a mixed query or a fused vector.
-        calibration = replace(calibration, background=None)
-    return look_confidences(scope, candidates, terms, encoded.vectors, calibration)
 
 
 def _choose_keys(
