@@ -1,17 +1,14 @@
 """Untrusted documents: mutants, bombs, encryption, and trees of pages that do not end."""
 
 import hashlib
-import os
 import random
 import zlib
 
-import numpy as np
 import pytest
 
 from mmsearch.core.results import TaskFailure
-from mmsearch.executors import processes
-from mmsearch.indexing.encode import DecoderFactory, DecodeTask
 from mmsearch.modalities import document, image
+from tests.faults.hostile_files import Sizes, decoding, mutate
 from tests.pdf_files import pdf, words
 
 MUTANTS = 500
@@ -22,31 +19,11 @@ PADDING = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9F
 pytest.importorskip("pypdfium2")
 
 
-class Sizes:
-    """Preprocessor that returns the sizes: these tests are about decoding."""
-
-    edge_px = 260
-
-    def __call__(self, pixels):
-        assert pixels.dtype == np.uint8
-        return np.asarray(pixels.shape, dtype=np.int64)
-
-
 @pytest.fixture(scope="module")
 def decode():
     """Function that decodes files in worker processes and returns the outcome of each path."""
-    executor = processes.build(2, LIMIT_S, MEMORY_MB)
-    make = DecoderFactory((image.build(), document.build()), Sizes())
-
-    def run(paths):
-        tasks = []
-        for path in paths:
-            facts = path.stat()
-            tasks.append(DecodeTask(os.fsencode(path), facts.st_size, facts.st_mtime_ns))
-        return {task.path: outcome for task, outcome in executor.run(make, tasks)}
-
-    yield run
-    executor.close()
+    with decoding((image.build(), document.build()), Sizes(260), LIMIT_S, MEMORY_MB) as run:
+        yield run
 
 
 @pytest.fixture
@@ -87,23 +64,6 @@ def sound():
     return content.replace(
         b"<</Font<</F1 3 0 R>>>>", b"<</Font<</F1 3 0 R>>/XObject<</X 11 0 R>>>>"
     )
-
-
-def mutate(content, rng):
-    """Flip bytes of a document, or cut it, or leave out or repeat a piece."""
-    content = bytearray(content)
-    at = rng.randrange(len(content))
-    kind = rng.choice(["flip", "flip", "flip", "cut", "drop", "double"])
-    if kind == "flip":
-        for _ in range(rng.choice([1, 3, 30])):
-            content[rng.randrange(len(content))] = rng.randrange(256)
-    elif kind == "cut":
-        del content[at:]
-    elif kind == "drop":
-        del content[at : at + rng.choice([1, 17, 300])]
-    else:
-        content[at:at] = content[at : at + 300]
-    return bytes(content)
 
 
 def test_mutated_documents_end_in_pages_or_in_one_reason(decode, tmp_path):

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from mmsearch.core.results import TaskFailure
-from mmsearch.executors import processes
-from mmsearch.indexing.encode import DecoderFactory, DecodeTask
 from mmsearch.modalities import image, video
 from tests import films
+from tests.faults.hostile_files import Sizes, decoding, mutate
 
 av = pytest.importorskip("av")
 
+KINDS = ("flip", "flip", "header", "cut", "drop", "double")
 MUTANTS = 250
 """Number of mutants of each format."""
 
@@ -30,31 +30,11 @@ UNKNOWN = "it is not a film in a known format"
 INCOMPLETE = "it is a film that is damaged or of which the end is missing"
 
 
-class Sizes:
-    """Preprocessor that returns the sizes: these tests are about decoding."""
-
-    edge_px = 64
-
-    def __call__(self, pixels):
-        assert pixels.dtype == np.uint8
-        return np.asarray(pixels.shape, dtype=np.int64)
-
-
 @pytest.fixture(scope="module")
 def decode():
     """Function that decodes files in worker processes and returns the outcome of each path."""
-    executor = processes.build(2, LIMIT_S, MEMORY_MB)
-    make = DecoderFactory((image.build(), video.build()), Sizes())
-
-    def run(paths):
-        tasks = []
-        for path in paths:
-            facts = path.stat()
-            tasks.append(DecodeTask(os.fsencode(path), facts.st_size, facts.st_mtime_ns))
-        return {task.path: outcome for task, outcome in executor.run(make, tasks)}
-
-    yield run
-    executor.close()
+    with decoding((image.build(), video.build()), Sizes(64), LIMIT_S, MEMORY_MB) as run:
+        yield run
 
 
 @pytest.fixture
@@ -79,25 +59,14 @@ def sound(tmp_path_factory):
     return {suffix: (folder / f"film.{suffix}").read_bytes() for suffix in ("mp4", "mkv")}
 
 
-def mutate(content, rng):
-    """Flip bytes of a film, or cut it, or leave out or repeat a piece."""
-    content = bytearray(content)
-    at = rng.randrange(len(content))
-    kind = rng.choice(["flip", "flip", "header", "cut", "drop", "double"])
-    if kind in ("flip", "header"):
-        for _ in range(rng.choice([1, 3, 30])):
-            limit = len(content) if kind == "flip" else min(len(content), 1500)
-            place = rng.randrange(limit)
-            # The index of an MP4 file is at its end.
-            place = place if rng.random() < 0.5 else len(content) - 1 - place
-            content[place] = rng.randrange(256)
-    elif kind == "cut":
-        del content[at:]
-    elif kind == "drop":
-        del content[at : at + rng.choice([1, 17, 300])]
-    else:
-        content[at:at] = content[at : at + 300]
-    return bytes(content)
+def flip_bytes(content, rng, kind):
+    """Change some bytes of a film, or of its ends."""
+    for _ in range(rng.choice([1, 3, 30])):
+        limit = len(content) if kind == "flip" else min(len(content), 1500)
+        place = rng.randrange(limit)
+        # The index of an MP4 file is at its end.
+        place = place if rng.random() < 0.5 else len(content) - 1 - place
+        content[place] = rng.randrange(256)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
@@ -110,7 +79,7 @@ def test_mutated_films_end_in_moments_or_in_one_reason(decode, sound, tmp_path, 
     paths = []
     for number in range(MUTANTS):
         path = tmp_path / f"{number:03}.{suffix}"
-        path.write_bytes(mutate(sound[suffix], rng))
+        path.write_bytes(mutate(sound[suffix], rng, flip_bytes, KINDS))
         paths.append(path)
     outcomes = decode(paths)
     assert len(outcomes) == MUTANTS

@@ -8,9 +8,8 @@ import zipfile
 import pytest
 
 from mmsearch.core.results import TaskFailure
-from mmsearch.executors import processes
-from mmsearch.indexing.encode import DecoderFactory, DecodeTask
 from mmsearch.modalities import document, image, office
+from tests.faults.hostile_files import decoding, mutate
 from tests.office_files import docx, docx_parts, odf, package, pptx, pptx_parts, word_part
 from tests.pdf_files import pdf, words
 
@@ -32,18 +31,10 @@ class NoPixels:
 @pytest.fixture(scope="module")
 def decode():
     """Function that decodes files in worker processes and returns the outcome of each path."""
-    executor = processes.build(2, LIMIT_S, MEMORY_MB)
-    make = DecoderFactory((image.build(), document.build(), office.build()), NoPixels())
-
-    def run(paths):
-        tasks = []
-        for path in paths:
-            facts = path.stat()
-            tasks.append(DecodeTask(os.fsencode(path), facts.st_size, facts.st_mtime_ns))
-        return {task.path: outcome for task, outcome in executor.run(make, tasks)}
-
-    yield run
-    executor.close()
+    with decoding(
+        (image.build(), document.build(), office.build()), NoPixels(), LIMIT_S, MEMORY_MB
+    ) as run:
+        yield run
 
 
 @pytest.fixture
@@ -61,23 +52,6 @@ def page_texts(window):
     return [
         text.text for item in window.items for text in item.picture.texts if text.kind == "page"
     ]
-
-
-def mutate(content, rng):
-    """Flip bytes of a file, or cut it, or leave out or repeat a piece."""
-    content = bytearray(content)
-    at = rng.randrange(len(content))
-    kind = rng.choice(["flip", "flip", "flip", "cut", "drop", "double"])
-    if kind == "flip":
-        for _ in range(rng.choice([1, 3, 30])):
-            content[rng.randrange(len(content))] = rng.randrange(256)
-    elif kind == "cut":
-        del content[at:]
-    elif kind == "drop":
-        del content[at : at + rng.choice([1, 17, 300])]
-    else:
-        content[at:at] = content[at : at + 300]
-    return bytes(content)
 
 
 def test_mutated_files_end_in_texts_or_in_one_reason(decode, tmp_path):

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import random
 import struct
 import subprocess
@@ -11,7 +10,6 @@ import time
 import zlib
 from pathlib import Path
 
-import numpy as np
 import pillow_heif
 import pillow_jxl  # noqa: F401 - registers the format
 import pytest
@@ -19,9 +17,9 @@ from PIL import Image
 
 from mmsearch.core.results import TaskFailure
 from mmsearch.executors import processes
-from mmsearch.indexing.encode import DecoderFactory, DecodeTask
 from mmsearch.modalities import image, jxl, raw, svg
 from tests import raw_files
+from tests.faults.hostile_files import Sizes, decoding
 
 pillow_heif.register_heif_opener()
 
@@ -36,28 +34,9 @@ BROKEN = Path(__file__).parents[1] / ".broken_images"
 @pytest.fixture(scope="module")
 def decode():
     """Function that decodes files in worker processes and returns the outcome of each path."""
-    executor = processes.build(2, LIMIT_S, 4096)
-    make = DecoderFactory((image.build(), jxl.build(), raw.build(), svg.build()), EdgeOnly())
-
-    def run(paths):
-        tasks = []
-        for path in paths:
-            facts = path.stat()
-            tasks.append(DecodeTask(os.fsencode(path), facts.st_size, facts.st_mtime_ns))
-        return {task.path: outcome for task, outcome in executor.run(make, tasks)}
-
-    yield run
-    executor.close()
-
-
-class EdgeOnly:
-    """Minimal preprocessor: these tests are about decoding."""
-
-    edge_px = 260
-
-    def __call__(self, pixels):
-        assert pixels.dtype == np.uint8
-        return np.asarray(pixels.shape, dtype=np.int64)
+    modalities = (image.build(), jxl.build(), raw.build(), svg.build())
+    with decoding(modalities, Sizes(260), LIMIT_S, 4096) as run:
+        yield run
 
 
 def mutate(content, rng):
