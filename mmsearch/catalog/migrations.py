@@ -447,6 +447,27 @@ _TEXT_ITEMS = (
     "CREATE INDEX items_without_pixels ON items (is_live) WHERE has_pixels = 0",
 )
 
+# Contents that are no duplicates have no row, and most pictures have no coordinates.
+_DUPLICATES = (
+    "ALTER TABLE items ADD COLUMN perceptual_hash INTEGER",
+    """
+    CREATE TABLE duplicates (
+        content_id INTEGER NOT NULL PRIMARY KEY REFERENCES contents (id) ON DELETE CASCADE,
+        stack_id INTEGER NOT NULL,
+        near_id INTEGER NOT NULL
+    )""",
+    "CREATE INDEX duplicates_stack ON duplicates (stack_id)",
+    "CREATE INDEX items_located ON items (latitude) WHERE latitude IS NOT NULL",
+    """
+    CREATE TABLE suggestions (
+        word TEXT NOT NULL PRIMARY KEY,
+        folded TEXT NOT NULL,
+        confidence REAL NOT NULL,
+        item_id INTEGER NOT NULL
+    )""",
+    "CREATE INDEX suggestions_folded ON suggestions (folded)",
+)
+
 FORMAT1_SCHEMA = 10
 """The last schema of format 1; a backup of the catalog precedes its migration."""
 
@@ -465,4 +486,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("moments", _MOMENTS),
     Migration("derived_texts", _DERIVED),
     Migration("text_items", _TEXT_ITEMS),
+    Migration("duplicates_and_suggestions", _DUPLICATES),
 )

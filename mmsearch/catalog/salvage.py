@@ -52,6 +52,7 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "start_ms": None,
     "end_ms": None,
     "boxes": None,
+    "perceptual_hash": None,
 }
 """Default values, as Python objects, for rows older than these columns."""
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = int.from_bytes(b"mmsr")
 
-SCHEMA_SHA256 = "825f5b56d7657b030e092c6e299dc1af41b9e6052f2b2d4728d4fc920cd042de"
+SCHEMA_SHA256 = "881c380fe305f74817030bd60f381d2e12e29c5f0a09ed2eb1127abc8a58ae69"
 """Digest of the newest schema's sorted statements; faster than comparing each statement."""
 
 _SQLITE_OWN_TABLES = frozenset(
