@@ -47,6 +47,11 @@ Triggers also maintain two full-text tables, ``words`` and ``trigrams``, over th
   that were encoded. ``stale`` is 1 if the texts may have changed since, and 2 if the picture must
   be encoded again, too.
 - ``stale_rows``: rows of segments that hold a former embedding of an item.
+- ``duplicates``: a content that others are nearly the same as (``near_id``), or that is in a burst
+  (``stack_id``, which includes near duplicates). Both are the smallest content id of the group.
+- ``suggestions``: a word that a query may be completed to, ``folded`` without case and accents.
+  ``pictures`` is the number of pictures whose texts hold it; 0 for a word that a model sees in the
+  item, with that ``confidence``.
 - ``skipped_files``: a file that is not read, and why.
 - ``built_indexes``: a vector index built from the segments up to number ``covers``.
 - ``generations``: a state of the index that readers see; readers use the newest one.
@@ -462,10 +467,14 @@ _DUPLICATES = (
     CREATE TABLE suggestions (
         word TEXT NOT NULL PRIMARY KEY,
         folded TEXT NOT NULL,
+        pictures INTEGER NOT NULL,
         confidence REAL NOT NULL,
         item_id INTEGER NOT NULL
     )""",
     "CREATE INDEX suggestions_folded ON suggestions (folded)",
+    # Values of one kind are counted without reading the table.
+    "DROP INDEX tags_tag",
+    "CREATE INDEX tags_kind ON tags (kind, tag, item_id)",
 )
 
 FORMAT1_SCHEMA = 10

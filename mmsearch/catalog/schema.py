@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = int.from_bytes(b"mmsr")
 
-SCHEMA_SHA256 = "881c380fe305f74817030bd60f381d2e12e29c5f0a09ed2eb1127abc8a58ae69"
+SCHEMA_SHA256 = "73d681601dac3eb69c50676086b969d712585f178da47e32b863a60d87ec7ab8"
 """Digest of the newest schema's sorted statements; faster than comparing each statement."""
 
 _SQLITE_OWN_TABLES = frozenset(
