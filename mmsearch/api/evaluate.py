@@ -143,6 +143,7 @@ def evaluate_index(
             depth,
             explain=False,
             check_files=False,
+            fold=False,
         )
         for judgment in judgments
     ]

@@ -33,9 +33,10 @@ from mmsearch.core.errors import (
     SourceError,
     StorageError,
 )
+from mmsearch.core.hit_list import HitList
 from mmsearch.core.query import EncodedQuery, Query, SearchRequest, Term
 from mmsearch.core.records import FOLDER_KIND
-from mmsearch.core.results import HitList, SearchResult
+from mmsearch.core.results import SearchResult
 from mmsearch.core.types import Vectors
 
 if TYPE_CHECKING:

@@ -36,6 +36,12 @@ from mmsearch.catalog.rows import (
     relative_to,
     scalar,
 )
+from mmsearch.catalog.stacks import (
+    find_stack_ids,
+    find_stack_item_ids,
+    has_stacks,
+    load_stacks,
+)
 from mmsearch.catalog.vocabulary import Vocabulary
 from mmsearch.core.identity import Identity
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
@@ -45,6 +51,7 @@ from mmsearch.core.records import (
     IndexCalibration,
     PictureRecord,
     Segment,
+    StackRecord,
 )
 from mmsearch.core.types import Ids, TextSource, full_text_sources
 
@@ -193,6 +200,23 @@ class SqliteSnapshot:
             f" (SELECT content_id FROM items WHERE id {IN_IDS}) ORDER BY id"
         )
         return read_ids(self._db, statement, [json.dumps(ids.tolist())])
+
+    @cached_property
+    def has_stacks(self) -> bool:
+        """True if the catalog lists duplicates."""
+        return has_stacks(self._db)
+
+    def stack_ids(self, ids: Ids) -> Ids:
+        """Return the number of the stack or content of each item, int64 (n,)."""
+        return find_stack_ids(self._db, ids)
+
+    def stack_item_ids(self, ids: Ids) -> Ids:
+        """Return the ids of all items of the stacks and contents of some items, ascending."""
+        return find_stack_item_ids(self._db, ids)
+
+    def stacks(self, ids: Sequence[int], allowed: Ids | None, limit: int) -> dict[int, StackRecord]:
+        """Return the other contents of the stacks of some items."""
+        return load_stacks(self._db, ids, allowed, limit)
 
     def sample_ids(self, count: int) -> Ids:
         """Return the first items of contents with pixels, spread evenly over the index.

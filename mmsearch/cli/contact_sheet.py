@@ -22,6 +22,7 @@ from mmsearch.core.display import (
     display_path,
     divider_position,
     excerpt,
+    format_folded,
     format_match,
 )
 from mmsearch.core.errors import UsageError
@@ -130,7 +131,8 @@ def _render_image(index: Index, result: SearchResult) -> Image.Image:
             _paste_thumbnail(sheet, index, hit, left, top + row * cell_height)
             if label:
                 _draw_bar(draw, (left, below), hit)
-            name = " ".join(filter(None, (display_path(hit.path.name), hit.position)))
+            parts = (display_path(hit.path.name), hit.position, format_folded(hit.folded))
+            name = " ".join(filter(None, parts))
             lines = (f"{hit.rank}. {label}", name, _matched_excerpt(hit)[0])
             for number, line in enumerate(map(display_path, lines)):
                 fill = "#595959" if number else "black"
@@ -234,6 +236,7 @@ def _render_items(index: Index, result: SearchResult, hits: Sequence[Hit]) -> li
         content = index.thumbnail(hit, 2 * THUMBNAIL_PX)
         position = f" {hit.position}" if hit.position else ""
         name = html.escape(f"{format_location(hit.location)}{position}")
+        folded = f" <b>{format_folded(hit.folded)}</b>" if hit.folded else ""
         thumbnail_html = '<span class="none"></span>'
         if content:
             data_uri = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
@@ -242,7 +245,7 @@ def _render_items(index: Index, result: SearchResult, hits: Sequence[Hit]) -> li
                 thumbnail_html = f'<a href="{html.escape(link)}">{thumbnail_html}</a>'
         items.append(
             f"<li>{thumbnail_html}{_render_label(hit, result)}"
-            f"<small>{name}<br>{_render_size(hit)}"
+            f"<small>{name}{folded}<br>{_render_size(hit)}"
             f"{_escape(hit_date(hit.taken_at, hit.modified_at))}{_render_matched(hit)}</small>"
             "</li>\n"
         )

@@ -87,6 +87,13 @@ OPTIONS = (
         choices=tuple(SORTS),
         of_similar=True,
     ),
+    Option(
+        "no_fold",
+        ("--no-fold",),
+        "List near duplicates and pictures of a burst as hits of their own; default: one, and +N.",
+        default=False,
+        of_similar=True,
+    ),
     Option("name", ("--index",), "Name of the index.", str, "NAME", "default", of_similar=True),
     Option(
         "home",

@@ -16,6 +16,7 @@ from mmsearch.core.display import (
     display_path,
     divider_position,
     excerpt,
+    format_folded,
     format_match,
     format_position,
     replace_unprintable,
@@ -265,9 +266,10 @@ def _format_undated(count: int) -> Iterator[str]:
 def print_hits(result: Mapping[str, Any], *, verbose: bool = False) -> None:
     """Print rank, score, path, size, date, label and matching text of every hit.
 
-    A pipe gets all of them, tab-separated; if a hit is a moment or a page, its position follows. A
-    terminal gets a table: the position stands beside the path, the words of the query are marked
-    in the text, a line divides weaker matches, and what has no room or no content is left out.
+    A pipe gets all of them, tab-separated; if a hit is a moment or a page, its position follows. If
+    a hit stands for others, such as ``+3``, a position, which may be empty, and that number follow.
+    A terminal gets a table: both stand beside the path, the words of the query are marked in the
+    text, a line divides weaker matches, and what has no room or no content is left out.
 
     Args:
         result: A `SearchResult` as a JSON object.
@@ -277,6 +279,7 @@ def print_hits(result: Mapping[str, Any], *, verbose: bool = False) -> None:
     labels = [format_match(hit["band"], hit["confidence"], calibrated=calibrated) for hit in hits]
     paths = [format_location(hit["path"]) for hit in hits]
     positions = [format_position(hit["start_ms"], hit["page"]) for hit in hits]
+    folded = [format_folded(hit["folded"]) for hit in hits]
     columns: dict[str, list[Any]] = {
         "rank": [hit["rank"] for hit in hits],
         "score": [f"{hit['score']:.4f}" for hit in hits],
@@ -287,12 +290,14 @@ def print_hits(result: Mapping[str, Any], *, verbose: bool = False) -> None:
         "text": [hit["matched"] or "" for hit in hits],
     }
     if not sys.stdout.isatty():
-        if any(positions):
+        if any(positions) or any(folded):
             columns["position"] = positions
+        if any(folded):
+            columns["folded"] = folded
         print_tsv(zip(*columns.values(), strict=True))
         return
     columns["path"] = [
-        f"{path} {position}".rstrip() for path, position in zip(paths, positions, strict=True)
+        " ".join(filter(None, cells)) for cells in zip(paths, positions, folded, strict=True)
     ]
     if not verbose:
         del columns["score"]

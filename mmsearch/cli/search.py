@@ -89,6 +89,9 @@ def query(**values: Any) -> None:
 def similar(**values: Any) -> None:
     """Find pictures similar to a picture.
 
+    Its near duplicates and the pictures of its burst are one hit with their number, such as +3;
+    --no-fold lists them.
+
     Example: mmsearch similar ./windmill.jpg
     """
     _check_choices(values)

@@ -38,7 +38,13 @@ def make_request(command: str, transcript: Transcript | None = None, **given: An
     if command == "similar":
         files, urls = _split_urls([values["image"]])
         query = api.parse_query(images=files, urls=urls)
-        return SearchRequest(query, values["k"], values["min_score"], sort=values["sort"])
+        return SearchRequest(
+            query,
+            values["k"],
+            values["min_score"],
+            sort=values["sort"],
+            fold=not values["no_fold"],
+        )
     _check_one_description(values)
     return _make_line_parser(values)(transcript or " ".join(values["text"] or ()))
 
@@ -86,6 +92,7 @@ def _make_line_parser(values: Mapping[str, Any]) -> Callable[[str | Transcript],
             values["min_score"],
             values["min_confidence"],
             sort=values["sort"],
+            fold=not values["no_fold"],
         )
 
     return parse_line

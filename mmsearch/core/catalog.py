@@ -34,6 +34,7 @@ from mmsearch.core.records import (
     SkippedFile,
     SourceRecord,
     SourceSummary,
+    StackRecord,
     StoredAsset,
     StoredPicture,
 )
@@ -81,6 +82,29 @@ class Snapshot(Protocol):
 
     def sibling_ids(self, ids: Ids) -> Ids:
         """Return the ids of all items of the contents of some items, ascending."""
+
+    @property
+    def has_stacks(self) -> bool:
+        """True if contents are known to be near duplicates, or of one burst."""
+
+    def stack_ids(self, ids: Ids) -> Ids:
+        """Return a number for each item, int64 (n,), that is equal for items of one stack.
+
+        A content that has no duplicates is a stack of its own.
+        """
+
+    def stack_item_ids(self, ids: Ids) -> Ids:
+        """Return the ids of all items of the stacks of some items, ascending."""
+
+    def stacks(self, ids: Sequence[int], allowed: Ids | None, limit: int) -> dict[int, StackRecord]:
+        """Return the other searchable contents of the stack of each item that has some.
+
+        Args:
+            ids: Ids of items.
+            allowed: Ids of items that pass the filters, ascending; None for all. A content counts
+                if one of its items passes.
+            limit: Maximum number of contents that are listed of a stack; all are counted.
+        """
 
     def sample_ids(self, count: int) -> Ids:
         """Return ids of at most ``count`` items of different contents, spread over the index.

@@ -53,6 +53,11 @@ def format_match(band: str, confidence: float, *, calibrated: bool) -> str:
     return f"{band} {percent}%"
 
 
+def format_folded(count: int) -> str:
+    """Return the number of other pictures that a hit stands for: ``+3``, or empty without any."""
+    return f"+{count:,}" if count else ""
+
+
 def divider_position(ranks: Sequence[int], labels: Sequence[str]) -> int | None:
     """Return the number of hits above the divider between labeled hits and weaker matches.
 

@@ -349,6 +349,8 @@ class SearchRequest:
         sort: Order of the k best hits, one of `mmsearch.core.sorting.SORTS`.
         check_files: Look for copies of files that no longer exist; see
             `Item.prefer_existing_file`.
+        fold: Show the best one of near duplicates and of a burst, with the number of the others;
+            see `Hit.folded`. If False, each picture is a hit of its own.
     """
 
     query: Query
@@ -358,6 +360,7 @@ class SearchRequest:
     explain: bool = True
     sort: str = "score"
     check_files: bool = True
+    fold: bool = True
 
     def __post_init__(self) -> None:
         check_fields(self, InvalidQueryError)

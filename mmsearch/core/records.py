@@ -471,6 +471,39 @@ class PictureRecord:
 
 
 @dataclass(frozen=True)
+class DuplicateRecord:
+    """A picture of a stack of duplicates.
+
+    Attributes:
+        id: Id of its first item.
+        path: Path of its file, or its URI in a source other than a folder.
+        kind: ``near`` if it is a near duplicate of the picture that it was looked up for, else
+            ``burst``.
+        taken_at: When it was taken; see `Picture.taken_at`.
+        uri: Its URI if it is in no folder; else empty.
+    """
+
+    id: int
+    path: bytes
+    kind: str
+    taken_at: str | None
+    uri: bytes = b""
+
+
+@dataclass(frozen=True)
+class StackRecord:
+    """The other pictures of the stack of a picture.
+
+    Attributes:
+        count: Number of the other pictures.
+        duplicates: Some of them, near duplicates first, by id.
+    """
+
+    count: int
+    duplicates: Sequence[DuplicateRecord]
+
+
+@dataclass(frozen=True)
 class SalvageResult:
     """Counts of the rows that a new catalog recovered from a damaged one.
 

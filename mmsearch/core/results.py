@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from mmsearch.core.boxes import parse_boxes
-from mmsearch.core.display import (
-    WEAKER_MATCHES,
-    display_path,
-    divider_position,
-    format_match,
-    format_position,
-)
+from mmsearch.core.display import display_path, format_position
 from mmsearch.core.query import Band, MatchedText, Mode
 from mmsearch.core.types import IMAGE_KIND, ItemLocator, Picture, Text, TimeSpan
 
@@ -26,6 +20,7 @@ if TYPE_CHECKING:
     from mmsearch.core.identity import Identity
     from mmsearch.core.records import (
         BuiltVectorIndex,
+        DuplicateRecord,
         FailedFile,
         IndexCalibration,
         PictureRecord,
@@ -159,6 +154,50 @@ class Moment(ItemLocator, JsonObject):
     def position(self) -> str:
         """Time or page of the item, for display; see `Item.position`."""
         return format_position(self.start_ms, self.page)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duplicate(JsonObject):
+    """Another picture of the stack of a hit, which the hit stands for.
+
+    Attributes:
+        id: Id of the picture.
+        path: Path of its file, as `Item.path`.
+        kind: ``near`` (resized, recompressed or cropped, or a web export) or ``burst`` (taken
+            within the same minutes, with the same look).
+        taken_at: When it was taken, as `Picture.taken_at`.
+        uri: Its place in a source other than a folder; else empty.
+    """
+
+    id: int
+    path: Path
+    kind: str
+    taken_at: str | None = None
+    uri: str = ""
+
+    @classmethod
+    def from_record(cls, record: DuplicateRecord) -> Self:
+        """Return the duplicate of a catalog record."""
+        return cls(
+            id=record.id,
+            path=Path(os.fsdecode(record.path)),
+            kind=record.kind,
+            taken_at=record.taken_at,
+            uri=display_path(record.uri),
+        )
+
+    @property
+    def location(self) -> str:
+        """Path of the file, or URI of a picture of another source, for display."""
+        return self.uri or display_path(self.path)
+
+    @classmethod
+    def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return super()._parse(values) | {"path": Path(values["path"])}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object; its path is the URI of a picture of another source."""
+        return super().to_dict() | {"path": self.uri or str(self.path)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,6 +371,9 @@ class Hit(Item):
             band is likely or possible, and the result is calibrated.
         band: Verbal level of the confidence: likely, possible or unlikely (a weak match).
         moments: Other items of the same content among the nearest ones, best first; at most five.
+        folded: Number of other pictures of its stack, near duplicates and the other pictures of a
+            burst, that pass the filters; 0 for a picture that is alone, or if nothing is folded.
+        duplicates: At most 20 of them, near duplicates first, by id.
     """
 
     rank: int
@@ -342,6 +384,8 @@ class Hit(Item):
     confidence: float
     band: Band
     moments: tuple[Moment, ...] = ()
+    folded: int = 0
+    duplicates: tuple[Duplicate, ...] = ()
 
     @classmethod
     def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -355,84 +399,18 @@ class Hit(Item):
             "matched": matched,
             "band": Band(values["band"]),
             "moments": tuple(map(Moment.from_dict, values.get("moments", ()))),
+            "duplicates": tuple(map(Duplicate.from_dict, values.get("duplicates", ()))),
         }
 
     def to_dict(self) -> dict[str, Any]:
         """Return the hit as a JSON object; see `Item.to_dict`."""
         matched = None if self.matched is None else self.matched.to_dict()
         first = {"id": self.id, "rank": self.rank, "score": self.score}
-        moments = [moment.to_dict() for moment in self.moments]
-        return first | super().to_dict() | {"matched": matched, "moments": moments}
-
-
-MAX_SHOWN_HITS = 60
-"""Maximum number of hits that a notebook shows."""
-
-THUMBNAIL_PX = 160
-"""Longest side of the thumbnails that a notebook shows."""
-
-
-class HitList(list[Hit]):
-    """A list of hits, best first; notebooks show it as a contact sheet.
-
-    Args:
-        hits: The hits.
-        load_thumbnail: Returns a JPEG of a hit with a given longest side in pixels; None if the
-            picture cannot be read.
-        calibrated: See `SearchResult`.
-        notices: See `SearchResult`.
-    """
-
-    def __init__(
-        self,
-        hits: Iterable[Hit],
-        load_thumbnail: Callable[[Hit, int], bytes | None],
-        *,
-        calibrated: bool = True,
-        notices: Sequence[Notice] = (),
-    ) -> None:
-        super().__init__(hits)
-        self._load_thumbnail = load_thumbnail
-        self.calibrated = calibrated
-        self.notices = notices
-
-    def _repr_html_(self) -> str:
-        """Return a contact sheet as HTML, which Jupyter shows in place of the list."""
-        # Only notebooks need this module.
-        from html import escape  # noqa: PLC0415
-
-        shown = self[:MAX_SHOWN_HITS]
-        labels = [format_match(h.band, h.confidence, calibrated=self.calibrated) for h in shown]
-        figures = [self._figure(hit, label) for hit, label in zip(shown, labels, strict=True)]
-        divider = divider_position([hit.rank for hit in shown], labels)
-        if divider is not None:
-            figures.insert(divider, f'<div style="flex:0 0 100%"><b>{WEAKER_MATCHES}</b></div>')
-        rest = len(self) - MAX_SHOWN_HITS
-        note = f"<p>and {rest:,} more</p>" if rest > 0 else ""
-        if not self:
-            note = "<p>No hits.</p>"
-        notices = "".join(f"<p>{escape(display_path(each.text))}</p>" for each in self.notices)
-        style = "display:flex;flex-wrap:wrap;gap:12px"
-        return f'{notices}<div style="{style}">{"".join(figures)}</div>{note}'
-
-    def _figure(self, hit: Hit, label: str) -> str:
-        # Only notebooks need these modules.
-        from base64 import b64encode  # noqa: PLC0415
-        from html import escape  # noqa: PLC0415
-
-        name = escape(" ".join(filter(None, (display_path(hit.path.name), hit.position))))
-        jpeg = self._load_thumbnail(hit, THUMBNAIL_PX)
-        if jpeg is None:
-            picture = '<div style="padding:2em 0">The file cannot be read.</div>'
-        else:
-            url = f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
-            picture = f'<img src="{url}" alt="{name}" style="max-width:100%">'
-        caption = f"{hit.rank}. {name}<br>{label}"
-        path = escape(display_path(hit.path), quote=True)
-        return (
-            f'<figure style="margin:0;width:{THUMBNAIL_PX}px;font-size:12px" title="{path}">'
-            f"{picture}<figcaption>{caption}</figcaption></figure>"
-        )
+        others = {
+            "moments": [moment.to_dict() for moment in self.moments],
+            "duplicates": [duplicate.to_dict() for duplicate in self.duplicates],
+        }
+        return first | super().to_dict() | {"matched": matched, **others}
 
 
 @dataclass(frozen=True)
@@ -466,8 +444,8 @@ class SearchResult(JsonObject):
         calibrated: True if confidences are fitted for this encoder; otherwise they and the bands
             mean little.
         generation: Generation of the index that was searched.
-        pictures: Number of pictures in that generation.
-        passed: Number of pictures that passed the filters.
+        pictures: Number of pictures in that generation; each of a stack counts.
+        passed: Number of pictures that passed the filters; each of a stack counts.
         encoder: Name of the encoder.
         timings_s: Seconds by step.
         dropped_tokens: Number of query tokens beyond the context length of the text encoder.

@@ -226,6 +226,7 @@ class SearchEngine:
                         queries[position].vectors,
                         scope,
                         max(request.k, MATCH_DEPTH),
+                        fold=request.fold,
                     )
                 except MMSearchError as error:
                     outcomes[position] = error
@@ -304,6 +305,7 @@ class SearchEngine:
                     text_terms,
                     look,
                     explain=explain,
+                    fold=plan.fold,
                 )
             except MMSearchError as error:
                 outcomes[position] = error

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,16 @@ from numpy.typing import NDArray
 from mmsearch.core.display import display_path
 from mmsearch.core.query import TEXT_PRIOR, Band, MatchedText, TextTerm
 from mmsearch.core.records import PictureRecord
-from mmsearch.core.results import Hit, Moment
-from mmsearch.core.types import ItemLocator
+from mmsearch.core.results import Duplicate, Hit, Moment
+from mmsearch.core.types import Ids, ItemLocator
 from mmsearch.search.retrieval import Candidates, SearchScope
 
 LIKELY_THRESHOLD, POSSIBLE_THRESHOLD = 0.6, 0.2
 """Minimum probabilities of the bands: on the sets that percentages are fitted to, at least three of
 four likely first hits are right, and one to three of four possible ones (benchmarks/RESULTS.md)."""
+
+MAX_DUPLICATES = 20
+"""Maximum number of duplicates that a hit lists; all of them are counted."""
 
 CONTRADICTING_MARGIN = -1.0
 """Standard deviations above the library's mean below which a look contradicts a query."""
@@ -34,6 +38,7 @@ def make_hits(
     look: NDArray[np.float64] | None,
     *,
     explain: bool,
+    fold: bool = False,
 ) -> list[Hit]:
     """Return the hits of a query, best first.
 
@@ -45,6 +50,7 @@ def make_hits(
         look: float64 (n,), probability of each candidate that it shows what the query describes,
             see `mmsearch.search.confidence`; NaN for items without pixels, None in text mode.
         explain: False to leave out the confidences.
+        fold: True to add the duplicates that hits stand for.
     """
     confidences = _confidences(candidates, look) if explain else [0.0] * len(candidates.ids)
     texts: list[MatchedText | None] = [None] * len(candidates.ids)
@@ -60,6 +66,7 @@ def make_hits(
     paths = [[Path(os.fsdecode(path)) for path in record.paths] for record in found]
     moments = [_make_moments(listed, records) for listed in candidates.moments]
     moments = moments or [()] * len(found)
+    stacks = _find_stacks(scope, candidates.ids) if fold else {}
     locators = [_locate(record, matched) for record, matched in zip(found, texts, strict=True)]
     scores, text_scores = candidates.scores.tolist(), candidates.text.tolist()
     visual = [None] * len(scores) if candidates.visual is None else candidates.visual.tolist()
@@ -86,9 +93,22 @@ def make_hits(
             kind=record.kind,
             **vars(locators[row]),
             moments=moments[row],
+            **stacks.get(record.id, {}),
         )
         for row, record in enumerate(found)
     ]
+
+
+def _find_stacks(scope: SearchScope, ids: Ids) -> dict[int, dict[str, Any]]:
+    """Return the members of hits that say which duplicates they stand for, by id."""
+    stacks = scope.snapshot.stacks(ids.tolist(), scope.allowed, MAX_DUPLICATES)
+    return {
+        item_id: {
+            "folded": stack.count,
+            "duplicates": tuple(map(Duplicate.from_record, stack.duplicates)),
+        }
+        for item_id, stack in stacks.items()
+    }
 
 
 def _locate(record: PictureRecord, matched: MatchedText | None) -> ItemLocator:

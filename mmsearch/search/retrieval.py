@@ -23,6 +23,13 @@ from mmsearch.core.query import (
 )
 from mmsearch.core.types import Ids, Vectors
 from mmsearch.core.vectors import as_unit_vectors, ranks_in_groups, row_scores
+from mmsearch.search.grouping import (
+    WIDENING,
+    add_groups,
+    append_groups,
+    group_first,
+    lacks_groups,
+)
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import Snapshot
@@ -36,9 +43,14 @@ top 5 is a prefix of the top 15."""
 SAMPLE_SIZE = 1000
 """Number of pictures in the sample of the library that a query is compared with."""
 
-MIN_CONTENTS = 100
-"""Number of contents among the candidates of an index with films or documents; more only if k is
-higher. A film has many moments among the nearest items."""
+MIN_GROUPS = 100
+"""Number of contents or stacks among the candidates of an index with films, documents or
+duplicates; more only if k is higher. A film has many moments among the nearest items, and a burst
+has many pictures."""
+
+SHORT_PAGE = 20
+"""Number of nearest items to begin with for a page of folded hits that is not longer: approximate
+vector indexes find that many with their fastest settings."""
 
 MAX_MOMENTS = 5
 """Maximum number of other items of its content that a hit has."""
@@ -196,15 +208,18 @@ class Candidates:
             visual=visual,
         )
 
-    def group(self, contents: Ids, count: int) -> Candidates:
-        """Return the best candidate of each content, with the others as its moments.
+    def group(self, groups: Ids, contents: Ids | None, count: int) -> Candidates:
+        """Return the best candidate of each group, with others of its content as its moments.
 
         Args:
-            contents: int64 (n,), the content of each candidate.
+            groups: int64 (n,), the content or the stack of each candidate.
+            contents: int64 (n,), the content of each candidate; None if each content is one item.
             count: Maximum number of candidates.
         """
+        best = np.flatnonzero(ranks_in_groups(groups) == 0)[:count]
+        if contents is None:
+            return self.take(best)
         ranks = ranks_in_groups(contents)
-        best = np.flatnonzero(ranks == 0)[:count]
         moments: dict[int, list[tuple[int, float]]] = {}
         for row in np.flatnonzero((ranks > 0) & (ranks <= MAX_MOMENTS)).tolist():
             found = (int(self.ids[row]), float(self.scores[row]))
@@ -223,6 +238,7 @@ class QueryPlan:
         text_terms: Words to find in texts.
         query_vector: (1, fused dim), vector to compare with stored vectors; None in text mode.
         depth: Number of candidates to rank.
+        fold: True if the contents of a stack become one candidate; only if there are stacks.
     """
 
     scope: SearchScope
@@ -230,10 +246,17 @@ class QueryPlan:
     text_terms: Sequence[TextTerm]
     query_vector: Vectors | None
     depth: int
+    fold: bool = False
 
     @classmethod
     def from_query(
-        cls, query: Query, vectors: Vectors | None, scope: SearchScope, depth: int
+        cls,
+        query: Query,
+        vectors: Vectors | None,
+        scope: SearchScope,
+        depth: int,
+        *,
+        fold: bool = False,
     ) -> QueryPlan:
         """Return the plan of a query.
 
@@ -242,6 +265,7 @@ class QueryPlan:
             vectors: (n, dim), one row for each term; None in text mode.
             scope: The pictures to search.
             depth: Number of hits to rank; reduced to the size of the scope.
+            fold: See `SearchRequest.fold`.
 
         Raises:
             InvalidQueryError: A text query has no words, or the terms cancel each other.
@@ -257,17 +281,47 @@ class QueryPlan:
         if mode is None:
             mode = Mode.HYBRID if scope.snapshot.has_texts else Mode.VECTOR
         depth = min(depth, max(scope.size, 1))
+        fold = fold and scope.snapshot.has_stacks
         if vectors is None or mode is Mode.TEXT:
-            return cls(scope, mode, text_terms, None, depth)
+            return cls(scope, mode, text_terms, None, depth, fold)
         query_vector = _combine_terms(scope, vectors, query.terms)
-        return cls(scope, mode, text_terms, query_vector, depth)
+        return cls(scope, mode, text_terms, query_vector, depth, fold)
 
     @property
     def num_candidates(self) -> int:
-        """Number of nearest items to retrieve as candidates."""
-        if self.mode is not Mode.HYBRID and not self.scope.snapshot.has_moments:
-            return self.depth
-        return min(max(self.depth, FUSION_DEPTH), max(self.scope.items, 1))
+        """Number of nearest items to retrieve as candidates, at first."""
+        wanted = self.depth
+        if self.mode is Mode.HYBRID or self.scope.snapshot.has_moments:
+            wanted = max(self.depth, FUSION_DEPTH)
+        elif not self.fold:
+            return wanted
+        elif self.depth <= SHORT_PAGE:
+            wanted = SHORT_PAGE
+        else:
+            wanted = max(self.depth, min(2 * self.depth, FUSION_DEPTH))
+        return min(wanted, max(self.scope.items, 1))
+
+    @property
+    def num_groups(self) -> int:
+        """Number of contents or stacks that the candidates should belong to."""
+        by_vectors_alone = self.mode is Mode.VECTOR and not self.scope.snapshot.has_moments
+        wanted = self.depth if by_vectors_alone else max(self.depth, MIN_GROUPS)
+        return min(wanted, self.scope.size)
+
+    @property
+    def has_groups(self) -> bool:
+        """True if several items may become one candidate."""
+        return self.fold or self.scope.snapshot.has_moments
+
+    def group_ids(self, ids: Ids) -> Ids:
+        """Return a number for each item, int64 (n,), equal for items of one candidate."""
+        snapshot = self.scope.snapshot
+        return snapshot.stack_ids(ids) if self.fold else snapshot.content_ids(ids)
+
+    def ids_in_groups(self, ids: Ids) -> Ids:
+        """Return the ids of all items of the contents or stacks of some items, ascending."""
+        snapshot = self.scope.snapshot
+        return snapshot.stack_item_ids(ids) if self.fold else snapshot.sibling_ids(ids)
 
 
 def retrieve_batch(plans: Sequence[QueryPlan]) -> list[VectorMatches | None]:
@@ -288,28 +342,10 @@ def retrieve_batch(plans: Sequence[QueryPlan]) -> list[VectorMatches | None]:
         for position, (ids, scores, background) in zip(positions, rows, strict=True):
             is_hit = ids >= 0  # Short rankings are padded with -1.
             found = VectorMatches(ids[is_hit], scores[is_hit], background)
-            if scope.snapshot.has_moments:
-                found = _add_contents(plans[position], found)
+            if plans[position].has_groups:
+                found = add_groups(plans[position], found)
             matches[position] = found
     return matches
-
-
-def _add_contents(plan: QueryPlan, found: VectorMatches) -> VectorMatches:
-    """Add the nearest items of further contents until there are enough different contents."""
-    scope, snapshot = plan.scope, plan.scope.snapshot
-    wanted = min(max(plan.depth, MIN_CONTENTS), scope.size)
-    ids, scores = found.ids, found.scores
-    while plan.query_vector is not None and len(np.unique(snapshot.content_ids(ids))) < wanted:
-        ranking = scope.store.search(
-            plan.query_vector, plan.num_candidates, scope.filters, snapshot.sibling_ids(ids)
-        )
-        is_hit = ranking.ids[0] >= 0
-        if not is_hit.any():
-            break
-        ids = np.concatenate([ids, ranking.ids[0][is_hit]])
-        scores = np.concatenate([scores, ranking.scores[0][is_hit]])
-    order = np.lexsort((ids, -scores))
-    return replace(found, ids=ids[order], scores=scores[order])
 
 
 def rank_candidates(
@@ -328,7 +364,7 @@ def rank_candidates(
             float64 (n,), NaN without pixels; only called in hybrid mode.
     """
     if plan.query_vector is None or vector_matches is None:
-        candidates = _rank_by_texts(plan.scope, plan.text_terms, plan.depth)
+        candidates = _rank_by_texts(plan)
     elif plan.mode is Mode.VECTOR:
         candidates = _rank_by_vectors(plan.query_vector, vector_matches)
     else:
@@ -343,7 +379,12 @@ def rank_candidates(
         )
     snapshot = plan.scope.snapshot
     if snapshot.has_moments:
-        return candidates.group(snapshot.content_ids(candidates.ids), plan.depth)
+        contents = snapshot.content_ids(candidates.ids)
+        groups = plan.group_ids(candidates.ids) if plan.fold else contents
+        return candidates.group(groups, contents, plan.depth)
+    if plan.fold:
+        _, groups = group_first(plan, candidates.ids, plan.depth)
+        return candidates.take(np.arange(len(groups))).group(groups, None, plan.depth)
     return candidates.take(np.arange(min(plan.depth, len(candidates.ids))))
 
 
@@ -396,9 +437,16 @@ def _rank_by_vectors(query_vector: Vectors, vector_matches: VectorMatches) -> Ca
     )
 
 
-def _rank_by_texts(scope: SearchScope, text_terms: Sequence[TextTerm], k: int) -> Candidates:
-    """Return candidates ranked by their text scores alone, at least k if there are as many."""
-    matches = scope.snapshot.match(text_terms, max(k, FUSION_DEPTH), scope.allowed)
+def _rank_by_texts(plan: QueryPlan) -> Candidates:
+    """Return candidates ranked by their text scores alone, enough if there are as many."""
+    scope, limit = plan.scope, max(plan.depth, FUSION_DEPTH)
+    matches = scope.snapshot.match(plan.text_terms, limit, scope.allowed)
+    num_found = len(matches.ids)
+    while plan.fold and num_found >= limit and lacks_groups(plan, matches.ids):
+        limit *= WIDENING
+        more = scope.snapshot.match(plan.text_terms, limit, scope.allowed)
+        num_found = len(more.ids)
+        matches = append_groups(plan, matches, more)
     scores = matches.scores
     return Candidates(matches.ids, scores.astype(np.float64), scores, matches.evidence)
 

@@ -25,6 +25,7 @@ def hit(rank, band="unlikely", confidence=0.02, name="a.jpg", matched=None):
         "matched": matched,
         "start_ms": None,
         "page": None,
+        "folded": 0,
     }
 
 
@@ -72,6 +73,16 @@ def test_piped_hits_have_seven_fields_and_percentages_only_beside_labels(capsys)
     assert [row[5] for row in rows] == ["likely 83%", "possible 40%", "", ""]
     assert [row[1] for row in rows] == ["0.4000"] * 4
     assert [row[6] for row in rows] == ["", "", "", f"{CAPTION[:60]}…"]
+
+
+def test_numbers_of_folded_pictures_stand_beside_hits(capsys, table):
+    result = answer(LIKELY | {"folded": 3}, POSSIBLE | {"start_ms": 42_000}, hit(3))
+    output.print_hits(result)
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [row[7:] for row in rows] == [["", "+3"], ["0:42", ""], ["", ""]]
+    lines = table(answer(LIKELY | {"folded": 1234, "start_ms": 42_000}, hit(2)))
+    paths = [cells(line)[1] for line in lines if line.startswith("│")]
+    assert paths[0] == "/photos/a.jpg 0:42 +1,234"
 
 
 def test_terminal_divides_weaker_matches_and_shows_no_scores(table):

@@ -26,6 +26,7 @@ SEARCH_OPTIONS = {
     *("min_confidence", "batch", "as_json", "paths", "print0", "sheet", "open_", "device"),
     "verbose",
     "sort",
+    "no_fold",
     "speech",
     "speech_language",
 }

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mmsearch.core.results import MAX_SHOWN_HITS, Hit, HitList, Notice
+from mmsearch.core.hit_list import MAX_SHOWN_HITS, HitList
+from mmsearch.core.results import Hit, Notice
 
 HIT = Hit(
     id=1,
@@ -66,6 +67,11 @@ def test_hit_list_html_has_labels_and_divider_and_no_scores(jpeg):
     rough = HitList(hits, lambda hit, edge_px: jpeg, calibrated=False)._repr_html_()
     assert re.findall(r"<br>([^<]*)<", rough) == ["", "", ""]
     assert "Weaker" not in rough
+
+
+def test_hit_list_html_says_for_how_many_pictures_a_hit_stands(jpeg):
+    html = HitList([replace(HIT, folded=3), HIT], lambda hit, edge_px: jpeg)._repr_html_()
+    assert re.findall(r"<figcaption>([^<]*)<", html) == ["1. a.jpg +3", "1. a.jpg"]
 
 
 def test_hit_list_keeps_notices_and_shows_them_escaped(jpeg):

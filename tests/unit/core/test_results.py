@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from mmsearch.core.query import Band, MatchedText, Mode
-from mmsearch.core.results import Hit, Moment, Notice, SearchResult
+from mmsearch.core.results import Duplicate, Hit, Moment, Notice, SearchResult
 from mmsearch.core.types import Text
 
 RESULT = SearchResult(
@@ -35,6 +35,48 @@ def test_search_result_without_notices_is_read():
     values = RESULT.to_dict()
     del values["notices"]
     assert SearchResult.from_dict(values).notices == ()
+
+
+def test_hit_with_duplicates_survives_json_and_one_without_is_read():
+    hit = Hit(
+        id=7,
+        path=Path("/photos/mill.jpg"),
+        width=640,
+        height=360,
+        format="JPEG",
+        modified_at=0.0,
+        size_bytes=1,
+        rank=1,
+        score=0.5,
+        visual=0.5,
+        text=0.0,
+        matched=None,
+        confidence=0.4,
+        band=Band.POSSIBLE,
+        folded=22,
+        duplicates=(
+            Duplicate(id=8, path=Path("/photos/mill_small.jpg"), kind="near"),
+            Duplicate(
+                id=9,
+                path=Path("s3:/trips/mill.jpg"),
+                kind="burst",
+                taken_at="2026-07-01T10:00:02",
+                uri="s3://trips/mill.jpg",
+            ),
+        ),
+    )
+    values = json.loads(json.dumps(hit.to_dict()))
+    assert values["folded"] == 22
+    assert [other["path"] for other in values["duplicates"]] == [
+        "/photos/mill_small.jpg",
+        "s3://trips/mill.jpg",
+    ]
+    read = Hit.from_dict(values)
+    assert (read.folded, read.duplicates[0]) == (22, hit.duplicates[0])
+    assert read.duplicates[1].location == "s3://trips/mill.jpg"
+    # A server of an earlier version has neither.
+    del values["folded"], values["duplicates"]
+    assert (Hit.from_dict(values).folded, Hit.from_dict(values).duplicates) == (0, ())
 
 
 def test_moment_of_a_film_has_its_times_in_seconds_and_survives_json():
