@@ -1,0 +1,170 @@
+"""Periods of the calendar: seasons, holidays, and periods relative to a day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+DAY: Final = timedelta(days=1)
+
+SEASON_MONTHS: Final = {"spring": 3, "summer": 6, "autumn": 9, "winter": 12}
+"""First month of each season of three months, in the north. A winter is named by the year in which
+it begins."""
+
+FIXED_HOLIDAYS: Final = {
+    "christmas": (12, 24, 3),
+    "christmas_eve": (12, 24, 1),
+    "christmas_day": (12, 25, 1),
+    "boxing_day": (12, 26, 1),
+    "new_years_eve": (12, 31, 2),
+    "epiphany": (1, 6, 1),
+    "valentine": (2, 14, 1),
+    "st_patrick": (3, 17, 1),
+    "liberation_day": (4, 25, 1),
+    "may_day": (5, 1, 1),
+    "independence_day": (7, 4, 1),
+    "bastille_day": (7, 14, 1),
+    "ferragosto": (8, 15, 1),
+    "german_unity": (10, 3, 1),
+    "halloween": (10, 31, 1),
+    "all_saints": (11, 1, 1),
+    "st_nicholas": (12, 6, 1),
+}
+"""Month, day, and number of days of holidays. New Year's Eve lasts into the new year."""
+
+EASTER_HOLIDAYS: Final = {
+    "good_friday": (-2, 1),
+    "easter": (-2, 4),
+    "easter_sunday": (0, 1),
+    "easter_monday": (1, 1),
+    "pentecost": (49, 2),
+}
+"""Days after Easter Sunday, and number of days, of holidays that move with it."""
+
+
+@dataclass(frozen=True)
+class Period:
+    """Days on which a picture may be taken. All that is set must be true.
+
+    Attributes:
+        after: First day; None without a bound.
+        before: Day after the last one; None without a bound.
+        months: Months of any year, from 1; empty for all.
+    """
+
+    after: date | None = None
+    before: date | None = None
+    months: tuple[int, ...] = ()
+
+
+def make_date(year: int, month: int, day: int = 1) -> date | None:
+    """Return a day; None if there is no such day."""
+    try:
+        return date(year, month, day)
+    except ValueError:
+        return None
+
+
+def whole_day(day: date | None) -> Period | None:
+    """Return a day as a period; None for None."""
+    return None if day is None else Period(day, day + DAY)
+
+
+def year_period(year: int) -> Period:
+    """Return a calendar year."""
+    return Period(date(year, 1, 1), date(year + 1, 1, 1))
+
+
+def month_period(year: int, month: int, months: int = 1) -> Period:
+    """Return some months from one on; months below 1 and above 12 are of other years."""
+    first, last = year * 12 + month - 1, year * 12 + month - 1 + months
+    return Period(date(first // 12, first % 12 + 1, 1), date(last // 12, last % 12 + 1, 1))
+
+
+def season_period(year: int, season: str) -> Period:
+    """Return the season that begins in a year."""
+    return month_period(year, SEASON_MONTHS[season], 3)
+
+
+def easter_sunday(year: int) -> date:
+    """Return Easter Sunday in the Gregorian calendar, by the algorithm of Meeus."""
+    century, rest = divmod(year, 100)
+    golden = year % 19
+    shift = (century - (century + 8) // 25 + 1) // 3
+    epact = (19 * golden + century - century // 4 - shift + 15) % 30
+    weekday = (32 + 2 * (century % 4) + 2 * (rest // 4) - epact - rest % 4) % 7
+    correction = (golden + 11 * epact + 22 * weekday) // 451
+    month, day = divmod(epact + weekday - 7 * correction + 114, 31)
+    return date(year, month, day + 1)
+
+
+def holiday_period(year: int, holiday: str) -> Period:
+    """Return the days of a holiday in a year.
+
+    New Year is New Year's Eve of the year before and New Year's Day.
+    """
+    if holiday == "new_year":
+        year, holiday = year - 1, "new_years_eve"
+    if holiday in FIXED_HOLIDAYS:
+        month, day, days = FIXED_HOLIDAYS[holiday]
+        first = date(year, month, day)
+    elif holiday in EASTER_HOLIDAYS:
+        offset, days = EASTER_HOLIDAYS[holiday]
+        first = easter_sunday(year) + offset * DAY
+    else:  # Thanksgiving of the United States: the fourth Thursday of November.
+        november = date(year, 11, 1)
+        first, days = november + ((3 - november.weekday()) % 7 + 21) * DAY, 1
+    return Period(first, first + days * DAY)
+
+
+def unit_period(today: date, unit: str, ago: int) -> Period:
+    """Return the day, week, weekend, month or year that is some of them ago.
+
+    Weeks begin on Monday. A weekend is the Saturday and the Sunday of a week.
+    """
+    monday = today - today.weekday() * DAY
+    if unit == "day":
+        first = today - ago * DAY
+        return Period(first, first + DAY)
+    if unit == "week":
+        first = monday - 7 * ago * DAY
+        return Period(first, first + 7 * DAY)
+    if unit == "weekend":
+        first = monday + (5 - 7 * ago) * DAY
+        return Period(first, first + 2 * DAY)
+    if unit == "month":
+        return month_period(today.year, today.month - ago)
+    return year_period(today.year - ago)
+
+
+def last_units(today: date, unit: str, number: int) -> Period | None:
+    """Return the days from a number of units ago on, without an end."""
+    if unit in ("day", "week"):
+        return Period(today - number * (7 if unit == "week" else 1) * DAY)
+    if unit == "weekend":
+        return None
+    months = today.year * 12 + today.month - 1 - number * (12 if unit == "year" else 1)
+    year, month = divmod(months, 12)
+    if year < 1:
+        return None
+    for day in range(today.day, 27, -1):
+        # 31 August has no day in June.
+        if (first := make_date(year, month + 1, day)) is not None:
+            return Period(first)
+    return Period(date(year, month + 1, today.day))
+
+
+def last_over(today: date, make: Callable[[int], Period], back: int = 1) -> Period:
+    """Return the last yearly period that is over on a day, or the one ``back`` - 1 before it.
+
+    Args:
+        today: The day.
+        make: Returns the period of a year.
+        back: 1 for the last one, 2 for the one before.
+    """
+    year = today.year
+    while (period := make(year)).before is None or period.before > today:
+        year -= 1
+    return make(year - back + 1)

@@ -1,0 +1,243 @@
+"""Rules of dates in five languages, for a day: years, months, days, seasons, holidays, ranges.
+
+The names of rules are those of the checks in `dates`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from functools import lru_cache, partial
+from typing import Any
+
+from mmsearch.search.understanding import calendar
+from mmsearch.search.understanding.calendar import DAY, Period
+from mmsearch.search.understanding.matcher import MIN_YEAR, Rule, make_rule
+
+
+@lru_cache(maxsize=2)
+def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
+    """Return the rules of a day, by the names of symbols; dates are matches of ``DATE``."""
+    romance = "fr es it"
+    past = partial(_Past, today)
+    seasons = [
+        make_rule(
+            "SEASON OF? YEAR", lambda s, _, y: calendar.season_period(y, s), "", "named_year"
+        ),
+        make_rule("SEASON SHORT_YEAR", lambda s, y: calendar.season_period(y, s)),
+        make_rule("SEASON YEAR_PAIR", _winter, "", "named_year"),
+    ]
+    holidays = [
+        make_rule(
+            "HOLIDAY OF? YEAR", lambda h, _, y: calendar.holiday_period(y, h), "", "named_year"
+        ),
+        make_rule("HOLIDAY SHORT_YEAR", lambda h, y: calendar.holiday_period(y, h)),
+    ]
+    months = [
+        make_rule("NUMERIC_MONTH", lambda found: calendar.month_period(*found)),
+        make_rule("MON ,? OF? YEAR", lambda m, _, y: calendar.month_period(y, m), "", "month_year"),
+        make_rule("MONTH SHORT_YEAR", lambda m, y: calendar.month_period(y, m)),
+    ]
+    days = [
+        make_rule("NUMERIC_DAY", lambda found: _day(*found)),
+        make_rule("DAY .? DAY_OF? MON ,? OF? YEAR", lambda d, _, m, __, y: _day(y, m, d[0])),
+        make_rule("MON THE? DAY ,? YEAR", lambda m, _, d, y: _day(y, m, d[0]), "en"),
+    ]
+    relative = [
+        make_rule("RELATIVE_DAY", past("RELATIVE_DAY"), "", "today"),
+        make_rule("hier", lambda: calendar.unit_period(today, "day", 1), "fr", "hier"),
+        make_rule("COUNT UNIT AGO_AFTER", lambda n, u, _: _ago(today, n, u)),
+        make_rule("AGO_BEFORE COUNT UNIT", lambda _, n, u: _ago(today, n, u)),
+        make_rule("THE? LAST COUNT UNIT", lambda _, __, n, u: calendar.last_units(today, u, n)),
+        make_rule("THE? COUNT LAST UNIT", lambda _, n, __, u: calendar.last_units(today, u, n)),
+        make_rule("THIS_YEAR", lambda _: calendar.year_period(today.year)),
+    ]
+    for kind in ("UNIT", "SEASON", "MONTH", "WEEKDAY", "HOLIDAY"):
+        name = "last_unit" if kind == "UNIT" else ""
+        last, before_last, this = past(kind, 1), past(kind, 2), _This(today, kind)
+        relative += [
+            make_rule(f"LAST {kind}", lambda _, v, make=last: make(v), "", name),
+            make_rule(f"THE? {kind} LAST", lambda _, v, __, make=last: make(v), romance, name),
+            make_rule(f"BEFORE_LAST {kind}", lambda _, v, make=before_last: make(v), "", name),
+            make_rule(
+                f"THE? {kind} BEFORE_LAST", lambda _, v, __, make=before_last: make(v), romance
+            ),
+            make_rule(f"THE? {kind} before last", lambda _, v, make=before_last: make(v), "en"),
+            make_rule(f"THIS {kind}", lambda _, v, make=this: make(v), "", name),
+        ]
+    point = [*days, *months, *seasons, *holidays, *relative]
+    return {
+        "DAY_OR_MONTH": [*days, *months],
+        "MON": [
+            make_rule("MONTH", lambda month: month),
+            make_rule("SHORT_MONTH .?", lambda month: month),
+        ],
+        "PERIOD": [
+            *point,
+            make_rule("THE? YEAR", lambda _, year: calendar.year_period(year)),
+            make_rule("YEARS_RANGE", _years),
+        ],
+        "TENS_OR_DECADE": [
+            make_rule("DECADE YEARS?", lambda decade, _: decade),
+            make_rule("TENS_NUMBER", lambda decade: decade, romance),
+        ],
+        "DATE": [
+            *point,
+            *_range_rules(today),
+            make_rule("IN_YEAR YEAR", lambda _, y: calendar.year_period(y), "", "in_year"),
+            make_rule("IN_MONTH DAY_OR_MONTH", lambda _, period: period),
+            make_rule("ON_DAY DAY_OR_MONTH", lambda _, period: period),
+            make_rule("IN_MONTH MONTH", lambda _, m: Period(months=(m,)), "", "in_month"),
+            make_rule(
+                "IN_MONTH MONTH AND MONTH",
+                lambda _, m, __, n: Period(months=tuple(sorted({m, n}))),
+                "",
+                "in_month",
+            ),
+            make_rule(
+                "ON_DAY? DAY .? DAY_OF? MONTH",
+                lambda _, d, __, m: _last_day(today, m, d[0]),
+                "",
+                "day",
+            ),
+            make_rule(
+                "ON_DAY? MONTH THE? DAY", lambda _, m, __, d: _last_day(today, m, d[0]), "en", "day"
+            ),
+            make_rule("IN_DECADE TENS_OR_DECADE", lambda _, d: _decade(d), "", "in_decade"),
+            make_rule("DECADE_OF? DECADE YEARS?", lambda _, d, __: _decade(d), "", "of_decade"),
+            make_rule("DECADE_OF TENS_NUMBER", lambda _, d: _decade(d), romance, "of_decade"),
+        ],
+    }
+
+
+def _range_rules(today: date) -> list[Rule]:
+    def months_of_year(first: int, last: int, year: int) -> Period | None:
+        return calendar.month_period(year, first, last - first + 1) if first < last else None
+
+    def days_of_month(first: int, last: int, month: int, year: int) -> Period | None:
+        return _between(_day(year, month, first), _day(year, month, last))
+
+    def months(first: int, last: int) -> Period | None:
+        if first == last:
+            return None
+        return Period(
+            months=tuple((first + n - 1) % 12 + 1 for n in range((last - first) % 12 + 1))
+        )
+
+    rules = [
+        make_rule("YEARS_RANGE", _years),
+        make_rule("PERIOD TO PERIOD", lambda a, _, b: _between(a, b)),
+        make_rule("YEAR AND YEAR", lambda a, _, b: _years((a, b)) if b == a + 1 else None),
+        make_rule("SINCE PERIOD", lambda _, p: Period(p.after) if p.after else None),
+        make_rule("FROM PERIOD ON", lambda _, p, __: Period(p.after) if p.after else None),
+        make_rule("SINCE MONTH", lambda _, m: Period(_last_month(today, m).after)),
+        make_rule("BEFORE PERIOD", lambda _, p: Period(None, p.after) if p.after else None),
+        make_rule("AFTER PERIOD", lambda _, p: Period(p.before) if p.before else None),
+        make_rule("UNTIL PERIOD", lambda _, p: Period(None, p.before) if p.before else None),
+        make_rule(
+            "FROM? DAY .? TO DAY .? DAY_OF? MON OF? YEAR",
+            lambda _, a, __, b, ___, m, ____, y: days_of_month(a[0], b[0], m, y),
+        ),
+        make_rule("MON TO MON OF? YEAR", lambda a, _, b, __, y: months_of_year(a, b, y)),
+    ]
+    for first, second in (("BETWEEN", "AND"), ("FROM", "TO")):
+        rules += [
+            make_rule(f"{first} PERIOD {second} PERIOD", lambda _, a, __, b: _between(a, b)),
+            make_rule(
+                f"{first} MON {second} MON OF? YEAR",
+                lambda _, a, __, b, ___, y: months_of_year(a, b, y),
+            ),
+            make_rule(f"{first} MONTH {second} MONTH", lambda _, a, __, b: months(a, b)),
+        ]
+    return rules
+
+
+class _Past:
+    """The last season, month, weekday, holiday or calendar unit that is over on a day."""
+
+    def __init__(self, today: date, kind: str, back: int = 1) -> None:
+        self._today, self._kind, self._back = today, kind, back
+
+    def __call__(self, value: Any) -> Period | None:
+        today, back = self._today, self._back
+        if self._kind == "RELATIVE_DAY":
+            return calendar.unit_period(today, "day", int(value))
+        if self._kind == "UNIT":
+            # The last day of the holidays is no date.
+            return None if value == "day" else calendar.unit_period(today, value, back)
+        if self._kind == "WEEKDAY":
+            days = (today.weekday() - value - 1) % 7 + 1 + 7 * (back - 1)
+            return calendar.unit_period(today, "day", days)
+        return calendar.last_over(today, _yearly(self._kind, value), back)
+
+
+class _This:
+    """The season, month, holiday or calendar unit of this year, unless it is still to come."""
+
+    def __init__(self, today: date, kind: str) -> None:
+        self._today, self._kind = today, kind
+
+    def __call__(self, value: Any) -> Period | None:
+        today = self._today
+        if self._kind == "UNIT":
+            return None if value == "day" else calendar.unit_period(today, value, 0)
+        if self._kind == "WEEKDAY":
+            return None
+        make = _yearly(self._kind, value)
+        period = make(today.year)
+        if value == "winter" and today.month <= 2:
+            period = make(today.year - 1)
+        return period if period.after is not None and period.after <= today else None
+
+
+def _yearly(kind: str, value: Any) -> Callable[[int], Period]:
+    """Return the function from a year to a season, month or holiday in it."""
+    if kind == "SEASON":
+        return lambda year: calendar.season_period(year, value)
+    if kind == "MONTH":
+        return lambda year: calendar.month_period(year, value)
+    return lambda year: calendar.holiday_period(year, value)
+
+
+def _day(year: int, month: int, day: int) -> Period | None:
+    return calendar.whole_day(calendar.make_date(year, month, day))
+
+
+def _last_day(today: date, month: int, day: int) -> Period | None:
+    """Return the last such day of any year, which may be today."""
+    for year in range(today.year, today.year - 9, -1):
+        found = calendar.make_date(year, month, day)
+        if found is not None and found <= today:
+            return calendar.whole_day(found)
+    return None
+
+
+def _last_month(today: date, month: int) -> Period:
+    """Return the last such month that has begun."""
+    return calendar.month_period(today.year - (month > today.month), month)
+
+
+def _ago(today: date, number: int, unit: str) -> Period | None:
+    if unit == "weekend" or (unit == "year" and number > today.year - MIN_YEAR):
+        return None
+    return calendar.unit_period(today, unit, number)
+
+
+def _winter(season: str, years: tuple[int, int]) -> Period | None:
+    return calendar.season_period(years[0], season) if season == "winter" else None
+
+
+def _years(years: tuple[int, int]) -> Period:
+    return Period(date(years[0], 1, 1), date(years[1] + 1, 1, 1))
+
+
+def _decade(first: int) -> Period:
+    return Period(date(first, 1, 1), date(first + 10, 1, 1))
+
+
+def _between(first: Period | None, last: Period | None) -> Period | None:
+    if first is None or last is None or first.after is None or last.before is None:
+        return None
+    if last.after is None or first.after > last.after or first.after + DAY > last.before:
+        return None
+    return Period(first.after, last.before)

@@ -1,0 +1,223 @@
+"""Dates in the words of a query: rules for five languages, and when a match is no date.
+
+A word that may be something else is no date: *in May* is, *may* and *April* are not. A year counts
+at the end of a query, after a preposition or before one, but not after the name of a thing that has
+numbers, such as a room or a model of a car.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import date
+from typing import ClassVar, NamedTuple
+
+from mmsearch.core.stop_words import STOP_WORDS
+from mmsearch.search.understanding import calendar
+from mmsearch.search.understanding.calendar import Period
+from mmsearch.search.understanding.date_rules import get_rules
+from mmsearch.search.understanding.matcher import Match, Matcher
+from mmsearch.search.understanding.vocabulary import ENTRIES
+from mmsearch.search.understanding.word_lists import (
+    AMBIGUOUS_MONTHS,
+    EVENTS,
+    FRENCH,
+    GERMAN,
+    NUMBERED_THINGS,
+    OBJECTS,
+    PAST_PARTICIPLES,
+    PREPOSITIONS,
+    STREETS,
+    STYLES,
+    YEAR_LINKS,
+)
+from mmsearch.search.understanding.words import Word
+
+
+class DateMatch(NamedTuple):
+    """Words that mean a date.
+
+    Attributes:
+        start: Position of the first word.
+        end: Position after the last word.
+        period: The date.
+    """
+
+    start: int
+    end: int
+    period: Period
+
+
+class DateReader:
+    """Reads dates in the words of a query.
+
+    Args:
+        words: The words.
+        today: The day on which the query is asked.
+    """
+
+    def __init__(self, words: Sequence[Word], today: date) -> None:
+        self._words = words
+        self._matcher = Matcher(words, get_rules(today), today.year)
+
+    def find_dates(self) -> list[DateMatch]:
+        """Return the dates that need no look at other filters: all but years on their own."""
+        found: list[DateMatch] = []
+        start = 0
+        while start < len(self._words):
+            best: Match | None = None
+            if self._may_start(start):
+                matches = self._matcher.find("DATE", start)
+                allowed = [match for match in matches if self._is_date(start, match)]
+                best = max(allowed, key=lambda match: match.end, default=None)
+            if best is None:
+                start += 1
+            else:
+                found.append(DateMatch(start, best.end, best.value))
+                start = best.end
+        return found
+
+    def find_years(self, taken: Collection[int]) -> list[DateMatch]:
+        """Return the years that stand on their own.
+
+        Args:
+            taken: Positions of the words that are read as something else.
+        """
+        found = []
+        for start, word in enumerate(self._words):
+            if start in taken or not word.folded[0].isdigit():
+                continue
+            for match in self._matcher.find("YEAR", start):
+                if self._is_lone_year(start, taken):
+                    period = calendar.year_period(match.value)
+                    found.append(DateMatch(start, match.end, period))
+        return found
+
+    def _may_start(self, start: int) -> bool:
+        word = self._words[start].folded
+        return word in ENTRIES or word[0].isdigit() or word[0] == "'" or word in ("hier", "mes")
+
+    def _folded(self, position: int) -> str:
+        return self._words[position].folded if 0 <= position < len(self._words) else ""
+
+    def _is_date(self, start: int, match: Match) -> bool:
+        check = self._checks.get(match.name)
+        return check is None or check(self, start, match)
+
+    # --- checks of the words around a match ---
+
+    def _is_last_unit(self, start: int, match: Match) -> bool:
+        # The last week of July, the last year of school.
+        return self._folded(match.end) not in ("of", "der", "des", "de", "du", "del", "di", "d'")
+
+    def _is_no_compound(self, start: int, match: Match) -> bool:
+        """Return False for *sapin de Noel 2021*, the year of which counts, not the holiday."""
+        if self._folded(start - 1) not in ("de", "d'", "di"):
+            return self._folded(start - 1) != "real"
+        return start < 2 or is_photo_word(self._folded(start - 2))
+
+    def _is_in_year(self, start: int, match: Match) -> bool:
+        return self._folded(start - 1) not in PAST_PARTICIPLES
+
+    def _is_in_month(self, start: int, match: Match) -> bool:
+        return self._folded(match.end) not in ("'s", "-")
+
+    def _is_month_year(self, start: int, match: Match) -> bool:
+        """Return False for *women's march 2017* and *31 February 2019*."""
+        if self._folded(start - 1).isdigit():
+            return False
+        is_walk = self._words[start].text == "march" and start > 0
+        return not (is_walk and self._folded(start - 1) not in STOP_WORDS)
+
+    def _is_day(self, start: int, match: Match) -> bool:
+        before = [self._folded(start - offset) for offset in range(1, 4)]
+        if STREETS.intersection(before) or any(
+            word.endswith(("strasse", "platz", "brucke")) for word in before
+        ):
+            return False
+        folded = [word.folded for word in self._words[start : match.end]]
+        month = next((word for word in folded if word in AMBIGUOUS_MONTHS), None)
+        if month is None:
+            return True
+        is_marked = any(
+            (word[0].isdigit() and not word.isdigit()) or word == "." for word in folded
+        )
+        return is_marked or (not folded[0][0].isdigit() and folded[0] != month)
+
+    def _is_today(self, start: int, match: Match) -> bool:
+        return self._folded(start - 1) != "usa"
+
+    def _is_hier(self, start: int, match: Match) -> bool:
+        """Return True if *hier* is French (yesterday), not German (here)."""
+        others = {word.folded for word in self._words}
+        return bool(others & FRENCH) and not others & GERMAN
+
+    def _is_in_decade(self, start: int, match: Match) -> bool:
+        after = self._folded(match.end)
+        if self._folded(start - 1) in PAST_PARTICIPLES or after in STYLES:
+            return False
+        return not after or after in STOP_WORDS or not after.isalnum()
+
+    def _is_of_decade(self, start: int, match: Match) -> bool:
+        """Return True for a decade that is alone, or that follows a word for pictures."""
+        if match.end < len(self._words):
+            return False
+        if self._words[start].folded in ("the", "die", "les", "los", "gli"):
+            return start == 0 or is_photo_word(self._folded(start - 1))
+        before = [word.folded for word in self._words[:start]]
+        is_attribute = self._words[start].folded[0] in "'0123456789"
+        if not before or all(is_photo_word(word) for word in before):
+            return True
+        return not is_attribute and any(map(is_photo_word, before))
+
+    def _is_lone_year(self, start: int, taken: Collection[int]) -> bool:
+        """Return True for a year at the end, or before a preposition or another filter."""
+        if not self._may_have_year(start, taken):
+            return False
+        rest = [
+            self._folded(position)
+            for position in range(start + 1, len(self._words))
+            if position not in taken and self._folded(position)[0].isalnum()
+        ]
+        after = self._folded(start + 1 + (self._folded(start + 1) == ")"))
+        if all(map(_is_small_word, rest)) or start + 1 in taken or after in (",", *PREPOSITIONS):
+            return True
+        return start == 0 and (after in EVENTS or is_photo_word(after))
+
+    def _may_have_year(self, start: int, taken: Collection[int]) -> bool:
+        """Return False if the word before a number says that it is no year of a photograph."""
+        before = start - 1
+        if self._folded(before) in (",", "("):
+            before -= 1
+        last = before
+        while before >= 0 and before not in taken and self._folded(before) in YEAR_LINKS:
+            before -= 1
+        word = self._folded(before)
+        if before < 0 or before in taken:
+            return True
+        if word in NUMBERED_THINGS or word in PAST_PARTICIPLES or word[-1].isdigit():
+            return False
+        is_word = word[-1].isalnum() or word in (",", "'s")
+        return is_word and not (before < last and word in OBJECTS)
+
+    _checks: ClassVar = {
+        "last_unit": _is_last_unit,
+        "named_year": _is_no_compound,
+        "in_year": _is_in_year,
+        "in_month": _is_in_month,
+        "month_year": _is_month_year,
+        "day": _is_day,
+        "today": _is_today,
+        "hier": _is_hier,
+        "in_decade": _is_in_decade,
+        "of_decade": _is_of_decade,
+    }
+    """The check of the words around a match, by the name of its rule."""
+
+
+def is_photo_word(word: str) -> bool:
+    """Return True for a folded word such as *photos*, which says nothing about what they show."""
+    return any(kind == "PHOTOS" for _, kind, _, _ in ENTRIES.get(word, ()))
+
+
+def _is_small_word(word: str) -> bool:
+    return word in STOP_WORDS or is_photo_word(word)

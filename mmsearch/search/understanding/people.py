@@ -1,0 +1,188 @@
+"""Names of people of a library in the words of a query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from mmsearch.core.language import OtherLanguage, is_english_word, score_other_language
+from mmsearch.core.stop_words import STOP_WORDS
+from mmsearch.search.understanding.word_lists import NAMES_AS_WORDS, NAMES_WITH_CAPITALS, TITLES
+from mmsearch.search.understanding.words import Word, fold_word
+
+MAX_NAME_WORDS: Final = 5
+
+
+_OTHERS: Final = {
+    "ben": frozenset(("nevis", "hur", "10", "jerry", "jerrys", "affleck")),
+    "noah": frozenset(("ark",)),
+}
+"""Folded words after a first name that make it the name of something else."""
+
+_SURE_LOG_ODDS: Final = 1.0
+
+
+class NameMatch(NamedTuple):
+    """Words that name a person.
+
+    Attributes:
+        start: Position of the first word.
+        end: Position after the last word.
+        name: The whole name, as the library writes it.
+    """
+
+    start: int
+    end: int
+    name: str
+
+
+class Names(NamedTuple):
+    """People of a library.
+
+    Attributes:
+        whole: Names by the folded words of the whole name.
+        first: Names by a folded first name; None if several people have it.
+    """
+
+    whole: Mapping[tuple[str, ...], str]
+    first: Mapping[str, str | None]
+
+
+class PeopleReader:
+    """Finds names of people.
+
+    Args:
+        words: Words of a query.
+        taken: Positions of the words that are read as something else.
+    """
+
+    def __init__(self, words: Sequence[Word], taken: Set[int]) -> None:
+        self._words = words
+        self._taken = taken
+        self._names = Names({}, {})
+
+    def find(self, list_names: Callable[[], Sequence[str]]) -> Iterator[NameMatch]:
+        """Yield the people that words name; ``list_names`` is called if a word may be a name."""
+        if not any(self._may_be_name(position) for position in range(len(self._words))):
+            return
+        self._names = index_names(tuple(list_names()))
+        start = 0
+        while self._names.whole and start < len(self._words):
+            match = self._match(start)
+            if match is not None:
+                yield match
+            start = start + 1 if match is None else match.end
+
+    def _may_be_name(self, position: int) -> bool:
+        word = self._words[position]
+        return (
+            position not in self._taken
+            and len(word.folded) > 1
+            and word.text[0].isalpha()
+            and word.folded not in STOP_WORDS
+        )
+
+    def _match(self, start: int) -> NameMatch | None:
+        words = self._words
+        if not words[start].starts_free or start in self._taken:
+            return None
+        for count in range(min(MAX_NAME_WORDS, len(words) - start), 0, -1):
+            end = start + count
+            if not self._taken.isdisjoint(range(start, end)) or not self._ends_free(end):
+                continue
+            for key in _spellings(words[start:end]):
+                name = self._names.whole.get(key)
+                if name is None and count == 1:
+                    name = self._names.first.get(key[0])
+                if name is not None and (count > 1 or self._is_name(start, key[0])):
+                    return NameMatch(start, end, name)
+        return None
+
+    def _folded(self, position: int) -> str:
+        return self._words[position].folded if 0 <= position < len(self._words) else ""
+
+    def _ends_free(self, end: int) -> bool:
+        return self._words[end - 1].ends_free or self._folded(end) == "'s"
+
+    def _is_name(self, start: int, name: str) -> bool:
+        """Return True if one word is a name, not a word or a part of another name."""
+        before, after = self._folded(start - 1), self._folded(start + 1)
+        if before in TITLES:
+            return False
+        following = self._folded(start + 2) if after in ("'s", "&", "and") else after
+        if following in _OTHERS.get(name, ()):
+            return False
+        is_genitive = name != self._words[start].folded or after == "'s"
+        return (is_genitive or not self._has_surname(start)) and self._is_no_word(start, name)
+
+    def _has_surname(self, start: int) -> bool:
+        """Return True if the word after a first name may be a surname: Anna Karenina."""
+        following = start + 1
+        if following >= len(self._words) or following in self._taken:
+            return False
+        word = self._words[following]
+        if not word.text[0].isalpha() or word.folded in STOP_WORDS or self._is_known(following):
+            return False
+        if word.text[0].isupper():
+            return True
+        if is_english_word(word.text.lower()) or self._words[start].text[0].isupper():
+            return False
+        code, log_odds = self._language()
+        return code is None or log_odds < _SURE_LOG_ODDS
+
+    def _is_known(self, position: int) -> bool:
+        """Return True if a word begins the name of another person."""
+        word = self._words[position]
+        return any(
+            key[0] in self._names.first or key in self._names.whole for key in _spellings([word])
+        )
+
+    def _is_no_word(self, start: int, name: str) -> bool:
+        """Return True if a name cannot be taken for a word of the language of the query."""
+        if name in NAMES_WITH_CAPITALS:
+            return False
+        languages = [code for code, names in NAMES_AS_WORDS.items() if name in names]
+        if not languages:
+            return True
+        code, log_odds = self._language()
+        has_capital = self._words[start].text[0].isupper()
+        if has_capital and start > 0:
+            return not ("de" in languages and code == "de")
+        if code is None:
+            return "en" not in languages
+        is_sure = has_capital or log_odds > _SURE_LOG_ODDS
+        return is_sure and code not in languages and not (has_capital and "en" in languages)
+
+    def _language(self) -> OtherLanguage:
+        return score_other_language(" ".join(word.text for word in self._words))
+
+
+def _spellings(words: Sequence[Word]) -> Iterator[tuple[str, ...]]:
+    """Yield the forms in which words may be in a name."""
+    folded = tuple(word.folded for word in words)
+    yield folded
+    # German writes the genitive without an apostrophe: Annas Geburtstag.
+    if folded[-1].endswith("s") and len(folded[-1]) > 3:
+        yield (*folded[:-1], folded[-1][:-1])
+    if any(digraph in word for word in folded for digraph in ("ae", "oe", "ue")):
+        yield tuple(
+            word.replace("ae", "a").replace("oe", "o").replace("ue", "u") for word in folded
+        )
+
+
+@lru_cache(maxsize=4)
+def index_names(names: tuple[str, ...]) -> Names:
+    """Return the people of a library by their names."""
+    whole: dict[tuple[str, ...], str] = {}
+    first: dict[str, str | None] = {}
+    for name in names:
+        words = tuple(fold_word(word) for word in name.split())
+        if words:
+            whole.setdefault(words, name)
+            if len(words) > 1:
+                first[words[0]] = None if words[0] in first else name
+    for words in whole:
+        if len(words) == 1:
+            first.pop(words[0], None)
+    return Names(whole, first)

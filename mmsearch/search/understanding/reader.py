@@ -1,0 +1,235 @@
+"""Reading of a text of a query: which of its words are filters, and what remains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, NamedTuple
+
+from mmsearch.core.stop_words import STOP_WORDS
+from mmsearch.core.understood import Chip, Understood
+from mmsearch.search.understanding.calendar import DAY, Period
+from mmsearch.search.understanding.dates import DateReader, is_photo_word
+from mmsearch.search.understanding.people import PeopleReader
+from mmsearch.search.understanding.word_lists import (
+    ALTERNATIVES,
+    CONJUNCTIONS,
+    EVERYTHING,
+    LINKS,
+    NEGATIONS,
+)
+from mmsearch.search.understanding.words import Word, fold_word, split_text
+
+MAX_WORDS: Final = 40
+"""Number of words above which a text is no query, and is not read."""
+
+MONTHS: Final = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September",
+    "October", "November", "December",
+)  # fmt: skip
+
+
+_LOOSE_MARKS: Final = frozenset(",;:-\u2013\u2014+&/|")
+
+
+class Span(NamedTuple):
+    """Words that are read as one filter.
+
+    Attributes:
+        start: Position of the first word.
+        end: Position after the last word.
+        kind: As `Chip.kind`.
+        label: As `Chip.label`.
+        value: The period, the name of the person, or the place.
+    """
+
+    start: int
+    end: int
+    kind: str
+    label: str
+    value: object
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Filters in a text, and what remains of it.
+
+    Attributes:
+        text: The text without the words of the filters; empty if nothing describes a picture.
+        spans: The filters, in the order of their words.
+        chips: The same, to display.
+        period: When the pictures were taken; None without a date.
+    """
+
+    text: str
+    spans: tuple[Span, ...]
+    chips: tuple[Chip, ...]
+    period: Period | None
+
+    def understood(self) -> Understood:
+        """Return the reading as a result has it."""
+        period = self.period or Period()
+        return Understood(
+            self.text,
+            None if period.after is None else period.after.isoformat(),
+            None if period.before is None else period.before.isoformat(),
+            period.months,
+            people=tuple(str(span.value) for span in self.spans if span.kind == "person"),
+            chips=self.chips,
+        )
+
+
+def read_text(
+    text: str,
+    today: date,
+    *,
+    people: Callable[[], Sequence[str]] | None = None,
+    dates: bool = True,
+    literal_words: Collection[str] = (),
+) -> Reading | None:
+    """Return the filters in a text; None without any.
+
+    Args:
+        text: A text of a query. Words in double quotes are not read.
+        today: The day on which it is asked.
+        people: Returns the names of the people of the library; None to read no people.
+        dates: False to read no dates.
+        literal_words: Words or phrases that are not read.
+    """
+    words = split_text(text)
+    if len(words) > MAX_WORDS:
+        return None
+    spans = _find_spans(words, today, people, dates=dates)
+    literal = {fold_word(" ".join(phrase.split())) for phrase in literal_words}
+    spans = [span for span in spans if _phrase(text, words, span, folded=True) not in literal]
+    spans = _drop_negated(words, spans)
+    period, spans = _join_periods(spans)
+    if not spans:
+        return None
+    chips = tuple(Chip(span.kind, span.label, _phrase(text, words, span)) for span in spans)
+    return Reading(_remaining_text(text, words, spans), tuple(spans), chips, period)
+
+
+def _find_spans(
+    words: Sequence[Word],
+    today: date,
+    people: Callable[[], Sequence[str]] | None,
+    *,
+    dates: bool,
+) -> list[Span]:
+    spans: list[Span] = []
+    reader = DateReader(words, today)
+    if dates:
+        spans += [
+            Span(start, end, "date", format_period(period), period)
+            for start, end, period in reader.find_dates()
+        ]
+    if people is not None:
+        found = PeopleReader(words, _positions(spans)).find(people)
+        spans += [Span(start, end, "person", name, name) for start, end, name in found]
+    if dates:
+        spans += [
+            Span(start, end, "date", format_period(period), period)
+            for start, end, period in reader.find_years(_positions(spans))
+        ]
+    return sorted(spans)
+
+
+def format_period(period: Period) -> str:
+    """Return days as a person would write them: ``2019``, ``July 2019``, ``since 2020-06-01``."""
+    if period.months:
+        return " and ".join(MONTHS[month - 1] for month in period.months)
+    after, before = period.after, period.before
+    if after is None or before is None:
+        return f"before {before}" if after is None else f"after {after}"
+    if after + DAY == before:
+        return str(after)
+    if after.day == before.day == 1:
+        if after.month == before.month == 1:
+            last = before.year - 1
+            return str(after.year) if last == after.year else f"{after.year} to {last}"
+        if (before - DAY).month == after.month and (before - DAY).year == after.year:
+            return f"{MONTHS[after.month - 1]} {after.year}"
+    return f"after {after}, before {before}"
+
+
+def _positions(spans: Iterable[Span]) -> set[int]:
+    return {position for span in spans for position in range(span.start, span.end)}
+
+
+def _phrase(text: str, words: Sequence[Word], span: Span, *, folded: bool = False) -> str:
+    phrase = text[words[span.start].start : words[span.end - 1].end]
+    return fold_word(" ".join(phrase.split())) if folded else phrase
+
+
+def _drop_negated(words: Sequence[Word], spans: Sequence[Span]) -> list[Span]:
+    """Return the spans that are neither negated nor alternatives."""
+    kept = []
+    for span in spans:
+        before = span.start - 1
+        while before >= 0 and words[before].folded in LINKS - {",", "+", "&"}:
+            before -= 1
+        after = words[span.end].folded if span.end < len(words) else ""
+        is_negated = before >= 0 and words[before].folded in NEGATIONS | ALTERNATIVES
+        if not is_negated and after not in ALTERNATIVES:
+            kept.append(span)
+    return kept
+
+
+def _join_periods(spans: list[Span]) -> tuple[Period | None, list[Span]]:
+    """Return the days that all dates have in common, and the spans; without the dates if none."""
+    periods = [span.value for span in spans if isinstance(span.value, Period)]
+    joined: Period | None = None
+    for period in periods:
+        if joined is None:
+            joined = period
+            continue
+        afters = [day for day in (joined.after, period.after) if day is not None]
+        befores = [day for day in (joined.before, period.before) if day is not None]
+        months = joined.months or period.months
+        joined = Period(max(afters, default=None), min(befores, default=None), months)
+    if joined is not None and joined.after and joined.before and joined.after >= joined.before:
+        return None, [span for span in spans if span.kind != "date"]
+    return joined, spans
+
+
+def _remaining_text(text: str, words: Sequence[Word], spans: Sequence[Span]) -> str:
+    """Return a text without the words of filters, and without the links to them."""
+    taken = _positions(spans)
+    for span in spans:
+        taken.update(_linked_positions(words, span, taken))
+    kept = [position for position in range(len(words)) if position not in taken]
+    while kept and words[kept[-1]].text in _LOOSE_MARKS:
+        kept.pop()
+    if all(_is_small(words[position].folded) for position in kept):
+        return ""
+    parts: list[str] = []
+    for before, position in zip([-2, *kept], kept, strict=False):
+        if parts:
+            is_next = before == position - 1
+            parts.append(text[words[before].end : words[position].start] if is_next else " ")
+        parts.append(words[position].text)
+    return "".join(parts)
+
+
+def _linked_positions(words: Sequence[Word], span: Span, taken: Collection[int]) -> Iterator[int]:
+    """Yield the positions of the words around a filter that mean nothing without it."""
+    before, after = span.start - 1, span.end
+    if after < len(words) and words[after].folded == "'s":
+        yield after
+        after += 1
+    if before >= 0 and after < len(words) and (words[before].text, words[after].text) == ("(", ")"):
+        yield from (before, after)
+        before, after = before - 1, after + 1
+    while before >= 0 and before not in taken and words[before].folded in LINKS:
+        yield before
+        before -= 1
+    # Anna and a dog: the link is to the filter.
+    if after < len(words) and words[after].folded in CONJUNCTIONS:
+        yield after
+
+
+def _is_small(word: str) -> bool:
+    is_mark = not any(char.isalnum() for char in word)
+    return is_mark or word in STOP_WORDS or word in EVERYTHING or is_photo_word(word)
