@@ -50,6 +50,8 @@ def fold_word(text: str) -> str:
         return text.lower()
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     kept = "".join(char for char in decomposed if not unicodedata.combining(char))
+    # A mark alone, without its letter, stays.
+    kept = kept or text
     return kept.replace("\u2019", "'").replace("\u2013", "-").replace("\u2014", "-")
 
 
