@@ -156,7 +156,7 @@ def write_library(folder: Path, photos: Path = ROOT / "tests/photos") -> list[Co
                 if picture is None:
                     shutil.copy2(folder / copy.of, path)
                 else:
-                    _save(path, picture, copy, trip.camera)
+                    save_picture(path, picture, copy, trip.camera)
                 copies.append(copy)
     with (folder / ".library.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
@@ -197,7 +197,8 @@ def _copies(
         yield Copy(name, "copy", path, word, taken_at, trip.place, people), None
 
 
-def _save(path: Path, picture: Image.Image, copy: Copy, camera: tuple[str, str]) -> None:
+def save_picture(path: Path, picture: Image.Image, copy: Copy, camera: tuple[str, str]) -> None:
+    """Save a picture as JPEG with the facts of a copy: date, camera, place and people."""
     exif = Image.Exif()
     if copy.kind != "export":
         exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = camera

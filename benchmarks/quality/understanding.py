@@ -9,13 +9,20 @@ from __future__ import annotations
 import json
 import math
 import re
+import tempfile
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
+import mmsearch
+from benchmarks.quality.trips_library import Copy, save_picture
 from mmsearch.core.understood import Understood
 
 SETS = Path(__file__).with_name("sets")
@@ -157,6 +164,25 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     centre = (share + spread / 2) / (1 + spread)
     half = Z / (1 + spread) * math.sqrt(share * (1 - share) / trials + spread / trials / 4)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@contextmanager
+def open_library() -> Iterator[mmsearch.Index]:
+    """Open a temporary index with a picture of each person and of each place of the sets."""
+    library = json.loads((SETS / "understanding_library.json").read_text(encoding="utf-8"))
+    points = [(place["latitude"], place["longitude"]) for place in library["places"]]
+    shown = [(point, ()) for point in points] + [(None, (name,)) for name in library["people"]]
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "pictures"
+        folder.mkdir()
+        for number, (point, people) in enumerate(shown):
+            picture = Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+            copy = Copy(f"{number}.jpg", "photo", "", "", None, point, people)
+            save_picture(folder / copy.path, picture, copy, ("", ""))
+        with mmsearch.open_index("readings", home=name, model="starter") as index:
+            index.add_folder(folder)
+            yield index
 
 
 def judge_set(name: str, read: Callable[[str, date], Understood]) -> list[Judgement]:
