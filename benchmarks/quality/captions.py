@@ -131,6 +131,7 @@ def rank_captions(index: mmsearch.Index, trial: CaptionTrial) -> list[int]:
             depth,
             explain=False,
             check_files=False,
+            fold=False,
         )
         for caption in trial.captions
     ]

@@ -106,7 +106,7 @@ def _measure_negatives(photos: Path, index: mmsearch.Index) -> list[dict[str, An
                 terms = [mmsearch.Term(f"{wanted} and {other}")]
                 if share:
                     terms.append(mmsearch.Term(other, weight=-1.0))
-                hits = index.search(mmsearch.Query(tuple(terms)), DEPTH, mode=None)
+                hits = index.search(mmsearch.Query(tuple(terms)), DEPTH, mode=None, fold=False)
                 shown = [word_of[hit.path.name] for hit in hits]
                 found.append(wanted in shown)
                 unwanted.append(other in shown)

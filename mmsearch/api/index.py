@@ -73,6 +73,7 @@ class Index(IndexItems, IndexModelTasks):
         min_score: float | None = None,
         min_confidence: float | None = None,
         sort: str = "score",
+        fold: bool = True,
     ) -> HitList:
         """Return the pictures that match a description best.
 
@@ -94,6 +95,7 @@ class Index(IndexItems, IndexModelTasks):
             min_confidence: Hits with a lower `Hit.confidence` are left out.
             sort: Order of the k best hits: ``score``, ``date``, ``-date`` (newest first), ``name``,
                 ``-name``, ``size`` (of the file) or ``-size``.
+            fold: Show one of near duplicates and of a burst; see `Hit.folded`.
 
         Raises:
             UnknownIndexError: The index does not exist.
@@ -110,7 +112,7 @@ class Index(IndexItems, IndexModelTasks):
                 query, without=without, like=like, filters=filters, mode=mode, syntax=syntax
             )
         result = self._session.search_one(
-            SearchRequest(query, k, min_score, min_confidence, sort=sort)
+            SearchRequest(query, k, min_score, min_confidence, sort=sort, fold=fold)
         )
         return self._list_hits(result)
 
@@ -121,6 +123,7 @@ class Index(IndexItems, IndexModelTasks):
         *,
         min_score: float | None = None,
         sort: str = "score",
+        fold: bool = True,
     ) -> HitList:
         """Return the pictures most similar to a picture; an indexed picture itself comes first.
 
@@ -133,6 +136,7 @@ class Index(IndexItems, IndexModelTasks):
             k: Maximum number of hits.
             min_score: Hits below this cosine similarity are left out.
             sort: See `search`.
+            fold: See `search`; False lists the near duplicates of the picture as hits of their own.
 
         Raises:
             UnknownIndexError: The index does not exist.
@@ -141,7 +145,8 @@ class Index(IndexItems, IndexModelTasks):
             UsageError: The picture is of another type or shape.
         """
         with open_terms([image], texts=False) as terms:
-            result = self._session.search_one(SearchRequest(Query(terms), k, min_score, sort=sort))
+            request = SearchRequest(Query(terms), k, min_score, sort=sort, fold=fold)
+            result = self._session.search_one(request)
         return self._list_hits(result)
 
     def _list_hits(self, result: SearchResult) -> HitList:
@@ -191,6 +196,7 @@ class Index(IndexItems, IndexModelTasks):
         *,
         filters: FilterValues | None = None,
         mode: str | None = None,
+        fold: bool = True,
     ) -> list[SearchResult | MMSearchError]:
         """Search several queries as one batch: texts are encoded together, vectors read once.
 
@@ -199,6 +205,7 @@ class Index(IndexItems, IndexModelTasks):
             k: Maximum number of hits of each description and query.
             filters: Filters of each description; see `search`.
             mode: Mode of each description; see `search`.
+            fold: See `search`; a request has its own.
 
         Returns:
             The result or the error of each query, in order.
@@ -215,9 +222,9 @@ class Index(IndexItems, IndexModelTasks):
                     if query.strip()
                     else Query(())
                 )
-                requests.append(SearchRequest(parsed, k))
+                requests.append(SearchRequest(parsed, k, fold=fold))
             elif isinstance(query, Query):
-                requests.append(SearchRequest(query, k))
+                requests.append(SearchRequest(query, k, fold=fold))
             else:
                 requests.append(query)
         return self._session.search(requests)

@@ -76,6 +76,7 @@ class AsyncClient(BaseClient):
         min_score: float | None = None,
         min_confidence: float | None = None,
         sort: str = "score",
+        fold: bool = True,
     ) -> list[Hit]:
         """Return the pictures that match a description best."""
         return await self._run(
@@ -91,6 +92,7 @@ class AsyncClient(BaseClient):
                 min_score=min_score,
                 min_confidence=min_confidence,
                 sort=sort,
+                fold=fold,
             )
         )
 
@@ -107,6 +109,7 @@ class AsyncClient(BaseClient):
         min_score: float | None = None,
         min_confidence: float | None = None,
         sort: str = "score",
+        fold: bool = True,
     ) -> list[Hit]:
         """Return the pictures most similar to a picture; an indexed picture itself comes first."""
         return await self._run(
@@ -121,6 +124,7 @@ class AsyncClient(BaseClient):
                 min_score=min_score,
                 min_confidence=min_confidence,
                 sort=sort,
+                fold=fold,
             )
         )
 
@@ -136,6 +140,7 @@ class AsyncClient(BaseClient):
         min_score: float | None = None,
         min_confidence: float | None = None,
         sort: str = "score",
+        fold: bool = True,
     ) -> SpokenHits:
         """Return the pictures that match a spoken description; see `mmsearch.Client`."""
         return await self._run(
@@ -149,6 +154,7 @@ class AsyncClient(BaseClient):
                 min_score=min_score,
                 min_confidence=min_confidence,
                 sort=sort,
+                fold=fold,
             )
         )
 
@@ -164,6 +170,7 @@ class AsyncClient(BaseClient):
         min_score: float | None = None,
         min_confidence: float | None = None,
         sort: str = "score",
+        fold: bool = True,
     ) -> list[list[Hit]]:
         """Return the hits of each of several queries; a request carries a hundred of them."""
         return await self._run(
@@ -177,6 +184,7 @@ class AsyncClient(BaseClient):
                 min_score=min_score,
                 min_confidence=min_confidence,
                 sort=sort,
+                fold=fold,
             )
         )
 

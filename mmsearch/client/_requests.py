@@ -86,6 +86,7 @@ def build_search_body(
     mode: str | None = None,
     min_score: float | None = None,
     min_confidence: float | None = None,
+    fold: bool = True,
 ) -> dict[str, Any]:
     """Return the JSON body of a search; see `mmsearch.Client.search`.
 
@@ -109,7 +110,9 @@ def build_search_body(
         }
     body["like"] += to_picture_ids(like)
     body["like_url"] += to_texts(like_url)
-    return body | {"min_score": min_score, "min_confidence": min_confidence}
+    body |= {"min_score": min_score, "min_confidence": min_confidence}
+    # A server of an earlier version does not know this member.
+    return body if fold else body | {"fold": False}
 
 
 def _build_query_body(query: Query) -> dict[str, Any]:
@@ -167,7 +170,7 @@ def build_picture_form(query: str | Query, **options: Any) -> dict[str, str | li
             "Leave one of them out.",
         )
     form = {"query": body["query"], "not": body["not"], "filters": json.dumps(body["filters"])}
-    optional = {name: body[name] for name in ("mode", "min_score", "min_confidence")}
+    optional = {name: body.get(name) for name in ("mode", "min_score", "min_confidence", "fold")}
     return form | {name: str(value) for name, value in optional.items() if value is not None}
 
 

@@ -90,6 +90,7 @@ class Client(BaseClient):
         min_score: float | None = None,
         min_confidence: float | None = None,
         sort: str = "score",
+        fold: bool = True,
     ) -> list[Hit]:
         """Return the pictures that match a description best.
 
@@ -108,6 +109,7 @@ class Client(BaseClient):
             min_confidence: Minimum confidence of a hit.
             sort: Order of the k best hits: ``score``, ``date``, ``-date`` (newest first),
                 ``name``, ``-name``, ``size`` or ``-size``.
+            fold: Show one of near duplicates and of a burst; see `mmsearch.Hit.folded`.
 
         Raises:
             UnknownIndexError: The server has no such index.
@@ -130,6 +132,7 @@ class Client(BaseClient):
                 min_score=min_score,
                 min_confidence=min_confidence,
                 sort=sort,
+                fold=fold,
             )
         )
 
@@ -146,6 +149,7 @@ class Client(BaseClient):
         min_score: float | None = None,
         min_confidence: float | None = None,
         sort: str = "score",
+        fold: bool = True,
     ) -> list[Hit]:
         """Return the pictures most similar to a picture; an indexed picture itself comes first.
 
@@ -163,6 +167,7 @@ class Client(BaseClient):
             min_confidence: Minimum confidence of a hit.
             sort: Order of the k best hits: ``score``, ``date``, ``-date`` (newest first),
                 ``name``, ``-name``, ``size`` or ``-size``.
+            fold: See `search`; False lists the near duplicates of the picture as hits of their own.
 
         Raises:
             UnknownIndexError: The server has no such index.
@@ -185,6 +190,7 @@ class Client(BaseClient):
                 min_score=min_score,
                 min_confidence=min_confidence,
                 sort=sort,
+                fold=fold,
             )
         )
 
@@ -200,6 +206,7 @@ class Client(BaseClient):
         min_score: float | None = None,
         min_confidence: float | None = None,
         sort: str = "score",
+        fold: bool = True,
     ) -> SpokenHits:
         """Return the pictures that match a spoken description best; the server recognizes it.
 
@@ -214,6 +221,7 @@ class Client(BaseClient):
             min_score: See `search`.
             min_confidence: See `search`.
             sort: See `search`.
+            fold: See `search`.
 
         Returns:
             The hits; their attribute ``heard`` has the words that were searched for.
@@ -237,6 +245,7 @@ class Client(BaseClient):
                 min_score=min_score,
                 min_confidence=min_confidence,
                 sort=sort,
+                fold=fold,
             )
         )
 
@@ -252,6 +261,7 @@ class Client(BaseClient):
         min_score: float | None = None,
         min_confidence: float | None = None,
         sort: str = "score",
+        fold: bool = True,
     ) -> list[list[Hit]]:
         """Return the hits of each of several queries; a request carries a hundred of them.
 
@@ -265,6 +275,7 @@ class Client(BaseClient):
             min_score: See `search`.
             min_confidence: See `search`.
             sort: See `search`.
+            fold: See `search`.
 
         Raises:
             MMSearchError: See `search`. The first error of a query is raised.
@@ -280,6 +291,7 @@ class Client(BaseClient):
                 min_score=min_score,
                 min_confidence=min_confidence,
                 sort=sort,
+                fold=fold,
             )
         )
 

@@ -78,8 +78,9 @@ def hit_metadata(hit: Hit, url: str = "") -> dict[str, Any]:
     Returns:
         The members of `Hit.to_dict` without ``copies`` and ``moments``, with ``path`` and
         ``position`` for display, the strings of its ``texts`` and that of the text that ``matched``
-        (or None), so a moment of a film has ``start_s`` and ``end_s``; for a server also the URLs
-        ``original`` and ``thumbnail``.
+        (or None), and the paths of the ``duplicates`` that it stands for. A moment of a film has
+        ``start_s`` and ``end_s``; for a server there are also the URLs ``original`` and
+        ``thumbnail``.
     """
     metadata = hit.to_dict() | {
         "band": str(hit.band),
@@ -87,6 +88,7 @@ def hit_metadata(hit: Hit, url: str = "") -> dict[str, Any]:
         "position": hit.position,
         "texts": [text.text for text in hit.texts],
         "matched": None if hit.matched is None else hit.matched.text,
+        "duplicates": [duplicate.location for duplicate in hit.duplicates],
     }
     links = metadata.pop("links", {})
     del metadata["copies"], metadata["moments"]
@@ -131,7 +133,9 @@ def check_source(source: object, filters: object) -> None:
     check_value("filters", filters, "FilterValues | None")
 
 
-def check_options(k: object, mode: object, min_score: object, min_confidence: object) -> None:
+def check_options(
+    k: object, mode: object, min_score: object, min_confidence: object, *, fold: object = True
+) -> None:
     """Check search options.
 
     Raises:
@@ -146,6 +150,7 @@ def check_options(k: object, mode: object, min_score: object, min_confidence: ob
     parse_mode(check_value("mode", mode, "str | None", "Use vector, text or hybrid."))
     check_value("min_score", min_score, "float | None", "Pass a number or None.")
     check_value("min_confidence", min_confidence, "float | None", "Pass a number or None.")
+    check_value("fold", fold, "bool", "Pass True or False.")
 
 
 def check_text(text: object) -> None:

@@ -47,7 +47,7 @@ except ModuleNotFoundError as missing:
     raise MissingExtraError.for_extra("The retriever", "langchain-core", "langchain") from missing
 
 
-CALL_OPTIONS = ("k", "filters", "mode", "min_score", "min_confidence", "literal")
+CALL_OPTIONS = ("k", "filters", "mode", "min_score", "min_confidence", "literal", "fold")
 """Options that a call may override: ``retriever.invoke("a red car", k=3)``."""
 
 
@@ -68,6 +68,8 @@ class MMSearchRetriever(BaseRetriever):
         min_confidence: Minimum confidence of hits.
         literal: True to take the text literally; False to read it as a line of the query language,
             which cannot name files here.
+        fold: Return one of near duplicates and of a burst, whose metadata ``folded`` and
+            ``duplicates`` have the number and the paths of the others; False to return each.
 
     All of them except ``source`` can also be passed to ``invoke`` and similar methods, for one
     call.
@@ -85,6 +87,7 @@ class MMSearchRetriever(BaseRetriever):
     min_score: float | None = None
     min_confidence: float | None = None
     literal: bool = True
+    fold: bool = True
 
     def __init__(self, **arguments: Any) -> None:
         try:
@@ -98,7 +101,7 @@ class MMSearchRetriever(BaseRetriever):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_source(self.source, self.filters)
-        check_options(self.k, self.mode, self.min_score, self.min_confidence)
+        check_options(self.k, self.mode, self.min_score, self.min_confidence, fold=self.fold)
         return self
 
     def _get_relevant_documents(
@@ -149,7 +152,11 @@ class MMSearchRetriever(BaseRetriever):
             hint="To search by a file, call index.similar(FILE).",
         )
         return self.source.search(
-            parsed_query, self.k, min_score=self.min_score, min_confidence=self.min_confidence
+            parsed_query,
+            self.k,
+            min_score=self.min_score,
+            min_confidence=self.min_confidence,
+            fold=self.fold,
         )
 
     def _to_documents(self, hits: Sequence[Hit]) -> list[Document]:
@@ -342,7 +349,8 @@ class MMSearchVectorStore(VectorStore):
             }
         if not self.index.exists():
             return []
-        return self.index.search(query, k, **{**options, "filters": filters})
+        # Each document counts, also if its picture is like that of another.
+        return self.index.search(query, k, fold=False, **{**options, "filters": filters})
 
     @classmethod
     def from_texts(

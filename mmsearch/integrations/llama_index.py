@@ -92,6 +92,8 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
         min_confidence: Minimum confidence of hits.
         literal: True to take the text literally; False to read it as a line of the query language,
             which cannot name files here.
+        fold: Return one of near duplicates and of a burst, whose metadata ``folded`` and
+            ``duplicates`` have the number and the paths of the others; False to return each.
         callback_manager: Passed to LlamaIndex.
         verbose: Passed to LlamaIndex.
 
@@ -110,11 +112,12 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
         min_score: float | None = None,
         min_confidence: float | None = None,
         literal: bool = True,
+        fold: bool = True,
         callback_manager: CallbackManager | None = None,
         verbose: bool = False,
     ) -> None:
         check_source(source, filters)
-        check_options(k, mode, min_score, min_confidence)
+        check_options(k, mode, min_score, min_confidence, fold=fold)
         super().__init__(callback_manager=callback_manager, verbose=verbose)
         self.source: Any = source
         self.k = k
@@ -123,6 +126,7 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
         self.min_score = min_score
         self.min_confidence = min_confidence
         self.literal = literal
+        self.fold = fold
 
     def retrieve(self, str_or_query_bundle: QueryType) -> list[NodeWithScore]:
         """Return the nodes of a query.
@@ -182,6 +186,7 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
         options: dict[str, Any] = {
             "min_score": self.min_score,
             "min_confidence": self.min_confidence,
+            "fold": self.fold,
         }
         if not is_upload:
             return self.source.search(query, self.k, **options)
@@ -206,6 +211,7 @@ def to_node(hit: Hit, url: str = "") -> ImageNode:
     metadata = hit_fields | {
         "texts": "\n".join(hit_fields["texts"]),
         "keys": "\n".join(hit_fields["keys"]),
+        "duplicates": "\n".join(hit_fields["duplicates"]),
         "metadata": json.dumps(hit_fields["metadata"], ensure_ascii=False),
     }
     is_image = hit.kind == IMAGE_KIND
@@ -379,6 +385,8 @@ class MMSearchVectorStore(BasePydanticVectorStore):
                 query.similarity_top_k,
                 filters={"where": where},
                 mode=SEARCH_MODES[query.mode],
+                # Each node counts, also if its picture is like that of another.
+                fold=False,
             )
         nodes = [self._to_node(hit) for hit in hits]
         return VectorStoreQueryResult(

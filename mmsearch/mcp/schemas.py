@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, create_model
 
-from mmsearch.core.display import display_path, excerpt, format_match, format_time
+from mmsearch.core.display import display_path, excerpt, format_folded, format_match, format_time
 from mmsearch.core.query import Band, MatchedText
-from mmsearch.core.results import Hit, IndexStatus, Item, Moment, SearchResult
+from mmsearch.core.results import Duplicate, Hit, IndexStatus, Item, Moment, SearchResult
 from mmsearch.core.types import IMAGE_KIND, Text
 from mmsearch.server.schemas import BoundedText, SortOrder, StrictModel, filter_fields
 from mmsearch.server.thumbnails import Size
@@ -38,6 +38,15 @@ ImageId = Annotated[
 Limit = Annotated[int, Field(ge=1, le=MAX_HITS, description="Maximum number of pictures.")]
 
 
+FoldArgument = Annotated[
+    bool,
+    Field(
+        description="Return one of near duplicates and of a burst, with the ids of the others; "
+        "false returns each of them."
+    ),
+]
+
+
 class SearchOptions(StrictModel):
     """Arguments of ``search_images`` except filters."""
 
@@ -47,6 +56,7 @@ class SearchOptions(StrictModel):
     )
     limit: Limit = 8
     sort: SortOrder = "score"
+    fold: FoldArgument = True
     without: TextList = Field(
         [], description="What the pictures should not show; one thing per entry."
     )
@@ -84,6 +94,7 @@ class SpeechOptions(StrictModel):
     )
     limit: Limit = 8
     sort: SortOrder = "score"
+    fold: FoldArgument = True
     without: TextList = Field(
         [], description="What the pictures should not show; one thing per entry."
     )
@@ -109,6 +120,7 @@ class SimilarArguments(StrictModel):
     image_id: ImageId
     limit: Limit = 8
     sort: SortOrder = "score"
+    fold: FoldArgument = True
 
 
 class GetImageArguments(StrictModel):
@@ -216,6 +228,23 @@ class MomentInfo(BaseModel):
         )
 
 
+class DuplicateInfo(BaseModel):
+    """Another picture that a hit stands for."""
+
+    id: int = Field(description="Id for get_image and similar_images.")
+    path: str = Field(description="Path of the file; undecodable bytes are escaped.")
+    kind: Literal["near", "burst"] = Field(
+        description="near: resized, recompressed or cropped; burst: taken within the same minutes, "
+        "with the same look."
+    )
+
+    @classmethod
+    def from_duplicate(cls, duplicate: Duplicate) -> Self:
+        """Make an entry from a duplicate of a hit."""
+        kind: Any = duplicate.kind
+        return cls(id=duplicate.id, path=duplicate.location, kind=kind)
+
+
 class PictureHit(PictureInfo):
     """A picture found by a search."""
 
@@ -227,6 +256,12 @@ class PictureHit(PictureInfo):
     band: Band = Field(description="Confidence as a word; unlikely means a weak match.")
     moments: list[MomentInfo] = Field(
         description="Other moments or pages of the same file that match, best first."
+    )
+    folded: int = Field(
+        description="Number of near duplicates and pictures of its burst for which it stands."
+    )
+    duplicates: list[DuplicateInfo] = Field(
+        description="At most 20 of these, near duplicates first."
     )
 
     @classmethod
@@ -240,6 +275,8 @@ class PictureHit(PictureInfo):
             confidence=hit.confidence,
             band=hit.band,
             moments=[MomentInfo.from_moment(moment) for moment in hit.moments],
+            folded=hit.folded,
+            duplicates=[DuplicateInfo.from_duplicate(each) for each in hit.duplicates],
         )
 
 
@@ -280,6 +317,28 @@ class SpokenSearchOutput(SearchOutput):
     heard_confidence: float = Field(
         description="How certain the recognizer is of the words, 0 to 1."
     )
+
+
+class SimilarOutput(SearchOutput):
+    """The answer of a search by a picture of the index, which is left out."""
+
+    folded: int = Field(
+        description="Number of near duplicates of this picture and other pictures of its burst."
+    )
+    duplicates: list[DuplicateInfo] = Field(
+        description="At most 20 of these, near duplicates first."
+    )
+
+    @classmethod
+    def from_stack(cls, result: SearchResult, hits: Sequence[Hit], own: Hit | None) -> Self:
+        """Make an answer from a search result, the hits to return, and the hit of the picture."""
+        return cls(
+            **dict(SearchOutput.from_result(result, hits)),
+            folded=0 if own is None else own.folded,
+            duplicates=[
+                DuplicateInfo.from_duplicate(each) for each in (own.duplicates if own else ())
+            ],
+        )
 
 
 class IndexInfo(BaseModel):
@@ -346,10 +405,12 @@ def format_search_heading(output: SearchOutput) -> str:
 
 def format_similar_heading(output: SearchOutput, image_id: int) -> str:
     """Return the heading above the pictures that are similar to one."""
-    return (
+    heading = (
         f"{len(output.hits)} of {output.pictures:,} pictures, "
         f"the most similar to picture {image_id}."
     )
+    own = _format_folded(output) if isinstance(output, SimilarOutput) else ""
+    return f"{heading}\nPicture {image_id} itself: {own}" if own else heading
 
 
 def format_hit(hit: PictureHit, *, calibrated: bool = True) -> str:
@@ -360,7 +421,18 @@ def format_hit(hit: PictureHit, *, calibrated: bool = True) -> str:
     extra = [f"score {hit.score:.3f}", *([label] if label else [])]
     text = f"{hit.rank}. {_format_details(hit, *extra)}"
     others = ", ".join(f"{moment.position} (id {moment.id})" for moment in hit.moments)
-    return f"{text}\n   also in this file: {others}" if others else text
+    lines = [f"also in this file: {others}" if others else "", _format_folded(hit)]
+    return "\n   ".join([text, *filter(None, lines)])
+
+
+def _format_folded(stack: PictureHit | SimilarOutput) -> str:
+    """Return how many pictures one stands for, with their ids; "" for one that is alone."""
+    if not stack.folded:
+        return ""
+    ids = [str(duplicate.id) for duplicate in stack.duplicates]
+    rest = stack.folded - len(ids)
+    ids += [f"and {rest:,} more"] if rest else []
+    return f"{format_folded(stack.folded)} similar: ids {', '.join(ids)}"
 
 
 def format_picture(picture: PictureInfo) -> str:

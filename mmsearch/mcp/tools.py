@@ -7,6 +7,7 @@ import base64
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -33,6 +34,7 @@ from mmsearch.mcp.schemas import (
     SearchArguments,
     SearchOutput,
     SimilarArguments,
+    SimilarOutput,
     SpeechArguments,
     SpokenSearchOutput,
     format_hit,
@@ -108,7 +110,7 @@ class Tools:
                 "This tool searches for words only; a query cannot contain a path or a URL.",
                 "Use similar_images with the id of a picture.",
             )
-        request = SearchRequest(query, arguments.limit, sort=arguments.sort)
+        request = SearchRequest(query, arguments.limit, sort=arguments.sort, fold=arguments.fold)
         result = await self._worker.search(request)
         return await self._make_search_result(result, result.hits, format_search_heading)
 
@@ -132,7 +134,7 @@ class Tools:
             ) from None
         transcript = await self._speech.listen(content, arguments.language)
         query = _parse_query(transcript, arguments)
-        request = SearchRequest(query, arguments.limit, sort=arguments.sort)
+        request = SearchRequest(query, arguments.limit, sort=arguments.sort, fold=arguments.fold)
         result = await self._worker.search(request)
         heard = transcript.heard
 
@@ -156,15 +158,16 @@ class Tools:
         """
         await self._load_record(arguments.image_id)
         query = api.parse_query(like=[arguments.image_id])
-        result = await self._worker.search(SearchRequest(query, arguments.limit + 1))
-        similar_hits = [hit for hit in result.hits if hit.id != arguments.image_id][
-            : arguments.limit
-        ]
+        request = SearchRequest(query, arguments.limit + 1, fold=arguments.fold)
+        result = await self._worker.search(request)
+        own = next((hit for hit in result.hits if hit.id == arguments.image_id), None)
+        similar_hits = [hit for hit in result.hits if hit is not own][: arguments.limit]
         similar_hits = sort_hits(similar_hits, arguments.sort)
         return await self._make_search_result(
             result,
             similar_hits,
             lambda output: format_similar_heading(output, arguments.image_id),
+            partial(SimilarOutput.from_stack, own=own),
         )
 
     async def get(self, arguments: GetImageArguments) -> ToolResult:
@@ -268,7 +271,8 @@ SEARCH_DESCRIPTION = """\
 Find pictures of the user's collection by describing what they show. Use it whenever the user \
 looks for photos or images, or asks whether there are any of something. Returns the best matches, \
 best first, with a small preview of each. Some picture is always nearest: check the previews and \
-the label of each match (likely, possible, weak match) before you call it found.
+the label of each match (likely, possible, weak match) before you call it found. Of near \
+duplicates and bursts you get the best one, with the number and ids of the others ("+3 similar").
 The query is a plain description in English ("a red car on a bridge"), or several joined by + and \
 - between spaces ("harbour + sunset", "street - people"); a number and a colon before one set \
 its weight ("2:dog + snow"), and quotation marks make signs literal. Dates, folders, cameras and \
@@ -286,7 +290,7 @@ look misheard, say so, or call search_images with better ones. Returns the same 
 SIMILAR_DESCRIPTION = """\
 Find pictures of the user's collection that look like one of them, named by its id from an earlier \
 answer; that picture itself is left out. Use it for "more like this one". Returns the same as \
-search_images.\
+search_images, and the ids of near duplicates of that picture and of others of its burst.\
 """
 
 GET_IMAGE_DESCRIPTION = """\
@@ -347,7 +351,7 @@ def list_tool_specs(tools: Tools) -> tuple[ToolSpec, ...]:
             "Similar pictures",
             SIMILAR_DESCRIPTION,
             SimilarArguments,
-            SearchOutput,
+            SimilarOutput,
             tools.similar,
         ),
         ToolSpec(

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.results import Item, SearchPage, SearchResult
+from mmsearch.core.results import Hit, Item, SearchPage, SearchResult
 from mmsearch.core.sorting import sort_hits
 
 
@@ -43,7 +43,11 @@ def render_search(
 def render_item(index: str, item: Item, root_path: str = "") -> dict[str, Any]:
     """Return a picture or a hit as JSON, with paths for display and with links."""
     url = f"{root_path}/v1/indexes/{index}/pictures/{item.id}"
-    return item.to_dict() | {
+    values = item.to_dict()
+    if isinstance(item, Hit):
+        for duplicate, shown in zip(item.duplicates, values["duplicates"], strict=True):
+            shown["path"] = duplicate.location
+    return values | {
         "path": item.location,
         "copies": [display_path(path) for path in item.copies],
         "links": {"self": url, "original": f"{url}/original", "thumbnail": f"{url}/thumbnail"},

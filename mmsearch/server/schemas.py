@@ -41,6 +41,15 @@ else:
     ]
 
 
+FoldOption = Annotated[
+    bool,
+    Field(
+        description="Return one of near duplicates and of a burst, with the number of the others as"
+        " `folded`; false returns each picture."
+    ),
+]
+
+
 class StrictModel(BaseModel):
     """Base class of request bodies; unknown members are errors, so misspelt ones are noticed."""
 
@@ -155,6 +164,7 @@ class SearchBody(StrictModel):
     cursor: BoundedText | None = Field(
         None, description="The next_cursor of an earlier answer, for its next page."
     )
+    fold: FoldOption = True
     min_score: float | None = Field(None, allow_inf_nan=False)
     min_confidence: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     explain: bool = Field(
@@ -175,11 +185,12 @@ class SearchParams(FilterParams):
     limit: int = Field(20, ge=1, le=PAGE_LIMIT)
     cursor: BoundedText | None = None
     mode: Literal["vector", "text", "hybrid"] | None = None
+    fold: FoldOption = True
 
     def to_search_body(self) -> SearchBody:
         """Return the same search as a request body."""
         values = self.model_dump(by_alias=True)
-        search_fields = {"not", "like", "like_url", "limit", "cursor", "mode", "sort"}
+        search_fields = {"not", "like", "like_url", "limit", "cursor", "mode", "sort", "fold"}
         filters = {name: values[name] for name in FilterParams.model_fields}
         search_values = {name: values[name] for name in search_fields}
         return SearchBody.model_validate({"query": self.q, "filters": filters, **search_values})

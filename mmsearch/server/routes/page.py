@@ -82,7 +82,7 @@ LIST_FIELDS = ("not", "like")
 
 FILTER_FIELDS = tuple(spec.name for spec in FILTERS)
 
-FIELDS = ("q", *LIST_FIELDS, "like_url", *FILTER_FIELDS, "sort", "cursor")
+FIELDS = ("q", *LIST_FIELDS, "like_url", *FILTER_FIELDS, "sort", "fold", "cursor")
 
 _templates = Environment(
     loader=FileSystemLoader(PAGE_DIR),

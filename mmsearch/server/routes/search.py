@@ -37,6 +37,7 @@ from mmsearch.server.schemas import (
     BoundedText,
     EmbeddingsAnswer,
     FilterBody,
+    FoldOption,
     SearchBody,
     SearchParams,
     SortOrder,
@@ -119,6 +120,7 @@ def read_search_form(
     min_score: Annotated[float | None, Form(allow_inf_nan=False)] = None,
     min_confidence: Annotated[float | None, Form(ge=0, le=1, allow_inf_nan=False)] = None,
     sort: Annotated[SortOrder, Form()] = "score",
+    fold: Annotated[FoldOption, Form()] = True,
     limit: Annotated[int, Form(ge=1, le=PAGE_LIMIT)] = 20,
     cursor: Annotated[BoundedText | None, Form()] = None,
 ) -> SearchBody:
@@ -131,6 +133,7 @@ def read_search_form(
             "min_score": min_score,
             "min_confidence": min_confidence,
             "sort": sort,
+            "fold": fold,
             "limit": limit,
             "cursor": cursor,
         }
@@ -262,7 +265,9 @@ async def run_search(
         )
     # One hit beyond the page shows if there is a next page.
     k = min(offset + limit + 1, HITS_LIMIT)
-    request = SearchRequest(query, k, body.min_score, body.min_confidence, body.explain)
+    request = SearchRequest(
+        query, k, body.min_score, body.min_confidence, body.explain, fold=body.fold
+    )
     if any(term.url is not None for term in query.terms):
         result, urls = await _search_with_urls(server_state, worker, request)
     else:

@@ -12,7 +12,11 @@ from PIL import Image
 
 from mmsearch import Client, Query, Term, parse_filters, parse_query
 from mmsearch.client._flows import parse_answer, parse_vectors
-from mmsearch.client._requests import build_filters_body, build_search_body
+from mmsearch.client._requests import (
+    build_filters_body,
+    build_picture_form,
+    build_search_body,
+)
 from mmsearch.core.errors import InvalidQueryError, ServerError, SourceError, StateError, UsageError
 from mmsearch.core.filters import Filters
 from mmsearch.core.query import Band, MatchedText
@@ -109,6 +113,13 @@ def test_build_search_body_like_accepts_ids_and_hits():
         3,
         7,
     ]
+
+
+def test_fold_is_sent_only_if_it_is_off():
+    assert "fold" not in build_search_body("mill")
+    assert build_search_body("mill", fold=False)["fold"] is False
+    assert "fold" not in build_picture_form("mill")
+    assert build_picture_form("mill", fold=False)["fold"] == "False"
 
 
 def test_client_search_sends_all_options_with_token_and_index():

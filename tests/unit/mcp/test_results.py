@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmsearch.core.query import Band, MatchedText, Mode
-from mmsearch.core.results import Hit, Moment, Notice, SearchResult
+from mmsearch.core.results import Duplicate, Hit, Moment, Notice, SearchResult
 from mmsearch.core.types import Text
 from mmsearch.mcp.schemas import (
     PictureHit,
@@ -68,6 +68,18 @@ def test_format_hit_lists_score_size_date_paths_and_texts():
         "   also at /pictures/copy.jpg\n"
         "   title: An old mill"
     )
+
+
+def test_format_hit_says_for_how_many_pictures_it_stands():
+    others = tuple(
+        Duplicate(id=number, path=Path(f"/pictures/{number}.jpg"), kind="near")
+        for number in range(20)
+    )
+    text = format_hit(PictureHit.from_hit(1, hit(folded=2, duplicates=others[:2])))
+    assert text.splitlines()[-1] == "   +2 similar: ids 0, 1"
+    text = format_hit(PictureHit.from_hit(1, hit(folded=1500, duplicates=others)))
+    assert text.splitlines()[-1].endswith("18, 19, and 1,480 more")
+    assert text.splitlines()[-1].startswith("   +1,500 similar: ids 0, 1,")
 
 
 @pytest.mark.parametrize(
