@@ -43,6 +43,7 @@ from mmsearch.core.query import (
     Not,
     OneOf,
     Operand,
+    Scalar,
     metadata_member,
 )
 from mmsearch.core.types import Ids
@@ -67,6 +68,7 @@ _FIELDS: dict[str, str] = {
     "megapixels": "(CAST(items.width AS REAL) * items.height / 1e6)",
     "aspect": "(CAST(items.width AS REAL) / items.height)",
     "format": "items.format",
+    "kind": "(SELECT contents.kind FROM contents WHERE contents.id = items.content_id)",
     "orientation": _ORIENTATION,
     "taken_at": "items.taken_at",
     "taken_from": "items.taken_from",
@@ -263,11 +265,17 @@ class _WhereClause:
             case Contains(name, part):
                 sql = self._contains(_FIELDS[name], part)
             case OneOf(name, values):
-                listed = ", ".join(self._bind(fold_text(value)) for value in values)
-                sql = f"coalesce({self._operand(FieldName(name))} IN ({listed}), 0)"
+                sql = self._is_one_of(name, values)
             case Compare(left, symbol, right):
                 sql = self._compare(left, symbol, right)
         return sql
+
+    def _is_one_of(self, name: str, values: Iterable[Scalar]) -> str:
+        listed = ", ".join(self._bind(fold_text(value)) for value in values)
+        if name in _LIST_FIELD_KINDS:
+            kind = _LIST_FIELD_KINDS[name]
+            return f"EXISTS ({_TAGS} AND tags.kind = '{kind}' AND tags.tag IN ({listed}))"
+        return f"coalesce({self._operand(FieldName(name))} IN ({listed}), 0)"
 
     def _compare(self, left: Operand, symbol: str, right: Operand) -> str:
         left_sql, right_sql = self._operand(left), self._operand(right)

@@ -64,6 +64,7 @@ from mmsearch.core.records import (
 from mmsearch.core.types import Ids
 
 if TYPE_CHECKING:
+    from mmsearch.catalog.facets import FacetTables
     from mmsearch.core.catalog import Snapshot
     from mmsearch.core.derived import DerivedReader
 
@@ -124,6 +125,7 @@ class SqliteReader:
 
     def __init__(self, connections: ReadPool | PinnedConnection) -> None:
         self._connections = connections
+        self._facet_tables: FacetTables | None = None
 
     def close(self) -> None:
         """Close the idle connection; the next read opens a new one."""
@@ -147,7 +149,14 @@ class SqliteReader:
     def snapshot(self) -> Iterator[Snapshot]:
         """Open the newest generation for reading; it does not change until it is closed."""
         with self._connections.read_transaction() as db:
-            yield SqliteSnapshot(db)
+            yield SqliteSnapshot(db, self._load_facet_tables)
+
+    def _load_facet_tables(self) -> FacetTables:
+        from mmsearch.catalog.facets import FacetTables  # noqa: PLC0415 - searches never need it
+
+        if self._facet_tables is None:
+            self._facet_tables = FacetTables()
+        return self._facet_tables
 
     def segments(self) -> list[Segment]:
         """Return all segments, oldest first."""

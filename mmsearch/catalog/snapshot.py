@@ -6,7 +6,7 @@ Everything is SQL text on Python's sqlite3, because importing SQLAlchemy takes l
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,10 @@ from mmsearch.core.records import (
 from mmsearch.core.types import Ids, TextSource, full_text_sources
 
 if TYPE_CHECKING:
+    from mmsearch.catalog.facets import FacetTables
+    from mmsearch.core.facets import Facet
     from mmsearch.core.filter_tree import FilterTree
+    from mmsearch.core.filters import Filters
 
 _BUILT_COLUMNS = "plugin, name, bytes, sha256, rows, covers, settings"
 _SERVING_ID = SPACE_IN.format(SERVING)
@@ -69,10 +72,16 @@ class SqliteSnapshot:
 
     Args:
         db: A connection in a transaction of its own.
+        load_facet_tables: Returns the values of facets that snapshots share; None to share none.
     """
 
-    def __init__(self, db: ReadConnection) -> None:
+    def __init__(
+        self,
+        db: ReadConnection,
+        load_facet_tables: Callable[[], FacetTables] | None = None,
+    ) -> None:
         self._db = db
+        self._load_facet_tables = load_facet_tables
         # SQLite's snapshot begins with the first read, which is this one. Every item with pixels is
         # a row of a segment, so the sum over the few segments, less their stale rows, gives their
         # number.
@@ -331,6 +340,16 @@ class SqliteSnapshot:
         if known is None:
             known = self._filtered[id(filters)] = filters, filter_ids(self._db, filters)
         return known[1]
+
+    def count_facets(
+        self, fields: Sequence[str], ids: Ids | None, filters: Filters, *, limit: int, fold: bool
+    ) -> tuple[int, list[Facet]]:
+        """Return the number of pictures, and how many of them have each value of some fields."""
+        from mmsearch.catalog.facets import FacetTables, count_facets  # noqa: PLC0415 - searches
+
+        load_tables = self._load_facet_tables or FacetTables
+        table = load_tables().get(self.generation, ids)
+        return count_facets(self._db, table, fields, ids, filters, limit=limit, fold=fold)
 
     def records(self, ids: Sequence[int], filters: FilterTree | None = None) -> list[PictureRecord]:
         """Load the records of pictures, with a few statements for all of them.

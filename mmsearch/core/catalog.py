@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.derived import DerivedReader, DerivedWriter
+from mmsearch.core.facets import Facet
 from mmsearch.core.filter_tree import FilterTree
+from mmsearch.core.filters import Filters
 from mmsearch.core.identity import Identity
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.records import (
@@ -76,6 +78,19 @@ class Snapshot(Protocol):
 
     def content_ids(self, ids: Ids) -> Ids:
         """Return a number for each item, int64 (n,), that is equal for items of one content."""
+
+    def count_facets(
+        self, fields: Sequence[str], ids: Ids | None, filters: Filters, *, limit: int, fold: bool
+    ) -> tuple[int, list[Facet]]:
+        """Return the number of pictures, and how many of them have each value of some fields.
+
+        Args:
+            fields: Names of fields, of `mmsearch.core.facets.FACET_FIELDS`.
+            ids: Ids of the items that count; None for all searchable ones.
+            filters: The filters that they passed, which `FacetValue.filter` narrows.
+            limit: Maximum number of values of a field.
+            fold: True to count a stack of duplicates once.
+        """
 
     def count_contents(self, ids: Ids) -> int:
         """Return the number of contents of different items: a film or a document counts once."""

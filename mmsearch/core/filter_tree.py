@@ -129,7 +129,7 @@ def _iter_parts(filters: Filters) -> Iterator[FilterNode]:  # noqa: C901 - one c
     if filters.formats:
         yield OneOf("format", filters.formats)
     if filters.cameras:
-        yield AnyOf(tuple(Contains("camera", part) for part in filters.cameras))
+        yield AnyOf(tuple(_named("camera", part) for part in filters.cameras))
     for name, values in (
         ("tags", filters.tags),
         ("auto_tags", filters.auto_tags),
@@ -137,10 +137,15 @@ def _iter_parts(filters: Filters) -> Iterator[FilterNode]:  # noqa: C901 - one c
         ("place", filters.places),
     ):
         for value in values:
-            yield Contains(name, value)
+            yield _named(name, value) if name in ("people", "place") else Contains(name, value)
     if filters.near is not None:
         yield TakenNear(filters.near)
     if filters.where is not None:
         yield filters.where
     if filters.paths:
         yield MatchesPath(filters.paths)
+
+
+def _named(name: str, value: str) -> Condition:
+    """Return the condition that a name contains a text or, after ``=``, is that text."""
+    return OneOf(name, (value[1:],)) if value.startswith("=") else Contains(name, value)

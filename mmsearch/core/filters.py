@@ -104,13 +104,15 @@ class Filters:
         min_height: Minimum height in pixels, upright.
         orientation: ``landscape``, ``portrait`` or ``square``.
         formats: Allowed formats, such as ``JPEG``; case-insensitive.
-        cameras: Strings of which the camera name must contain one; case-insensitive.
+        cameras: Strings of which the camera name must contain one, or be one that is written after
+            ``=``; case-insensitive.
         near: Circle in which the picture must be taken.
         tags: Keywords that the picture must all have; case-insensitive.
         auto_tags: Tags of the enricher ``tags`` that the picture must all have; case-insensitive.
-        people: Parts of names of people who must all be in the picture; case-insensitive.
+        people: Parts of names of people who must all be in the picture, or whole names after
+            ``=``; case-insensitive.
         places: Parts of names of the place (location, city, state, country) that the picture must
-            all have; case-insensitive.
+            all have, or whole names after ``=``; case-insensitive.
         min_rating: Minimum rating in stars, 0 to 5; pictures without a rating do not pass.
         where: A condition, see `Condition`.
     """
@@ -173,7 +175,7 @@ class Filters:
     cameras: tuple[str, ...] = _filter(
         "TEXT",
         "Only pictures of cameras whose name contains TEXT.",
-        "Parts of a camera's name; one must match.",
+        "Parts of a camera's name, or its whole name after `=`; one must match.",
         name="camera",
         default=(),
     )
@@ -204,7 +206,7 @@ class Filters:
     people: tuple[str, ...] = _filter(
         "NAME",
         "Only pictures of this person, as named in the file.",
-        "Parts of names of people who must all be in the picture.",
+        "Parts of names of people who must all be in the picture, or whole names after `=`.",
         name="person",
         default=(),
         label="Person",
@@ -212,7 +214,7 @@ class Filters:
     places: tuple[str, ...] = _filter(
         "NAME",
         "Only pictures of this location, city, state or country.",
-        "Parts of names of the place that the picture must all have.",
+        "Parts of names of the place that the picture must all have, or whole names after `=`.",
         name="place",
         default=(),
         label="Place",

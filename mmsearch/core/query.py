@@ -98,6 +98,7 @@ FILTER_FIELDS: dict[str, type] = {
     "megapixels": float,
     "aspect": float,
     "format": str,
+    "kind": str,
     "orientation": str,
     "taken_at": str,
     "taken_from": str,
@@ -116,8 +117,9 @@ FILTER_FIELDS: dict[str, type] = {
 }
 """Fields that a condition may use, and their types; int and float can be compared.
 
-``aspect`` is width / height, ``orientation`` is landscape, portrait or square, ``taken_at`` is an
-ISO 8601 local time. `LIST_FIELDS` are sets of values.
+``aspect`` is width / height, ``kind`` is image, video, document or sound, ``orientation`` is
+landscape, portrait or square, ``taken_at`` is an ISO 8601 local time. `LIST_FIELDS` are sets of
+values.
 """
 
 LIST_FIELDS = ("tags", "auto_tags", "people", "place")

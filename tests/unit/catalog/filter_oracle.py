@@ -29,6 +29,7 @@ def field_value(facts, name):
         "megapixels": width * height / 1e6,
         "aspect": width / height,
         "orientation": orientation,
+        "kind": "image",
         **{name: facts[name] or None for name in LIST_FIELDS},
         "size_bytes": 10 if facts["files"] else None,
     }

@@ -1,0 +1,124 @@
+"""Counts of the pictures of an index by year, place, camera and other fields."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmsearch.api._items import IndexItems
+from mmsearch.api._session import translate_errors
+from mmsearch.api.parsing import parse_query
+from mmsearch.core.arguments import (
+    FilterValues,
+    PictureIds,
+    Texts,
+    check_no_options,
+    to_filters,
+    to_texts,
+)
+from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.facets import (
+    DEFAULT_FACET_VALUES,
+    FACET_HITS,
+    MAX_FACET_VALUES,
+    Facet,
+    Facets,
+    check_facet_fields,
+)
+from mmsearch.core.filters import NO_FILTERS
+from mmsearch.core.query import Band, Query, SearchRequest
+
+if TYPE_CHECKING:
+    from mmsearch.core.speech import Transcript
+
+
+@translate_errors
+class IndexFacets(IndexItems):
+    """The part of `mmsearch.Index` that counts pictures."""
+
+    def facets(
+        self,
+        query: str | Query | Transcript = "",
+        *,
+        fields: Texts | None = None,
+        limit: int = DEFAULT_FACET_VALUES,
+        syntax: bool = False,
+        without: Texts = (),
+        like: PictureIds = (),
+        filters: FilterValues | None = None,
+        mode: str | None = None,
+        fold: bool = True,
+    ) -> Facets:
+        """Return how many pictures have each year, month, place, person, camera and so on.
+
+        Each value has the filters that narrow a search to it: with them and without a description,
+        exactly as many pictures pass. Without a query, all pictures that pass the filters count.
+        With one, its best 1,000 hits count, without weak matches if the confidence of its hits is
+        calibrated: those are the pictures that its pages list.
+
+        Args:
+            query: See `search`; may be empty.
+            fields: Names of fields: ``year``, ``month``, ``place``, ``person``, ``camera``,
+                ``folder``, ``format``, ``kind``, ``tag``, ``rating``; default: all. Folders are
+                those of the first level at which there are several; with a path filter of one
+                folder, those below it.
+            limit: Maximum number of values of a field, 1 to 1,000.
+            syntax: See `search`.
+            without: See `search`.
+            like: See `search`.
+            filters: See `search`.
+            mode: See `search`.
+            fold: True to count a stack of duplicates as one picture; it has a value if one of its
+                pictures that pass has it.
+
+        Raises:
+            UnknownIndexError: The index does not exist.
+            InvalidQueryError: The query is invalid, a field is unknown, or the limit is out of
+                range.
+            SourceError: A picture of the query cannot be read.
+            UnknownNameError: The index has no picture with an id in the query.
+            UsageError: An argument has the wrong type, or a parsed query is combined with an option
+                that it has itself.
+        """
+        names = check_facet_fields(None if fields is None else to_texts(fields))
+        if not 1 <= limit <= MAX_FACET_VALUES:
+            raise InvalidQueryError(
+                f"The limit is {limit:,}.", f"Use 1 to {MAX_FACET_VALUES:,} values of a field."
+            )
+        if isinstance(query, Query):
+            check_no_options(syntax=syntax, without=without, like=like, filters=filters, mode=mode)
+        elif (isinstance(query, str) and not query.strip()) and not (without or like):
+            query = Query((), NO_FILTERS if filters is None else to_filters(filters))
+        else:
+            query = parse_query(
+                query, without=without, like=like, filters=filters, mode=mode, syntax=syntax
+            )
+        if not query.terms:
+            return self._count_facets(query, names, limit, fold=fold)
+        result = self._session.search_one(SearchRequest(query, FACET_HITS, check_files=False))
+        ids = [
+            hit.id for hit in result.hits if not (result.calibrated and hit.band is Band.UNLIKELY)
+        ]
+        found = np.array(sorted(ids), np.int64)
+        with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
+            counted, facets = snapshot.count_facets(
+                names, found, query.filters, limit=limit, fold=fold
+            )
+        return Facets(result.query, counted, result.passed, fold, snapshot.generation, facets)
+
+    def _count_facets(
+        self, query: Query, fields: tuple[str, ...], limit: int, *, fold: bool
+    ) -> Facets:
+        """Return the facets of all pictures that pass the filters of a query."""
+        filters = query.filters
+        with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
+            ids = None
+            if filters:
+                from mmsearch.core.filter_tree import make_filter_tree  # noqa: PLC0415 - rare
+
+                ids = snapshot.filter_ids(make_filter_tree(filters))
+            passed = snapshot.pictures if ids is None else snapshot.count_contents(ids)
+            facets: list[Facet]
+            counted, facets = snapshot.count_facets(fields, ids, filters, limit=limit, fold=fold)
+            return Facets("", counted, passed, fold, snapshot.generation, facets)

@@ -1,0 +1,525 @@
+"""Counts of pictures by the values of their fields.
+
+The values of a generation are read into arrays, once for all searches of a process, because SQLite
+would group a million rows by one field in half a second. The values of a few pictures are read by
+their ids instead. Each field is read when it is first asked for.
+
+A picture is a content: it has a value if one of its items that pass the filters has it. With
+duplicates folded, all contents of a stack are one picture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.rows import fold_text
+from mmsearch.core.display import display_path
+from mmsearch.core.facets import (
+    Facet,
+    FacetValue,
+    given_folder,
+    is_ambiguous,
+    is_storable,
+    narrowing_filter,
+)
+from mmsearch.core.filters import Filters
+from mmsearch.core.globs import fold_path
+from mmsearch.core.types import IMAGE_KIND, Ids
+
+MAX_READ_BY_IDS = 5000
+"""At most this many pictures are read by their ids, unless all are in memory already."""
+
+_CHUNK_ROWS = 100_000
+"""Rows per statement: the text of their values takes a few megabytes."""
+
+_TAG_KINDS = {"place": "place", "person": "people", "tag": "keywords"}
+"""Kind of the texts whose values a field counts."""
+
+_ITEM_FIELDS = {
+    "month": "substr(taken_at, 1, 7)",
+    "camera": "camera",
+    "format": "format",
+    "rating": "rating",
+}
+"""SQL of the fields that are columns of items; years are those of the months."""
+
+_FILE_MONTH = "strftime('%Y-%m-%dT%H:%M:%S', mtime_ns / 1000000000, 'unixepoch', 'localtime')"
+
+_WANTED_CONTENTS = "SELECT content_id FROM items WHERE id IN (SELECT value FROM json_each({}))"
+
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Values of a field.
+
+    Attributes:
+        owners: int64 (n,), the position of the item or of the content that has each value.
+        codes: int64 (n,), the number of each value, -1 without one.
+        values: The different values, by their numbers.
+        by_content: True if the owners are contents.
+        repeats: True if an owner may have several rows with one value.
+    """
+
+    owners: Codes
+    codes: Codes
+    values: Sequence[Any]
+    by_content: bool = False
+    repeats: bool = False
+
+    def regroup(self, key: Callable[[Any], Any]) -> _Column:
+        """Return the column with the values that a function makes of the values; None for none."""
+        keys = [key(value) for value in self.values]
+        values = list(dict.fromkeys(each for each in keys if each is not None))
+        numbers = {each: number for number, each in enumerate(values)}
+        # The last entry is for rows without a value, whose code is -1.
+        codes = np.array([*(numbers.get(each, -1) for each in keys), -1], np.int64)
+        return replace(self, codes=codes[self.codes], values=values)
+
+
+@dataclass(frozen=True)
+class _Units:
+    """The numbers of what counts as one picture: a content, or a stack of them.
+
+    Attributes:
+        of_content: int64 (c,), the number of the unit of each content.
+        count: Number of units.
+        items: int64 (count,), the number of items of each unit.
+        contents: int64 (count,), the number of contents of each unit.
+    """
+
+    of_content: Codes
+    count: int
+    items: Codes
+    contents: Codes
+
+
+class FacetTable:
+    """The values of live items, which many threads may use.
+
+    Args:
+        ids: Ids of the items; None for all live ones.
+    """
+
+    def __init__(self, ids: Ids | None = None) -> None:
+        self._wanted = None if ids is None else json.dumps(ids.tolist())
+        self._lock = threading.RLock()
+        self._columns: dict[str, _Column] = {}
+        self._items: tuple[Ids, Codes, Ids] | None = None
+        self._units: dict[bool, _Units] = {}
+
+    def items(self, db: ReadConnection) -> tuple[Ids, Codes, Ids]:
+        """Return the ids of the items, the position of the content of each, and their ids."""
+        with self._lock:
+            if self._items is None:
+                self._read_items(db)
+            assert self._items is not None  # noqa: S101 - for mypy
+            return self._items
+
+    def column(self, db: ReadConnection, field: str) -> _Column:
+        """Return the values of a field of items, contents or their texts."""
+        with self._lock:
+            self.items(db)
+            if field not in self._columns:
+                if field == "folder":
+                    self._columns[field] = self._read_folders(db)
+                elif field == "kind":
+                    self._columns[field] = self._read_kinds(db)
+                else:
+                    self._columns[field] = self._read_tags(db, _TAG_KINDS[field])
+            return self._columns[field]
+
+    def units(self, db: ReadConnection, *, fold: bool) -> _Units:
+        """Return what counts as one picture."""
+        with self._lock:
+            content_ids = self.items(db)[2]
+            if fold not in self._units:
+                of_content = np.arange(len(content_ids))
+                if fold:
+                    stacks = content_ids.copy()
+                    pairs = np.array(self._read_stacks(db), np.int64).reshape(-1, 2)
+                    positions, is_live = _find(content_ids, pairs[:, 0])
+                    stacks[positions[is_live]] = pairs[is_live, 1]
+                    _, of_content = np.unique(stacks, return_inverse=True)
+                count = int(of_content.max(initial=-1)) + 1
+                items = np.bincount(of_content[self.items(db)[1]], minlength=count)
+                contents = np.bincount(of_content, minlength=count)
+                self._units[fold] = _Units(of_content, count, items, contents)
+            return self._units[fold]
+
+    # --- reading ---
+
+    def _chunks(
+        self, db: ReadConnection, columns: Sequence[str], table: str, where: str
+    ) -> Iterator[list[list[Any]]]:
+        """Yield lists of values of the columns, for chunks of the rows with an id."""
+        names = ", ".join(f"{column} AS c{number}" for number, column in enumerate(columns))
+        listed = ", ".join(f"json_group_array(c{number})" for number in range(len(columns)))
+        after = 0
+        while True:
+            rows = db.query(
+                f"SELECT max(id), {listed} FROM (SELECT id, {names} FROM {table}"  # noqa: S608
+                f" WHERE id > ?1 AND {where} ORDER BY id LIMIT {_CHUNK_ROWS})",
+                [after] if self._wanted is None else [after, self._wanted],
+            )
+            last, *texts = rows[0]
+            if last is None:
+                return
+            after = last
+            yield [json.loads(text) for text in texts]
+
+    @property
+    def _is_wanted(self) -> str:
+        return "" if self._wanted is None else " AND id IN (SELECT value FROM json_each(?2))"
+
+    def _read_stacks(self, db: ReadConnection) -> list[tuple[Any, ...]]:
+        statement = "SELECT content_id, stack_id FROM duplicates"
+        if self._wanted is None:
+            return db.query(statement)
+        wanted = _WANTED_CONTENTS.format("?")
+        return db.query(f"{statement} WHERE content_id IN ({wanted})", [self._wanted])
+
+    def _read_items(self, db: ReadConnection) -> None:
+        columns = ("id", "content_id", *_ITEM_FIELDS.values())
+        read: list[list[Any]] = [[] for _ in range(2 + len(_ITEM_FIELDS))]
+        for chunk in self._chunks(db, columns, "items", f"is_live = 1{self._is_wanted}"):
+            for values, more in zip(read, chunk, strict=True):
+                values.extend(more)
+        ids, contents = (np.array(values, np.int64) for values in read[:2])
+        content_ids, content_of = np.unique(contents, return_inverse=True)
+        self._items = ids, content_of.astype(np.int64), content_ids
+        positions = np.arange(len(ids))
+        for field, values in zip(_ITEM_FIELDS, read[2:], strict=True):
+            self._columns[field] = _encode(positions, values)
+
+    def _read_kinds(self, db: ReadConnection) -> _Column:
+        assert self._items is not None  # noqa: S101 - for mypy
+        content_ids = self._items[2]
+        # Most contents are pictures: only the others are read.
+        rows = db.query("SELECT id, kind FROM contents WHERE kind <> ?", [IMAGE_KIND])
+        positions, is_live = _find(content_ids, np.array([row[0] for row in rows], np.int64))
+        values = [IMAGE_KIND, *dict.fromkeys(kind for _, kind in rows)]
+        numbers = {kind: number for number, kind in enumerate(values)}
+        codes = np.zeros(len(content_ids), np.int64)
+        others = np.array([numbers[kind] for _, kind in rows], np.int64)
+        codes[positions[is_live]] = others[is_live]
+        return _Column(np.arange(len(content_ids)), codes, values, by_content=True)
+
+    def _read_tags(self, db: ReadConnection, kind: str) -> _Column:
+        assert self._items is not None  # noqa: S101 - for mypy
+        ids = self._items[0]
+        counted = "SELECT tag, count(*), group_concat(tags.item_id) FROM"
+        if self._wanted is None:
+            rows = db.query(f"{counted} tags WHERE kind = ? GROUP BY tag", [kind])
+        else:
+            rows = db.query(
+                f"{counted} texts JOIN tags ON tags.text_id = texts.id"  # noqa: S608 - our text
+                " WHERE texts.item_id IN (SELECT value FROM json_each(?)) AND tags.kind = ?"
+                " GROUP BY tag",
+                [self._wanted, kind],
+            )
+        listed = ",".join(row[2] for row in rows)
+        codes = np.repeat(np.arange(len(rows)), [row[1] for row in rows])
+        owners, is_live = _find(ids, np.fromstring(listed, np.int64, sep=","))
+        keys = codes[is_live] * len(ids) + owners[is_live]
+        # An item may have a value in several texts.
+        if np.any(np.diff(keys) <= 0):
+            keys = np.unique(keys)
+        codes, owners = np.divmod(keys, max(len(ids), 1))
+        return _Column(owners, codes, [row[0] for row in rows])
+
+    def _read_folders(self, db: ReadConnection) -> _Column:
+        assert self._items is not None  # noqa: S101 - for mypy
+        where, parameters = "content_id IS NOT NULL", []
+        if self._wanted is not None:
+            where, parameters = f"content_id IN ({_WANTED_CONTENTS.format('?')})", [self._wanted]
+        contents, codes = [], []
+        numbers: dict[bytes, int] = {}
+        for content_id, key in db.iterate(
+            f"SELECT content_id, key FROM assets WHERE {where}",  # noqa: S608 - our text
+            parameters,
+        ):
+            contents.append(content_id)
+            codes.append(numbers.setdefault(key.rpartition(b"/")[0], len(numbers)))
+        owners, is_live = _find(self._items[2], np.array(contents, np.int64))
+        column = np.array(codes, np.int64)[is_live]
+        return _Column(owners[is_live], column, list(numbers), by_content=True)
+
+
+def _encode(owners: Codes, values: Sequence[Any]) -> _Column:
+    """Return a column of one value for each owner; None is no value."""
+    distinct = list(dict.fromkeys(values))
+    numbers = {
+        value: number for number, value in enumerate(each for each in distinct if each is not None)
+    }
+    codes = np.fromiter((numbers.get(value, -1) for value in values), np.int64, len(values))
+    return _Column(owners, codes, list(numbers))
+
+
+def _find(ids: Ids, wanted: Ids) -> tuple[Codes, NDArray[np.bool_]]:
+    """Return the position of each wanted id in ascending ids, and which of them are there."""
+    if not len(ids):
+        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.bool_)
+    positions = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    return positions, ids[positions] == wanted
+
+
+class FacetTables:
+    """The table of the newest generation that was asked for, which threads share."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._generation = -1
+        self._table = FacetTable()
+
+    def get(self, generation: int, ids: Ids | None) -> FacetTable:
+        """Return the table of a generation; a small one of some items if that is read faster."""
+        with self._lock:
+            is_known = self._generation == generation
+            if ids is not None and len(ids) <= MAX_READ_BY_IDS and not is_known:
+                return FacetTable(ids)
+            if not is_known:
+                self._table, self._generation = FacetTable(), generation
+            return self._table
+
+
+def count_facets(
+    db: ReadConnection,
+    table: FacetTable,
+    fields: Sequence[str],
+    ids: Ids | None,
+    filters: Filters,
+    *,
+    limit: int,
+    fold: bool,
+) -> tuple[int, list[Facet]]:
+    """Return the number of pictures, and how many of them have each value of some fields.
+
+    Args:
+        db: A connection to the generation of the table.
+        table: The values of the items.
+        fields: Names of fields, of `mmsearch.core.facets.FACET_FIELDS`.
+        ids: Ids of the items that count; None for all live ones.
+        filters: The filters that they passed, which `FacetValue.filter` narrows.
+        limit: Maximum number of values of a field.
+        fold: True to count a stack of duplicates once.
+    """
+    counter = _Counter(db, table, ids, filters, fold=fold)
+    return counter.count(), [counter.facet(field, limit) for field in fields]
+
+
+class _Counter:
+    """Counts one set of items."""
+
+    def __init__(
+        self,
+        db: ReadConnection,
+        table: FacetTable,
+        ids: Ids | None,
+        filters: Filters,
+        *,
+        fold: bool,
+    ) -> None:
+        self._db, self._table, self._filters = db, table, filters
+        self._item_ids, self._content_of, content_ids = table.items(db)
+        self._units = table.units(db, fold=fold)
+        if ids is None:
+            self._has_item = np.ones(len(self._item_ids), np.bool_)
+            self._has_content = np.ones(len(content_ids), np.bool_)
+        else:
+            self._has_item = np.zeros(len(self._item_ids), np.bool_)
+            positions, is_live = _find(self._item_ids, ids)
+            self._has_item[positions[is_live]] = True
+            self._has_content = np.zeros(len(content_ids), np.bool_)
+            self._has_content[self._content_of[self._has_item]] = True
+        self._total = self._count_units(np.flatnonzero(self._has_content))
+
+    def count(self) -> int:
+        """Return the number of pictures."""
+        return self._total
+
+    def facet(self, field: str, limit: int) -> Facet:
+        """Return the facet of a field."""
+        column = self._column(field)
+        contents, codes = self._rows(column)
+        counts = self._count_values(column, contents, codes)
+        present = np.flatnonzero(counts).tolist()
+        listed = [(column.values[code], int(counts[code]), code) for code in present]
+        if field in ("year", "month", "rating"):
+            listed.sort(key=lambda each: each[0], reverse=True)
+        else:
+            listed.sort(key=lambda each: (-each[1], each[0]))
+        shown = listed[:limit]
+        is_shown = np.zeros(len(column.values), np.bool_)
+        is_shown[[code for *_, code in shown]] = True
+        with_value = self._count_units(contents)
+        with_shown = with_value
+        if len(listed) > limit:
+            with_shown = self._count_units(contents[is_shown[codes]])
+        roots = self._roots() if field == "folder" else ()
+        values = []
+        for raw, count, _ in shown:
+            value, label = self._name(field, raw)
+            narrowing = narrowing_filter(field, raw if field == "folder" else value, self._filters)
+            if field == "folder" and is_ambiguous(raw, roots):
+                narrowing = None
+            values.append(FacetValue(value, label, count, narrowing))
+        return Facet(
+            field,
+            tuple(values),
+            missing=self._total - with_value,
+            other=with_value - with_shown,
+            distinct=len(listed),
+        )
+
+    def _column(self, field: str) -> _Column:
+        if field in ("year", "month"):
+            column = self._table.column(self._db, "month")
+            if self._filters.file_dates:
+                column = self._with_file_dates(column)
+            return column if field == "month" else column.regroup(lambda month: month[:4])
+        if field == "folder":
+            return self._folders()
+        column = self._table.column(self._db, field)
+        if field == "camera":
+            return _merge_spellings(column)
+        return column
+
+    def _with_file_dates(self, dates: _Column) -> _Column:
+        """Return the months with those of the files of pictures whose date is unknown."""
+        bounds, values = "", []
+        for sign, bound in ((">=", self._filters.after), ("<", self._filters.before)):
+            if bound is not None:
+                bounds += f" AND {_FILE_MONTH} {sign} ?"
+                values.append(bound)
+        rows = self._db.query(
+            f"SELECT DISTINCT items.id, substr({_FILE_MONTH}, 1, 7) FROM items"  # noqa: S608
+            " JOIN assets USING (content_id)"
+            f" WHERE items.taken_at IS NULL AND items.is_live = 1{bounds}",
+            values,
+        )
+        ids = np.array([item_id for item_id, _ in rows], np.int64)
+        positions, known = _find(self._item_ids, ids)
+        numbers = {value: number for number, value in enumerate(dates.values)}
+        codes = [numbers.setdefault(month, len(numbers)) for _, month in rows]
+        return _Column(
+            np.concatenate([dates.owners, positions[known]]),
+            np.concatenate([dates.codes, np.array(codes, np.int64)[known]]),
+            list(numbers),
+            repeats=True,
+        )
+
+    def _folders(self) -> _Column:
+        """Return the folders of the first level at which the files of the pictures differ.
+
+        Below the folder of a filter, these are its subfolders.
+        """
+        column = self._table.column(self._db, "folder")
+        _, codes = self._rows(column)
+        given = given_folder(self._filters)
+        parent = () if given is None else tuple(fold_path(given).split("/"))
+        names = {
+            code: os.fsdecode(column.values[code]).split("/") if column.values[code] else []
+            for code in np.unique(codes).tolist()
+        }
+        folded = {code: tuple(map(fold_path, parts)) for code, parts in names.items()}
+        below = {
+            code: parts
+            for code, parts in folded.items()
+            if parts[: len(parent)] == parent and "" not in parts
+        }
+        depth = len(parent)
+        # A level with one folder gives no choice: go on to the next one.
+        while (
+            below
+            and all(len(parts) > depth for parts in below.values())
+            and len({parts[depth] for parts in below.values()}) == 1
+            and any(len(parts) > depth + 1 for parts in below.values())
+        ):
+            depth += 1
+        merged: dict[tuple[str, ...], str] = {}
+        labels: list[str | None] = []
+        for code in range(len(column.values)):
+            parts = below.get(code, ())
+            if len(parts) <= depth:
+                labels.append(None)
+                continue
+            written = "/".join(names[code][: depth + 1])
+            labels.append(merged.setdefault(parts[: depth + 1], written))
+        by_code = dict(enumerate(labels))
+        numbered = replace(column, values=range(len(labels)), repeats=True)
+        return numbered.regroup(by_code.get)
+
+    def _roots(self) -> list[str]:
+        rows = self._db.query("SELECT uri FROM sources WHERE kind = 'folder'")
+        return [os.fsdecode(uri) for (uri,) in rows]
+
+    def _name(self, field: str, raw: Any) -> tuple[str, str]:
+        """Return the value and the label of a value of a column."""
+        if field in _TAG_KINDS:
+            name = self._written(_TAG_KINDS[field], raw)
+            return name, name
+        if field == "rating":
+            stars = "1 star" if raw == 1 else f"{raw} stars" if raw >= 0 else "rejected"
+            return str(raw), stars
+        if field == "folder":
+            return (raw if is_storable(raw) else display_path(raw)), display_path(raw)
+        return str(raw), str(raw)
+
+    def _written(self, kind: str, tag: str) -> str:
+        """Return a value of a text as it is written in one of the texts, not folded."""
+        texts = self._db.query(
+            "SELECT text FROM texts WHERE id ="
+            " (SELECT text_id FROM tags WHERE tag = ? AND kind = ? LIMIT 1)",
+            [tag, kind],
+        )
+        names = [name.strip() for (text,) in texts for name in text.split(";")]
+        return next((name for name in names if fold_text(name) == tag), tag)
+
+    # --- counting ---
+
+    def _rows(self, column: _Column) -> tuple[Codes, Codes]:
+        """Return the content and the code of each row with a value that counts."""
+        has_owner = self._has_content if column.by_content else self._has_item
+        counts = has_owner[column.owners] & (column.codes >= 0)
+        owners = column.owners[counts]
+        contents = owners if column.by_content else self._content_of[owners]
+        return contents, column.codes[counts]
+
+    def _count_units(self, contents: Codes) -> int:
+        is_counted = np.zeros(self._units.count, np.bool_)
+        is_counted[self._units.of_content[contents]] = True
+        return int(np.count_nonzero(is_counted))
+
+    def _count_values(self, column: _Column, contents: Codes, codes: Codes) -> Codes:
+        """Return the number of units with each value of a column, int64 (values,)."""
+        units = self._units.of_content[contents]
+        if column.repeats:
+            owners = np.bincount(units, minlength=self._units.count)
+        else:
+            owners = self._units.contents if column.by_content else self._units.items
+        several = owners[units] > 1
+        counts = np.bincount(codes[~several], minlength=len(column.values))
+        # A unit counts once for a value that several of its contents or items have.
+        pairs = np.unique(codes[several] * self._units.count + units[several])
+        if len(pairs):
+            counts += np.bincount(pairs // self._units.count, minlength=len(column.values))
+        return counts
+
+
+def _merge_spellings(column: _Column) -> _Column:
+    """Return a column whose values that differ in case only are one."""
+    first: dict[str, str] = {}
+    for value in column.values:
+        first.setdefault(fold_text(value), value)
+    return column.regroup(lambda value: first[fold_text(value)])
