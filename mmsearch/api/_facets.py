@@ -17,19 +17,11 @@ from mmsearch.core.arguments import (
     to_filters,
     to_texts,
 )
-from mmsearch.core.errors import InvalidQueryError
-from mmsearch.core.facets import (
-    DEFAULT_FACET_VALUES,
-    FACET_HITS,
-    MAX_FACET_VALUES,
-    Facet,
-    Facets,
-    check_facet_fields,
-)
 from mmsearch.core.filters import NO_FILTERS
 from mmsearch.core.query import Band, Query, SearchRequest
 
 if TYPE_CHECKING:
+    from mmsearch.core.facets import Facets
     from mmsearch.core.speech import Transcript
 
 
@@ -42,7 +34,7 @@ class IndexFacets(IndexItems):
         query: str | Query | Transcript = "",
         *,
         fields: Texts | None = None,
-        limit: int = DEFAULT_FACET_VALUES,
+        limit: int = 20,
         syntax: bool = False,
         without: Texts = (),
         like: PictureIds = (),
@@ -81,11 +73,15 @@ class IndexFacets(IndexItems):
             UsageError: An argument has the wrong type, or a parsed query is combined with an option
                 that it has itself.
         """
+        from mmsearch.core.facets import (  # noqa: PLC0415 - searches never need it
+            FACET_HITS,
+            Facets,
+            check_facet_fields,
+            check_facet_limit,
+        )
+
         names = check_facet_fields(None if fields is None else to_texts(fields))
-        if not 1 <= limit <= MAX_FACET_VALUES:
-            raise InvalidQueryError(
-                f"The limit is {limit:,}.", f"Use 1 to {MAX_FACET_VALUES:,} values of a field."
-            )
+        check_facet_limit(limit)
         if isinstance(query, Query):
             check_no_options(syntax=syntax, without=without, like=like, filters=filters, mode=mode)
         elif (isinstance(query, str) and not query.strip()) and not (without or like):
@@ -96,7 +92,9 @@ class IndexFacets(IndexItems):
             )
         if not query.terms:
             return self._count_facets(query, names, limit, fold=fold)
-        result = self._session.search_one(SearchRequest(query, FACET_HITS, check_files=False))
+        result = self._session.search_one(
+            SearchRequest(query, FACET_HITS, fold=False, check_files=False)
+        )
         ids = [
             hit.id for hit in result.hits if not (result.calibrated and hit.band is Band.UNLIKELY)
         ]
@@ -111,6 +109,8 @@ class IndexFacets(IndexItems):
         self, query: Query, fields: tuple[str, ...], limit: int, *, fold: bool
     ) -> Facets:
         """Return the facets of all pictures that pass the filters of a query."""
+        from mmsearch.core.facets import Facets  # noqa: PLC0415 - searches never need it
+
         filters = query.filters
         with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
             ids = None
@@ -119,6 +119,5 @@ class IndexFacets(IndexItems):
 
                 ids = snapshot.filter_ids(make_filter_tree(filters))
             passed = snapshot.pictures if ids is None else snapshot.count_contents(ids)
-            facets: list[Facet]
             counted, facets = snapshot.count_facets(fields, ids, filters, limit=limit, fold=fold)
             return Facets("", counted, passed, fold, snapshot.generation, facets)

@@ -149,7 +149,8 @@ class FacetTable:
                     stacks = content_ids.copy()
                     pairs = np.array(self._read_stacks(db), np.int64).reshape(-1, 2)
                     positions, is_live = _find(content_ids, pairs[:, 0])
-                    stacks[positions[is_live]] = pairs[is_live, 1]
+                    # A number below 0 is no id of a content.
+                    stacks[positions[is_live]] = -pairs[is_live, 1]
                     _, of_content = np.unique(stacks, return_inverse=True)
                 count = int(of_content.max(initial=-1)) + 1
                 items = np.bincount(of_content[self.items(db)[1]], minlength=count)

@@ -11,6 +11,7 @@ from mmsearch.cli import (
     describe,
     embeddings,
     evaluate,
+    facets,
     index,
     maintenance,
     manage,
@@ -42,6 +43,7 @@ app.command("calibrate")(optimize.calibrate)
 app.command("describe")(describe.describe)
 app.command("query", cls=search.QueryCommand)(search.query)
 app.command("similar")(search.similar)
+app.command("facets", cls=search.QueryCommand)(facets.facets)
 app.command("serve")(serve.serve)
 app.command("mcp")(mcp.serve_mcp)
 app.command("eval")(evaluate.evaluate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from mmsearch.cli.fast_args import options_of, rewrite_negative_terms
+from mmsearch.cli.fast_args import Option, options_of, rewrite_negative_terms
 from mmsearch.cli.options import check_choice, typer_option
 
 Command = Callable[..., None]
@@ -24,12 +24,17 @@ class QueryCommand(TyperCommand):
         return super().parse_args(ctx, rewrite_negative_terms(args))
 
 
-def _with_options(argument: Parameter) -> Callable[[Command], Command]:
-    """Give a command, which takes any parameters, the signature that typer reads."""
+def with_options(argument: Parameter, options: Iterable[Option]) -> Callable[[Command], Command]:
+    """Give a command, which takes any parameters, the signature that typer reads.
+
+    Args:
+        argument: Its positional argument.
+        options: Its options, of those of ``query``.
+    """
 
     def decorate(command: Command) -> Command:
         parameters = [argument]
-        for option in options_of(command.__name__).values():
+        for option in options:
             value_type: Any = list[option.type] if option.multiple else option.type  # type: ignore[name-defined]
             optional = value_type if option.default is not None else value_type | None
             annotation = Annotated[optional, typer_option(option.name)]  # type: ignore[valid-type]
@@ -53,17 +58,19 @@ def _check_choices(values: Mapping[str, Any]) -> None:
             check_choice(values[option.name], option.choices, option.flags[0])
 
 
-@_with_options(
-    Parameter(
-        "text",
-        Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[
-            list[str] | None,
-            typer.Argument(help="Description in the query language.", show_default=False),
-        ],
-    )
+DESCRIPTION = Parameter(
+    "text",
+    Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[
+        list[str] | None,
+        typer.Argument(help="Description in the query language.", show_default=False),
+    ],
 )
+"""The argument of a command that takes a description."""
+
+
+@with_options(DESCRIPTION, options_of("query").values())
 def query(**values: Any) -> None:
     """Find pictures by describing them.
 
@@ -77,14 +84,15 @@ def query(**values: Any) -> None:
     search_command.query(**values)
 
 
-@_with_options(
+@with_options(
     Parameter(
         "image",
         Parameter.KEYWORD_ONLY,
         annotation=Annotated[
             Path, typer.Argument(help="Picture to compare with.", show_default=False)
         ],
-    )
+    ),
+    options_of("similar").values(),
 )
 def similar(**values: Any) -> None:
     """Find pictures similar to a picture.

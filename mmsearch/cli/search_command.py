@@ -16,7 +16,7 @@ from mmsearch.cli.output import warn
 from mmsearch.cli.streams import has_failed
 from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
 from mmsearch.core.files import os_error_reason
-from mmsearch.core.filters import FILTERS
+from mmsearch.core.filters import FILTERS, Filters
 from mmsearch.core.query import SearchRequest
 
 if TYPE_CHECKING:
@@ -66,13 +66,7 @@ def _make_line_parser(values: Mapping[str, Any]) -> Callable[[str | Transcript],
 
     It takes transcripts, too, in which nothing is parsed.
     """
-    given = {spec.keyword: values[spec.name] for spec in FILTERS}
-    if given["paths"]:
-        from mmsearch.core.globs import resolve_globs
-
-        given["paths"] = resolve_globs(given["paths"])
-    filters = api.parse_filters(**given)
-
+    filters = parse_filter_options(values)
     files, urls = _split_urls(values["image"] or ())
 
     def parse_line(line: str | Transcript) -> SearchRequest:
@@ -96,6 +90,16 @@ def _make_line_parser(values: Mapping[str, Any]) -> Callable[[str | Transcript],
         )
 
     return parse_line
+
+
+def parse_filter_options(values: Mapping[str, Any]) -> Filters:
+    """Return the filters of the options of a command."""
+    given = {spec.keyword: values[spec.name] for spec in FILTERS}
+    if given["paths"]:
+        from mmsearch.core.globs import resolve_globs
+
+        given["paths"] = resolve_globs(given["paths"])
+    return api.parse_filters(**given)
 
 
 def query(**given: Any) -> None:

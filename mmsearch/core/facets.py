@@ -158,6 +158,18 @@ def check_facet_fields(names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def check_facet_limit(limit: int) -> None:
+    """Raise an error unless a maximum number of values is valid.
+
+    Raises:
+        InvalidQueryError: It is not from 1 to `MAX_FACET_VALUES`.
+    """
+    if not 1 <= limit <= MAX_FACET_VALUES:
+        raise InvalidQueryError(
+            f"A field cannot have {limit:,} values.", f"Use a limit of 1 to {MAX_FACET_VALUES:,}."
+        )
+
+
 def narrowing_filter(field: str, value: str, filters: Filters) -> dict[str, Any] | None:
     """Return the filters that narrow a search with filters to the pictures with a value.
 
@@ -185,7 +197,7 @@ def narrowing_filter(field: str, value: str, filters: Filters) -> dict[str, Any]
         case "folder":
             return _narrow_folder(value, filters)
         case _:
-            literal = value if field == "rating" else repr(value)
+            literal = value if field == "rating" else f'"{value}"'
             return _join_condition(f"{field} == {literal}", filters)
 
 

@@ -29,6 +29,7 @@ ARGUMENTS = {
     ("optimize",): [],
     ("query",): ["a dog"],
     ("similar",): ["a.jpg"],
+    ("facets",): [],
     ("serve",): ["--no-http"],
     ("mcp",): [],
     ("eval",): ["set.csv"],
