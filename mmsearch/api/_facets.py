@@ -103,7 +103,9 @@ class IndexFacets(IndexItems):
             counted, facets = snapshot.count_facets(
                 names, found, query.filters, limit=limit, fold=fold
             )
-        return Facets(result.query, counted, result.passed, fold, snapshot.generation, facets)
+        return Facets(
+            result.query, counted, result.passed, fold, snapshot.generation, tuple(facets)
+        )
 
     def _count_facets(
         self, query: Query, fields: tuple[str, ...], limit: int, *, fold: bool
@@ -120,4 +122,4 @@ class IndexFacets(IndexItems):
                 ids = snapshot.filter_ids(make_filter_tree(filters))
             passed = snapshot.pictures if ids is None else snapshot.count_contents(ids)
             counted, facets = snapshot.count_facets(fields, ids, filters, limit=limit, fold=fold)
-            return Facets("", counted, passed, fold, snapshot.generation, facets)
+            return Facets("", counted, passed, fold, snapshot.generation, tuple(facets))

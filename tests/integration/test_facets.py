@@ -1,0 +1,198 @@
+"""Facets of an index of photographs with metadata: counts, filters that narrow, searches."""
+
+import shutil
+
+import pytest
+from PIL import Image
+
+import mmsearch
+from mmsearch.core.errors import InvalidQueryError, UnknownIndexError
+from mmsearch.core.facets import FACET_FIELDS, Facets, apply_narrowing
+from mmsearch.core.filters import NO_FILTERS, Filters
+from mmsearch.core.query import HITS_LIMIT, Query, SearchRequest
+from mmsearch.factories import catalogs
+from tests.stacked_index import write_stacks
+
+XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
+ xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+ xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/" xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+ xmlns:dc="http://purl.org/dc/elements/1.1/"
+ xmlns:ext="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"><rdf:Description photoshop:City="{city}"
+ photoshop:Country="{country}" xmp:Rating="{rating}">
+ <ext:PersonInImage><rdf:Bag>{people}</rdf:Bag></ext:PersonInImage>
+ <dc:subject><rdf:Bag>{tags}</rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"""
+
+PICTURES = (
+    # folder, taken, camera, city, country, people, tags, rating
+    ("2019/Lisbon", "2019:07:01", "EOS 5D", "Lisbon", "Portugal", ("Anna",), ("sea",), 5),
+    ("2019/Lisbon", "2019:07:02", "EOS 5D Mark II", "Lisbon", "Portugal", ("Anna", "Bert"), (), 5),
+    (
+        "2019/Porto",
+        "2019:08:01",
+        "EOS 5D",
+        "Porto",
+        "Portugal",
+        ("Anna Maria",),
+        ("sea", "Boat"),
+        3,
+    ),
+    ("2020", "2020:01:01", "eos 5d", "Berlin", "Germany", (), ("Snow",), 0),
+    ("2020", "2020:12:31", "EOS 5D", "Port", "Portugal", ("Bert",), ("snow",), 4),
+    ("2020/x [1]", None, None, "", "", (), (), 3),
+)
+
+
+def write_picture(source, path, taken, camera, city, country, people, tags, rating):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    if taken is not None:
+        exif.get_ifd(0x8769)[0x9003] = f"{taken} 12:00:00"
+        exif[0x0132] = f"{taken} 12:00:00"
+        exif[0x010F], exif[0x0110] = "Canon", camera
+    with Image.open(source) as image:
+        image.convert("RGB").save(path, exif=exif)
+    items = {
+        name: "".join(f"<rdf:li>{word}</rdf:li>" for word in words)
+        for name, words in (("people", people), ("tags", tags))
+    }
+    xmp = XMP.format(city=city, country=country, rating=rating, **items)
+    path.with_name(f"{path.name}.xmp").write_text(xmp)
+
+
+@pytest.fixture(scope="module")
+def shared_home(photos, tmp_path_factory):
+    home, folder = (tmp_path_factory.mktemp(name) for name in ("home", "folder"))
+    sources = sorted((photos / "photos").glob("*.jpg"))
+    for number, ((place, *known), source) in enumerate(zip(PICTURES, sources, strict=False)):
+        write_picture(source, folder / place / f"{number}.jpg", *known)
+    with mmsearch.open_index(home=home) as index:
+        assert index.add_folder(folder).added == len(PICTURES)
+    return home
+
+
+@pytest.fixture
+def index(shared_home, tmp_path):
+    shutil.copytree(shared_home, tmp_path / "home")
+    with mmsearch.open_index(home=tmp_path / "home") as index:
+        yield index
+
+
+def counts(found, field):
+    return {value.value: value.count for value in found[field].values}
+
+
+def count_hits(index, filters):
+    """Return the number of hits that pass the filters, as a search lists them."""
+    query = mmsearch.parse_query("a picture", filters=filters, mode="vector")
+    return len(index.query(SearchRequest(query, HITS_LIMIT)).hits)
+
+
+EXPECTED = {
+    "year": {"2020": 2, "2019": 3},
+    "month": {"2020-12": 1, "2020-01": 1, "2019-08": 1, "2019-07": 2},
+    "place": {"Portugal": 4, "Lisbon": 2, "Berlin": 1, "Germany": 1, "Port": 1, "Porto": 1},
+    "person": {"Anna": 2, "Bert": 2, "Anna Maria": 1},
+    "camera": {"Canon EOS 5D": 4, "Canon EOS 5D Mark II": 1},
+    "folder": {"2019": 3, "2020": 3},
+    "format": {"JPEG": 6},
+    "kind": {"image": 6},
+    "tag": {"sea": 2, "Snow": 2, "Boat": 1},
+    "rating": {"5": 2, "4": 1, "3": 2, "0": 1},
+}
+
+
+def test_facets_count_every_field_and_filter_lists_exactly_as_many_hits(index):
+    found = index.facets()
+    assert (found.query, found.counted, found.of, found.fold) == ("", 6, 6, True)
+    assert {facet.field: counts(found, facet.field) for facet in found.facets} == EXPECTED
+    assert [facet.field for facet in found.facets] == list(FACET_FIELDS)
+    assert {facet.field: facet.missing for facet in found.facets if facet.missing} == {
+        "year": 1, "month": 1, "place": 1, "person": 2, "camera": 1, "tag": 2,
+    }  # fmt: skip
+    for facet in found.facets:
+        for value in facet.values:
+            assert count_hits(index, apply_narrowing(NO_FILTERS, value.filter)) == value.count
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        Filters(people=("anna",)),
+        Filters(after="2019-07-02", before="2020-06", cameras=("5d",)),
+        Filters(paths=("/2019/",), where="rating > 3"),
+        Filters(places=("port",), tags=("sea",)),
+    ],
+)
+def test_facets_with_filters_narrow_further(index, filters):
+    found = index.facets(filters=filters)
+    assert found.counted == found.of == count_hits(index, filters) > 0
+    for facet in found.facets:
+        for value in facet.values:
+            assert count_hits(index, apply_narrowing(filters, value.filter)) == value.count
+            assert value.count <= found.counted
+
+
+def test_facets_fold_stacks_as_a_search_lists_them(index, shared_home):
+    with catalogs.open_read(index._layout) as catalog, catalog.snapshot() as snapshot:
+        ids = snapshot.list_ids(0, len(PICTURES))
+    write_stacks(index._layout, [[ids[:2], ids[3:4]]])
+    with mmsearch.open_index(home=index.folder.parent) as reopened:
+        found = reopened.facets()
+        assert (found.counted, found.of) == (4, 6)
+        for facet in found.facets:
+            for value in facet.values:
+                narrowed = apply_narrowing(NO_FILTERS, value.filter)
+                assert count_hits(reopened, narrowed) == value.count
+        each = reopened.facets(fold=False)
+        assert {facet.field: counts(each, facet.field) for facet in each.facets} == EXPECTED
+
+
+def test_facets_of_description_count_its_hits_without_weak_matches(photo_index):
+    with mmsearch.open_index(home=photo_index) as index:
+        request = SearchRequest(mmsearch.parse_query("a dog", syntax=False), HITS_LIMIT)
+        result = index.query(request)
+        found = index.facets("a dog", fields="format")
+        strong = [hit for hit in result.hits if hit.band != "unlikely"]
+        assert result.calibrated
+        assert 0 < found.counted == len(strong) < found.of == result.passed
+        assert sum(counts(found, "format").values()) == len(strong)
+        alike = index.facets(like=strong[0], fields=["kind"])
+        assert 0 < counts(alike, "kind")["image"] <= alike.of
+
+
+def test_facets_of_folder_are_those_below_it(index):
+    (narrowest, *_) = index.facets(fields="folder", filters={"path": "/2019/"})["folder"].values
+    assert (narrowest.value, narrowest.count) == ("2019/Lisbon", 2)
+    below = index.facets(fields="folder", filters={"path": "/2020/"})["folder"]
+    assert ([value.value for value in below.values], below.missing) == (["2020/x [1]"], 2)
+
+
+def test_facets_follow_changes_of_the_index(index, tmp_path, photos):
+    assert counts(index.facets(fields="year"), "year") == EXPECTED["year"]
+    write_picture(
+        max((photos / "photos").glob("*.jpg")), tmp_path / "new" / "n.jpg",
+        "2021:05:05", "X", "", "", (), (), 1,
+    )  # fmt: skip
+    index.add_folder(tmp_path / "new")
+    assert counts(index.facets(fields="year"), "year") == {"2021": 1, **EXPECTED["year"]}
+
+
+def test_facets_with_too_many_values_say_how_many_pictures_are_left(index):
+    (facet,) = index.facets(fields="place", limit=2).facets
+    assert [value.value for value in facet.values] == ["Portugal", "Lisbon"]
+    assert (facet.other, facet.missing, facet.distinct) == (1, 1, 6)
+
+
+def test_facets_as_json_are_read_again(index):
+    found = index.facets("sea", fields=["year", "tag"])
+    assert Facets.from_dict(found.to_dict()) == found
+
+
+def test_facets_of_wrong_arguments_raise_errors_that_say_what_is_right(index, tmp_path):
+    with pytest.raises(InvalidQueryError, match=r"^Pictures are not counted by 'decade'. Known"):
+        index.facets(fields=["decade"])
+    with pytest.raises(InvalidQueryError, match="limit of 1 to 1,000"):
+        index.facets(limit=0)
+    with mmsearch.open_index("other", home=tmp_path) as other, pytest.raises(UnknownIndexError):
+        other.facets()
+    assert index.facets(Query(())).counted == len(PICTURES)
