@@ -24,6 +24,7 @@ from benchmarks.quality import (
     queries,
     speech,
     starter,
+    suggestions,
     words,
 )
 from benchmarks.speed import (
@@ -58,6 +59,7 @@ QUALITY: dict[str, Any] = {
     "speech": speech,
     "ocr": ocr,
     "modules": modules,
+    "suggestions": suggestions,
 }
 SPEED: dict[str, Any] = {
     "decode": decode,
@@ -118,6 +120,7 @@ def measure(part: str, photos: Path, stamps: Path, wallpapers: Path, cache: Path
         "speech": lambda: speech.measure(photos, cache),
         "ocr": lambda: ocr.measure(photos),
         "modules": lambda: modules.measure(photos),
+        "suggestions": lambda: suggestions.measure(photos),
         "confidence": lambda: confidence.measure(photos, stamps, wallpapers, cache)[0],
     }
     if part in measured_alone:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.api._facets import IndexFacets
 from mmsearch.api._model_tasks import IndexModelTasks
 from mmsearch.api._session import result_or_raise, translate_errors
+from mmsearch.api._suggestions import IndexSuggestions
 from mmsearch.api.parsing import is_folder, parse_query, resolve_folder
 from mmsearch.api.pictures import open_terms
 from mmsearch.api.progress import ProgressOption, open_progress
@@ -51,7 +52,7 @@ WRITER_WAIT_S = 3600.0
 
 
 @translate_errors
-class Index(IndexFacets, IndexModelTasks):
+class Index(IndexFacets, IndexModelTasks, IndexSuggestions):
     """An index of pictures.
 
     Many threads may use one `Index`, and search it while a thread adds pictures. `close` waits for

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from mmsearch.core.facets import Facet
     from mmsearch.core.filter_tree import FilterTree
     from mmsearch.core.filters import Filters
+    from mmsearch.core.suggestions import Suggestion, SuggestionKind
 
 _BUILT_COLUMNS = "plugin, name, bytes, sha256, rows, covers, settings"
 _SERVING_ID = SPACE_IN.format(SERVING)
@@ -298,6 +299,15 @@ class SqliteSnapshot:
     def closest_word(self, word: str) -> str | None:
         """Return the word of a text that a misspelt word is closest to; None without any."""
         return self._vocabulary.closest_word(word)
+
+    def suggest(
+        self, prefix: str, limit: int, kinds: frozenset[SuggestionKind]
+    ) -> list[Suggestion]:
+        """Return texts that complete a prefix and find a picture, the most useful ones first."""
+        from mmsearch.catalog.suggestions import Suggestions  # noqa: PLC0415 - searches need none
+
+        sources = self.identity.texts if self.identity else ()
+        return Suggestions(self._db, full_text_sources(sources)).suggest(prefix, limit, kinds)
 
     def find_segments(self, ids: Sequence[int]) -> dict[int, Segment]:
         """Return, for each live picture, the segment that holds its vectors."""

@@ -56,6 +56,7 @@ from mmsearch.catalog.source_writes import (
     set_choices,
 )
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection, checkpoint_wal, write_transaction
+from mmsearch.catalog.suggestion_writes import SqliteSuggestionWriter
 from mmsearch.catalog.tables import (
     ASSETS,
     EMBEDDINGS,
@@ -109,6 +110,11 @@ class SqliteWriter(SqliteReader):
     def derived(self) -> SqliteDerivedWriter:
         """The texts that enrichers have made."""
         return SqliteDerivedWriter(self._connections, self._engine)
+
+    @property
+    def suggestions(self) -> SqliteSuggestionWriter:
+        """The words that suggestions are chosen from."""
+        return SqliteSuggestionWriter(self._connections, self._engine)
 
     def close(self) -> None:
         """Close the connections and write the checksum. All snapshots must be closed before."""

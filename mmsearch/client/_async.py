@@ -33,6 +33,7 @@ from mmsearch.core.query import Query
 from mmsearch.core.results import Hit, Item
 from mmsearch.core.server_results import IndexSummary, JobStatus, SourceStatus
 from mmsearch.core.speech import SpokenHits
+from mmsearch.core.suggestions import DEFAULT_LIMIT, Suggestion
 from mmsearch.core.types import Vectors
 from mmsearch.core.write_reports import WriteReport
 
@@ -257,6 +258,12 @@ class AsyncClient(BaseClient):
     async def status(self) -> IndexSummary:
         """Return the status of the index."""
         return await self._run(self._flows.status())
+
+    async def suggest(
+        self, prefix: str = "", limit: int = DEFAULT_LIMIT, *, kinds: Texts = ()
+    ) -> list[Suggestion]:
+        """Return texts that complete what somebody types, and that this library can answer."""
+        return await self._run(self._flows.suggest(prefix, limit, kinds))
 
     async def sources(self) -> list[SourceStatus]:
         """Return where the pictures of the index come from, oldest first."""

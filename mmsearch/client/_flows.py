@@ -55,6 +55,7 @@ from mmsearch.core.results import Hit, Item, SearchPage
 from mmsearch.core.server_results import IndexSummary, JobStatus, SourceStatus
 from mmsearch.core.sorting import check_sort, sort_hits
 from mmsearch.core.speech import SpokenHits, SpokenSearchPage
+from mmsearch.core.suggestions import Suggestion, check_kinds, check_limit
 from mmsearch.core.types import Vectors
 from mmsearch.core.write_reports import DeleteReport, FailedRecord, ItemsPage, WriteReport
 
@@ -304,6 +305,19 @@ class IndexFlows:
         params = {"limit": str(PAGE_LIMIT)} | ({} if cursor is None else {"cursor": cursor})
         request = Request("GET", self._endpoint.path("items"), params)
         return self._send_and_parse(request, ItemsPage.from_dict)
+
+    @check_arguments("Client.suggest")
+    def suggest(self, prefix: str, limit: int, kinds: Texts) -> RequestFlow[list[Suggestion]]:
+        """See `mmsearch.Client.suggest`."""
+        check_limit(limit)
+        params = {"q": prefix, "limit": str(limit)}
+        names = [str(kind) for kind in sorted(check_kinds(to_texts(kinds)))] if kinds else []
+        request = Request("GET", self._endpoint.path("suggest"), {**params, "kind": names})
+        return (
+            yield from self._send_and_parse(
+                request, lambda answer: [Suggestion.from_dict(one) for one in answer["suggestions"]]
+            )
+        )
 
     # --- sources and jobs ---
 

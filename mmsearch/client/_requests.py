@@ -48,7 +48,7 @@ class Request:
 
     method: str
     path: str
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str | list[str]] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     form: Mapping[str, str | list[str]] = field(default_factory=dict)
     picture: bytes | None = field(default=None, repr=False)

@@ -33,6 +33,7 @@ from mmsearch.core.query import Query
 from mmsearch.core.results import Hit, Item
 from mmsearch.core.server_results import IndexSummary, JobStatus, SourceStatus
 from mmsearch.core.speech import SpokenHits
+from mmsearch.core.suggestions import DEFAULT_LIMIT, Suggestion
 from mmsearch.core.types import Vectors
 from mmsearch.core.write_reports import WriteReport
 
@@ -463,6 +464,23 @@ class Client(BaseClient):
             UnknownIndexError: The server has no such index.
         """
         return self._run(self._flows.status())
+
+    def suggest(
+        self, prefix: str = "", limit: int = DEFAULT_LIMIT, *, kinds: Texts = ()
+    ) -> list[Suggestion]:
+        """Return texts that complete what somebody types, and that this library can answer.
+
+        Args:
+            prefix: What was typed; an empty text gives the most useful words of all.
+            limit: Maximum number of suggestions, 50 at most.
+            kinds: Kinds of suggestions: ``tag``, ``person``, ``place``, ``word`` or ``look``;
+                default: all.
+
+        Raises:
+            UnknownIndexError: The server has no such index.
+            UsageError: The limit is out of range, or there is no such kind.
+        """
+        return self._run(self._flows.suggest(prefix, limit, kinds))
 
     def sources(self) -> list[SourceStatus]:
         """Return where the pictures of the index come from, oldest first.

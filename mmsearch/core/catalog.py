@@ -40,6 +40,7 @@ from mmsearch.core.records import (
     StoredAsset,
     StoredPicture,
 )
+from mmsearch.core.suggestions import Suggestion, SuggestionKind, SuggestionWriter
 from mmsearch.core.types import Ids
 
 
@@ -213,6 +214,11 @@ class Snapshot(Protocol):
     def closest_word(self, word: str) -> str | None:
         """Return the word of the texts that a misspelt word is closest to; None without any."""
 
+    def suggest(
+        self, prefix: str, limit: int, kinds: frozenset[SuggestionKind]
+    ) -> list[Suggestion]:
+        """Return texts that complete a prefix and find a picture, the most useful ones first."""
+
 
 class CatalogReader(Protocol):
     """Reading part of the metadata store of an index; any number may work beside a writer."""
@@ -362,6 +368,10 @@ class CatalogWriter(CatalogReader, Protocol):
     @property
     def derived(self) -> DerivedWriter:
         """The texts that enrichers have made."""
+
+    @property
+    def suggestions(self) -> SuggestionWriter:
+        """The words that suggestions are chosen from."""
 
     def set_identity(self, identity: Identity) -> None:
         """Set the identity of a new index, or replace the parts that may change."""

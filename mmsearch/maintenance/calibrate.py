@@ -41,6 +41,7 @@ from mmsearch.core.types import (
 from mmsearch.core.vectors import encode_model_inputs
 from mmsearch.factories import catalogs
 from mmsearch.factories.plugins import load_index_encoder
+from mmsearch.maintenance.suggestions import update_suggestions
 from mmsearch.search.confidence import encode_background, score_features, to_probability
 from mmsearch.search.hits import POSSIBLE_THRESHOLD
 from mmsearch.search.query_encoder import QueryEncoder
@@ -98,6 +99,8 @@ def calibrate(
     with catalogs.open_write(layout, wait_s, create=False) as catalog:
         encoder = load_index_encoder(require_identity(catalog), settings, on_message)
         report = calibrate_catalog(layout, catalog, encoder, progress)
+        if report.is_calibrated:
+            update_suggestions(layout, catalog, encoder, settings, force=True)
     if not report.is_calibrated:
         raise StateError(
             f"Calibration needs {MIN_TEXTS} pictures with a caption, title or keywords of their "

@@ -37,6 +37,7 @@ from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_indexer
 from mmsearch.indexing.indexer import Indexer
 from mmsearch.maintenance.renamed import describe_copied, move_renamed
+from mmsearch.maintenance.suggestions import update_suggestions
 from mmsearch.storage.layout import IndexLayout
 
 
@@ -94,6 +95,7 @@ def add_folder(
             progress,
             retry_failed=run.retry_failed,
         )
+        update_suggestions(layout, catalog, indexer.encoder, settings)
     return replace(report, described=described)
 
 

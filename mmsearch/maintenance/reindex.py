@@ -17,6 +17,7 @@ from mmsearch.factories.plugins import load_index_encoder, make_fusion
 from mmsearch.indexing import compaction
 from mmsearch.indexing.build import AUTO, check_vector_index_name
 from mmsearch.maintenance.calibrate import calibrate_catalog
+from mmsearch.maintenance.suggestions import update_suggestions
 from mmsearch.storage.layout import IndexLayout
 
 
@@ -71,6 +72,7 @@ def reindex(
                 if reason is not None:
                     on_message(reason)
                 report = indexer.change_encoder(drop_unreadable=drop_unreadable, progress=progress)
+                update_suggestions(layout, catalog, indexer.encoder, settings)
             else:
                 check_vector_index_name(name)
                 report = indexer.reindex(
@@ -101,10 +103,11 @@ def optimize(
             report = indexer.reindex(indexer.fusion, AUTO, goals, progress=progress)
             with catalog.snapshot() as snapshot:
                 is_own = snapshot.calibration is not None
-            if indexer.encoder.calibration.measured and not is_own:
-                return report
-            calibration = calibrate_catalog(layout, catalog, indexer.encoder, progress)
-            return replace(report, calibration=calibration)
+            if is_own or not indexer.encoder.calibration.measured:
+                calibration = calibrate_catalog(layout, catalog, indexer.encoder, progress)
+                report = replace(report, calibration=calibration)
+            update_suggestions(layout, catalog, indexer.encoder, settings, force=True)
+            return report
 
 
 def _reject_combined_change(identity: Identity, fusion: FusionSpec, vector_index: str) -> None:

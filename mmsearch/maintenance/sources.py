@@ -47,6 +47,7 @@ from mmsearch.maintenance.folders import (
     warn_unavailable_enrichers,
 )
 from mmsearch.maintenance.renamed import has_moved
+from mmsearch.maintenance.suggestions import update_suggestions
 from mmsearch.storage.layout import IndexLayout, original_path
 
 _PRIVATE_CHOICES: Final = ("allow_private", "endpoint")
@@ -106,6 +107,7 @@ def add_source(
                 progress,
                 retry_failed=retry_failed,
             )
+            update_suggestions(layout, catalog, indexer.encoder, settings)
             return replace(report, described=described)
     finally:
         source.close()

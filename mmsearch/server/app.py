@@ -19,7 +19,15 @@ from mmsearch.server.errors import PROBLEM_MEDIA_TYPE, install_error_handlers
 from mmsearch.server.forwarded import ForwardedMiddleware, get_root_path
 from mmsearch.server.http_semantics import HttpSemanticsMiddleware, ProblemDetailsMiddleware
 from mmsearch.server.metrics import MetricsMiddleware
-from mmsearch.server.routes import health, indexes, items, page, pictures, search
+from mmsearch.server.routes import (
+    health,
+    indexes,
+    items,
+    page,
+    pictures,
+    search,
+    suggestions,
+)
 from mmsearch.server.schemas import Problem, describe_fields
 from mmsearch.server.security import SecurityMiddleware
 from mmsearch.server.serve import serve_app
@@ -87,7 +95,7 @@ def make_app(server_state: ServerState) -> FastAPI:
     )
     app.state.server_state = server_state
     install_error_handlers(app)
-    for route_module in (search, pictures, items, indexes, health, page):
+    for route_module in (search, suggestions, pictures, items, indexes, health, page):
         app.include_router(route_module.router, dependencies=[BEARER_AUTH])
     app.include_router(health.public_router)
 

@@ -15,7 +15,18 @@ DEFAULT_DEADLINE_S = 30.0
 DEFAULT_TRUSTED_PROXIES = ("127.0.0.1", "::1")
 
 FIRST_SEGMENTS = frozenset(
-    {"docs", "healthz", "mcp", "metrics", "openapi.json", "readyz", "session", "static", "v1"}
+    {
+        "docs",
+        "healthz",
+        "mcp",
+        "metrics",
+        "openapi.json",
+        "readyz",
+        "session",
+        "static",
+        "suggest",
+        "v1",
+    }
 )
 """First segments of the server's own paths. A root path must not begin with one of them: the server
 could not tell whether a proxy has removed it from the path of a request."""

@@ -12,6 +12,7 @@ from mmsearch.core.filters import FILTERS
 from mmsearch.core.query import PAGE_LIMIT, TEXTS_LIMIT
 from mmsearch.core.results import SearchPage
 from mmsearch.core.sorting import SORTS
+from mmsearch.core.suggestions import Suggestion
 
 TEXT_LIMIT = 2000
 """Maximum number of characters in a query."""
@@ -341,6 +342,12 @@ class EmbeddingsAnswer(BaseModel):
     )
     dim: int
     embeddings: list[list[float]]
+
+
+class SuggestionsAnswer(BaseModel):
+    """Suggestions, the most useful ones first."""
+
+    suggestions: list[Suggestion]
 
 
 class IndexesAnswer(BaseModel):

@@ -21,7 +21,7 @@ from mmsearch.core.results import IndexRequest
 from mmsearch.factories import search
 from mmsearch.maintenance import folders
 from mmsearch.storage.layout import IndexLayout
-from tests.toy_index import make_toys, replaced, toy_indexer
+from tests.toy_index import ToyEncoder, make_toys, replaced, toy_indexer
 from tests.unit.client.fake_server import URL, FakeServer
 
 WRONG = [
@@ -331,7 +331,7 @@ def test_one_text_is_one_pattern(tmp_path):
             requests.append(request.options[b""])
             return NOTHING_DONE
 
-        yield SimpleNamespace(run=run)
+        yield SimpleNamespace(run=run, encoder=ToyEncoder())
 
     with (
         replaced({(folders, "make_indexer"): make_indexer}),

@@ -1,0 +1,298 @@
+"""Suggestions of words that begin with a prefix, read from the table ``suggestions``.
+
+The table has the words of the texts, with the number of their pictures, and the words that pictures
+look like. It is made after a run that has changed much (`suggestion_words`), so each word is
+compared with the texts and the items of today before it is shown. Words that came since are found
+in the tags and in the full-text index itself, if the prefix is long enough.
+
+NumPy and the rest of the catalog are not imported: the completion of a shell must be fast.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.query_words import fold_case, quote, strip_accents
+from mmsearch.core.suggestions import MAX_PREFIX_CHARS, Suggestion, SuggestionKind
+from mmsearch.core.types import TextSource
+
+MAX_WORDS = 4
+"""Maximum number of words at the end of a text that are completed together."""
+
+MAX_CANDIDATES = 64
+"""Number of the most frequent words with a prefix that are looked at."""
+
+MAX_OF_KIND = 300
+"""Number of the most frequent words among which those of each kind are found."""
+
+MAX_CHECKED_TEXTS = 50
+"""Number of texts with a word among which one of a searchable picture must be."""
+
+MIN_NEW_PREFIX = 3
+"""Number of letters from which on words are suggested that are not in the table yet."""
+
+MAX_NEW_TAGS = 8
+"""Number of tags and names of each kind with a prefix that are looked up in their index."""
+
+MAX_NEW_WORDS = 16
+"""Number of words with a prefix that are looked up in the full-text index."""
+
+LOOK_SHARE = 4
+"""One of this many suggestions is a look if there are enough of them."""
+
+KIND_BY_TEXT_KIND = {
+    "people": SuggestionKind.PERSON,
+    "place": SuggestionKind.PLACE,
+    "keywords": SuggestionKind.TAG,
+    "tag": SuggestionKind.TAG,
+}
+"""Kind of the suggestion of a tag by its kind; the first one counts."""
+
+_TEXT_KINDS = json.dumps(list(KIND_BY_TEXT_KIND))
+
+LAST_CHARACTER = "\U0010ffff"
+
+_WORD_START = re.compile(r"(?<![^\W_])[^\W_]")
+
+
+class _Candidate(NamedTuple):
+    """A word, the number of pictures whose texts hold it (0 for a look), and an example."""
+
+    word: str
+    pictures: int
+    item_id: int
+
+
+class Suggestions:
+    """The suggestions of one snapshot.
+
+    Args:
+        db: A connection in a transaction.
+        sources: Sources of the texts that are searched.
+    """
+
+    def __init__(self, db: ReadConnection, sources: Iterable[TextSource]) -> None:
+        self._db = db
+        self._sources = json.dumps(sorted(sources))
+
+    def suggest(
+        self, prefix: str, limit: int, kinds: frozenset[SuggestionKind]
+    ) -> list[Suggestion]:
+        """Return texts that complete a prefix, the most useful ones first.
+
+        Case and accents are ignored. The last words are completed, as many as fit into one tag or
+        name; what is before them is kept. An empty prefix gives the most useful words of all.
+
+        Args:
+            prefix: What was typed.
+            limit: Maximum number of suggestions.
+            kinds: Kinds of suggestions.
+        """
+        if len(prefix) > MAX_PREFIX_CHARS:
+            return []
+        if not prefix.strip():
+            return self._choose_best(limit, kinds)
+        found: dict[str, Suggestion] = {}
+        starts = [match.start() for match in _WORD_START.finditer(prefix)]
+        for start in starts[-MAX_WORDS:]:
+            if len(found) >= limit:
+                break
+            kept, part = prefix[:start], prefix[start:]
+            for suggestion in self._complete(kept, part, limit, kinds):
+                found.setdefault(fold(suggestion.text), suggestion)
+        return list(found.values())[:limit]
+
+    def _complete(
+        self, kept: str, part: str, limit: int, kinds: frozenset[SuggestionKind]
+    ) -> list[Suggestion]:
+        """Return suggestions that complete the last part of a text."""
+        start = fold(part)
+        typed = {fold(word) for word in kept.split()}
+        words: list[Suggestion] = []
+        looks: list[Suggestion] = []
+        for suggestion in self._list_all(start, kinds):
+            if fold(suggestion.text) in typed:
+                continue
+            chosen = looks if suggestion.kind is SuggestionKind.LOOK else words
+            if len(chosen) < limit:
+                chosen.append(suggestion)
+            if len(words) >= limit and len(looks) >= limit // LOOK_SHARE:
+                break
+        num_looks = max(min(len(looks), limit // LOOK_SHARE), limit - len(words))
+        chosen = words[: limit - min(num_looks, len(looks))] + looks[:num_looks]
+        # What is complete already comes first.
+        chosen.sort(key=lambda suggestion: fold(suggestion.text) != start.rstrip())
+        return [
+            Suggestion(kept + one.text, one.kind, one.count, one.item) for one in chosen[:limit]
+        ]
+
+    def _choose_best(self, limit: int, kinds: frozenset[SuggestionKind]) -> list[Suggestion]:
+        """Return the best suggestions of each kind, one kind after the other, in turns."""
+        by_kind: dict[str, list[Suggestion]] = {kind: [] for kind in SuggestionKind}
+        for candidate, kind in self._with_kinds(self._list_candidates("", kinds), kinds):
+            if len(by_kind[kind]) < limit and (suggestion := self._check(candidate, kind)):
+                by_kind[kind].append(suggestion)
+        turns = [
+            (turn, order, suggestion)
+            for order, own in enumerate(by_kind.values())
+            for turn, suggestion in enumerate(own)
+        ]
+        return [suggestion for *_, suggestion in sorted(turns, key=lambda turn: turn[:2])[:limit]]
+
+    def _list_all(self, start: str, kinds: frozenset[SuggestionKind]) -> Iterator[Suggestion]:
+        """Yield the suggestions whose folded word begins with a text, the best ones first."""
+        for candidate, kind in self._with_kinds(self._list_candidates(start, kinds), kinds):
+            suggestion = self._check(candidate, kind)
+            if suggestion is not None:
+                yield suggestion
+
+    def _with_kinds(
+        self, candidates: Iterable[_Candidate], kinds: frozenset[SuggestionKind]
+    ) -> Iterator[tuple[_Candidate, SuggestionKind]]:
+        """Yield different words with their kinds, without those of other kinds."""
+        seen: set[str] = set()
+        for candidate in candidates:
+            key = fold(candidate.word)
+            if key not in seen:
+                seen.add(key)
+                is_look = candidate.pictures == 0
+                kind = SuggestionKind.LOOK if is_look else self._find_kind(candidate.word)
+                if kind in kinds:
+                    yield candidate, kind
+
+    def _list_candidates(
+        self, start: str, kinds: frozenset[SuggestionKind]
+    ) -> Iterator[_Candidate]:
+        if kinds != {SuggestionKind.LOOK}:
+            # Names of people may be rarer than many other words.
+            count = MAX_CANDIDATES if start and SuggestionKind.WORD in kinds else MAX_OF_KIND
+            yield from self._list_rows("pictures > 0", start, count)
+            if len(start) >= MIN_NEW_PREFIX:
+                yield from self._list_new_tags(start, kinds)
+                if SuggestionKind.WORD in kinds:
+                    yield from self._list_new_words(start)
+        if SuggestionKind.LOOK in kinds:
+            yield from self._list_rows("pictures = 0", start, MAX_CANDIDATES)
+
+    def _list_rows(self, condition: str, start: str, count: int) -> Iterator[_Candidate]:
+        """Yield rows of the table whose word begins with a text, the best ones first."""
+        in_range = "AND folded >= ? AND folded < ?" if start else ""
+        # Rows are written in the order of their use.
+        for row in self._db.query(
+            "SELECT word, pictures, item_id FROM suggestions"  # noqa: S608 - our conditions
+            f" WHERE {condition} {in_range} ORDER BY rowid LIMIT ?",
+            [start, start + LAST_CHARACTER, count] if start else [count],
+        ):
+            yield _Candidate(*row)
+
+    def _list_new_tags(self, start: str, kinds: frozenset[SuggestionKind]) -> Iterator[_Candidate]:
+        """Yield tags with a start that may not be in the table yet; accents count."""
+        for text_kind, kind in KIND_BY_TEXT_KIND.items():
+            if kind not in kinds:
+                continue
+            tag, upper = start, start + LAST_CHARACTER
+            for _ in range(MAX_NEW_TAGS):
+                # One step from tag to tag in the index: frequent ones have many rows.
+                rows = self._db.query(
+                    "SELECT tag, item_id FROM tags WHERE kind = ? AND tag >= ? AND tag < ?"
+                    " ORDER BY tag LIMIT 1",
+                    [text_kind, tag, upper],
+                )
+                if not rows:
+                    break
+                tag = rows[0][0] + "\0"
+                if not rows[0][0].isdigit():
+                    yield _Candidate(rows[0][0], 1, rows[0][1])
+
+    def _list_new_words(self, start: str) -> Iterator[_Candidate]:
+        """Yield words of texts whose stem has a start and which may not be in the table yet."""
+        from mmsearch.catalog.suggestion_words import (  # noqa: PLC0415 - rare
+            find_word,
+            is_word,
+            show_word,
+        )
+
+        if not start.isalpha():
+            return
+        self._db.query(
+            "CREATE VIRTUAL TABLE IF NOT EXISTS temp.suggestion_places"
+            " USING fts5vocab(main, words, instance)"
+        )
+        stem, upper = start, start + LAST_CHARACTER
+        for _ in range(MAX_NEW_WORDS):
+            rows = self._db.query(
+                "SELECT term, doc, offset FROM temp.suggestion_places"
+                " WHERE term >= ? AND term < ? LIMIT 1",
+                [stem, upper],
+            )
+            if not rows:
+                return
+            term, text_id, offset = rows[0]
+            stem = term + "\0"
+            for text, source, item_id in self._db.query(
+                "SELECT text, source, item_id FROM texts WHERE id = ?", [text_id]
+            ):
+                word = find_word(text, offset, term)
+                if word and is_word(word, {source}, 1) and fold(word).startswith(start):
+                    yield _Candidate(show_word(word), 1, item_id)
+
+    def _check(self, candidate: _Candidate, kind: SuggestionKind) -> Suggestion | None:
+        """Return the suggestion of a word; None if nothing has or shows it any more."""
+        if kind is SuggestionKind.LOOK:
+            rows = self._db.query(
+                "SELECT id FROM items WHERE id = ? AND is_live = 1", [candidate.item_id]
+            )
+            if not rows:
+                return None
+            return Suggestion(candidate.word, kind, None, candidate.item_id)
+        item_id = self._find_item(candidate)
+        if item_id is None:
+            return None
+        return Suggestion(candidate.word, kind, candidate.pictures, item_id)
+
+    def _find_item(self, candidate: _Candidate) -> int | None:
+        """Return a searchable item with a word in its texts: that of the table, or another one."""
+        has_word = "words MATCH :query AND +texts.source IN (SELECT value FROM json_each(:sources))"
+        values = {
+            "query": quote(candidate.word),
+            "sources": self._sources,
+            "item": candidate.item_id,
+        }
+        rows = self._db.query(
+            # In this order: a frequent word has many texts, an item has few.
+            "SELECT items.id FROM items CROSS JOIN texts ON texts.item_id = items.id"  # noqa: S608
+            " CROSS JOIN words ON words.rowid = texts.id"
+            f" WHERE items.id = :item AND is_live = 1 AND {has_word} LIMIT 1",
+            values,
+        ) or self._db.query(
+            "SELECT items.id FROM (SELECT texts.item_id FROM words"  # noqa: S608
+            f" JOIN texts ON texts.id = words.rowid WHERE {has_word}"
+            f" LIMIT {MAX_CHECKED_TEXTS}) AS found JOIN items ON items.id = found.item_id"
+            " WHERE is_live = 1 LIMIT 1",
+            values,
+        )
+        return rows[0][0] if rows else None
+
+    def _find_kind(self, word: str) -> SuggestionKind:
+        found = {
+            kind
+            for (kind,) in self._db.query(
+                "SELECT DISTINCT value FROM json_each(?)"
+                " WHERE EXISTS (SELECT 1 FROM tags WHERE kind = value AND tag = ?)",
+                [_TEXT_KINDS, fold_case(word)],
+            )
+        }
+        kinds = [kind for text_kind, kind in KIND_BY_TEXT_KIND.items() if text_kind in found]
+        return kinds[0] if kinds else SuggestionKind.WORD
+
+
+def fold(text: str) -> str:
+    """Return a text without differences of case, accents and spaces."""
+    folded = strip_accents(fold_case(text))
+    # A space at the end says that the word before it is complete.
+    end = " " if folded[-1:].isspace() else ""
+    return " ".join(folded.split()) + end
