@@ -31,6 +31,7 @@ _ITEM_COLUMNS = (
     *("id", "content_id", "is_live", "width", "height", "format", "damage"),
     *("part", "start_ms", "end_ms", "page"),
     *FIELDS,
+    "perceptual_hash",
 )
 _ASSET_COLUMNS = (
     "id",
@@ -157,6 +158,7 @@ def _item_row(item: EncodedPicture, content_id: int, *, is_live: bool) -> tuple[
         picture.longitude,
         picture.rating,
         storable(picture.label),
+        item.perceptual_hash,
     )
 
 

@@ -191,6 +191,7 @@ def _item_values(item: EncodedPicture) -> dict[str, Any]:
         "height": item.picture.height,
         "format": storable(item.picture.format),
         "damage": storable(item.picture.damage),
+        "perceptual_hash": item.perceptual_hash,
         **vars(item.locator),
         **metadata_columns(item.picture),
     }

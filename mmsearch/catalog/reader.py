@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from mmsearch.catalog.facets import FacetTables
     from mmsearch.core.catalog import Snapshot
     from mmsearch.core.derived import DerivedReader
+    from mmsearch.core.duplicates import DuplicateReader
 
 UNFINISHED_REPAIR_KEY = "unfinished_repair"
 """Key of the setting with the ids of the roots that a repair has yet to scan."""
@@ -137,6 +138,13 @@ class SqliteReader:
         from mmsearch.catalog.derived import SqliteDerivedReader  # noqa: PLC0415 - searches
 
         return SqliteDerivedReader(self._connections)
+
+    @property
+    def duplicates(self) -> DuplicateReader:
+        """The groups of duplicates."""
+        from mmsearch.catalog.duplicates import SqliteDuplicateReader  # noqa: PLC0415 - searches
+
+        return SqliteDuplicateReader(self._connections)
 
     # --- generations and segments ---
 

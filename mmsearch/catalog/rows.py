@@ -459,7 +459,7 @@ def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]
     rows = db.query(
         "SELECT items.id, contents.digest, embeddings.segment, embeddings.texts_digest,"  # noqa: S608
         " embeddings.stale, sources.kind, sources.uri, assets.key, assets.size, assets.mtime_ns,"
-        f" contents.kind, {LOCATOR_COLUMNS}, {PICTURE_COLUMNS} FROM items"
+        f" contents.kind, perceptual_hash, {LOCATOR_COLUMNS}, {PICTURE_COLUMNS} FROM items"
         " JOIN contents ON contents.id = items.content_id"
         " JOIN assets ON assets.content_id = contents.id"
         " JOIN sources ON sources.id = assets.source_id"
@@ -469,7 +469,7 @@ def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]
         [json_ids],
     )
     for item_id, digest, segment, texts_digest, stale, kind, uri, key, *rest in rows:
-        size, mtime_ns, content_kind, part, start_ms, end_ms, page, *metadata = rest
+        size, mtime_ns, content_kind, look, part, start_ms, end_ms, page, *metadata = rest
         if item_id not in pictures:
             pictures[item_id] = StoredPicture(
                 item_id,
@@ -484,6 +484,7 @@ def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]
                 source=None if kind == FOLDER_KIND else (kind, uri, key),
                 locator=_make_locator(part, start_ms, end_ms, page),
                 kind=content_kind,
+                perceptual_hash=look,
             )
     return list(pictures.values())
 

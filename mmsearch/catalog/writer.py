@@ -23,6 +23,7 @@ from mmsearch.catalog.commits import (
 )
 from mmsearch.catalog.connection import MAINTENANCE_TIMEOUT_S, ReadPool
 from mmsearch.catalog.derived_commits import SqliteDerivedWriter
+from mmsearch.catalog.duplicate_writes import SqliteDuplicateWriter
 from mmsearch.catalog.generations import (
     add_generation,
     delete_old_generations,
@@ -115,6 +116,11 @@ class SqliteWriter(SqliteReader):
     def suggestions(self) -> SqliteSuggestionWriter:
         """The words that suggestions are chosen from."""
         return SqliteSuggestionWriter(self._connections, self._engine)
+
+    @property
+    def duplicates(self) -> SqliteDuplicateWriter:
+        """The groups of duplicates."""
+        return SqliteDuplicateWriter(self._connections, self._engine)
 
     def close(self) -> None:
         """Close the connections and write the checksum. All snapshots must be closed before."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.derived import DerivedReader, DerivedWriter
+from mmsearch.core.duplicates import DuplicateReader, DuplicateWriter
 from mmsearch.core.facets import Facet
 from mmsearch.core.filter_tree import FilterTree
 from mmsearch.core.filters import Filters
@@ -344,6 +345,10 @@ class CatalogReader(Protocol):
     def derived(self) -> DerivedReader:
         """The texts that enrichers have made."""
 
+    @property
+    def duplicates(self) -> DuplicateReader:
+        """The groups of duplicates."""
+
     def last_run(self) -> RunRecord | None: ...
 
     def load_unfinished_roots(self) -> list[int]:
@@ -372,6 +377,10 @@ class CatalogWriter(CatalogReader, Protocol):
     @property
     def suggestions(self) -> SuggestionWriter:
         """The words that suggestions are chosen from."""
+
+    @property
+    def duplicates(self) -> DuplicateWriter:
+        """The groups of duplicates."""
 
     def set_identity(self, identity: Identity) -> None:
         """Set the identity of a new index, or replace the parts that may change."""

@@ -251,6 +251,8 @@ class EncodedPicture:
         keep_texts: True if the picture file was not read again.
         locator: Where the picture is in its content.
         kind: Kind of the content; see `mmsearch.core.protocols.Modality.kind`.
+        perceptual_hash: Hash of the look of a still picture, a signed 64-bit integer; None if its
+            pixels were not seen.
     """
 
     id: int
@@ -260,6 +262,7 @@ class EncodedPicture:
     keep_texts: bool = False
     locator: ItemLocator = WHOLE
     kind: str = IMAGE_KIND
+    perceptual_hash: int | None = None
 
 
 @dataclass(frozen=True)
@@ -326,6 +329,7 @@ class StoredPicture:
         source: Kind and URI of its source and the key in it, if it is not a file of a folder.
         locator: Where the picture is in its content.
         kind: Kind of the content.
+        perceptual_hash: See `EncodedPicture`.
     """
 
     id: int
@@ -340,6 +344,7 @@ class StoredPicture:
     source: tuple[str, bytes, bytes] | None = None
     locator: ItemLocator = WHOLE
     kind: str = IMAGE_KIND
+    perceptual_hash: int | None = None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from mmsearch.core.records import EncodedPicture, Segment, StoredPicture
 from mmsearch.core.results import TaskFailure
 from mmsearch.core.types import (
     CONTENT_SOURCES,
+    IMAGE_KIND,
     WHOLE,
     DecodedImage,
     InputKind,
@@ -43,6 +44,7 @@ from mmsearch.core.types import (
     Vectors,
 )
 from mmsearch.indexing.texts import TextEncoder
+from mmsearch.modalities._perceptual_hash import perceptual_hash
 from mmsearch.storage.layout import thumbnail_path
 from mmsearch.storage.segments import SegmentVectors, SegmentWriter, segment_writer
 
@@ -264,6 +266,7 @@ class _Item:
             texts_digest,
             locator=self.decoded.locator,
             kind=self.kind,
+            perceptual_hash=self.decoded.perceptual_hash,
         )
 
 
@@ -451,12 +454,13 @@ class DecodeTask:
 class DecodedInput:
     """A decoded item: its metadata, its pixels prepared for an encoder, and where it is.
 
-    An item without pixels has no input for the encoder.
+    An item without pixels has no input for the encoder, and only a still picture has a hash.
     """
 
     picture: Picture
     model_input: ModelInput | None
     locator: ItemLocator
+    perceptual_hash: int | None = None
 
 
 @dataclass(frozen=True)
@@ -546,10 +550,12 @@ class DecoderFactory:
         problem, is_full = None, False
         try:
             for item in items:
-                model_input = None
+                model_input = look = None
                 if isinstance(item, DecodedImage):
                     model_input = self.prepare(item.pixels)
-                decoded.append(DecodedInput(item.picture, model_input, item.locator))
+                    if modality.kind == IMAGE_KIND:
+                        look = perceptual_hash(item.pixels)
+                decoded.append(DecodedInput(item.picture, model_input, item.locator, look))
                 elapsed_s = time.monotonic() - started_at
                 is_full = len(decoded) == WINDOW_ITEMS or elapsed_s > WINDOW_S
                 if is_full:

@@ -29,6 +29,7 @@ from mmsearch.indexing.build import (
     can_wait,
     needs_merge,
 )
+from mmsearch.indexing.duplicates import update_duplicates
 from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, DecoderFactory, ShardEncoder, share_worker
 from mmsearch.indexing.run import IndexRun
 from mmsearch.indexing.spaces import (
@@ -212,6 +213,12 @@ class Indexer:
             on_texts_refreshed(retold > 0)
             progress(run.stats.progress("build"))
             self.publish(is_small=is_addition and run.stats.encoded <= SMALL_ADDITION_ROWS)
+            update_duplicates(
+                self.layout,
+                self.catalog,
+                may_wait=is_addition,
+                on_start=lambda: progress(run.stats.progress("duplicates")),
+            )
             outcome = "finished"
         except KeyboardInterrupt:
             outcome = "interrupted"

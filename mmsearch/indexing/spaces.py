@@ -312,7 +312,16 @@ def _write_copies(
 ) -> EncodedShard:
     """Write a segment of pictures that were not decoded again."""
     encoded = tuple(
-        EncodedPicture(item.id, item.digest, item.picture, digest, True, item.locator, item.kind)
+        EncodedPicture(
+            item.id,
+            item.digest,
+            item.picture,
+            digest,
+            keep_texts=True,
+            locator=item.locator,
+            kind=item.kind,
+            perceptual_hash=item.perceptual_hash,
+        )
         for item, digest in zip(pictures, digests, strict=True)
     )
     segment = write_segment(layout, number, vectors, SegmentMetadata(encoder, encoded))

@@ -461,6 +461,8 @@ def _picture_to_json(encoded: EncodedPicture) -> dict[str, Any]:
         stored["kind"] = encoded.kind
     if encoded.locator != WHOLE:
         stored["locator"] = vars(encoded.locator)
+    if encoded.perceptual_hash is not None:
+        stored["perceptual_hash"] = encoded.perceptual_hash
     return stored
 
 
@@ -488,4 +490,5 @@ def _picture_from_json(stored: dict[str, Any]) -> EncodedPicture:
         texts_digest=bytes.fromhex(stored["texts_digest"]),
         locator=ItemLocator(**stored["locator"]) if "locator" in stored else WHOLE,
         kind=stored.get("kind", IMAGE_KIND),
+        perceptual_hash=stored.get("perceptual_hash"),
     )
