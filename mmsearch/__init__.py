@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from mmsearch.client import AsyncClient, Client
     from mmsearch.core.errors import DecodeError, MMSearchError, StateError, UsageError
+    from mmsearch.core.facets import Facet, Facets, FacetValue
     from mmsearch.core.filters import Filters
     from mmsearch.core.query import Query, SearchRequest, Term
     from mmsearch.core.reports import (
@@ -77,6 +78,7 @@ _HOMES = {
     ),
     "mmsearch.client": ("AsyncClient", "Client"),
     "mmsearch.core.errors": ("DecodeError", "MMSearchError", "StateError", "UsageError"),
+    "mmsearch.core.facets": ("Facet", "FacetValue", "Facets"),
     "mmsearch.core.filters": ("Filters",),
     "mmsearch.core.query": ("Query", "SearchRequest", "Term"),
     "mmsearch.core.reports": (
@@ -107,6 +109,9 @@ __all__ = [
     "CopyReport",
     "DecodeError",
     "ExportReport",
+    "Facet",
+    "FacetValue",
+    "Facets",
     "Filters",
     "Finding",
     "Hit",

@@ -40,6 +40,8 @@ from mmsearch.core.write_reports import WriteReport
 if TYPE_CHECKING:
     import httpx
 
+    from mmsearch.core.facets import Facets
+
 
 class AsyncClient(BaseClient):
     """The asynchronous counterpart of `mmsearch.Client`, for use in one event loop.
@@ -155,6 +157,36 @@ class AsyncClient(BaseClient):
                 min_score=min_score,
                 min_confidence=min_confidence,
                 sort=sort,
+                fold=fold,
+            )
+        )
+
+    async def facets(
+        self,
+        query: str | Query = "",
+        *,
+        fields: Texts | None = None,
+        limit: int = 20,
+        syntax: bool = False,
+        without: Texts = (),
+        like: PictureIds = (),
+        like_url: Texts = (),
+        filters: FilterValues | None = None,
+        mode: str | None = None,
+        fold: bool = True,
+    ) -> Facets:
+        """Return how many pictures have each year, place, camera and so on."""
+        return await self._run(
+            self._flows.facets(
+                query,
+                fields,
+                limit,
+                syntax=syntax,
+                without=without,
+                like=like,
+                like_url=like_url,
+                filters=filters,
+                mode=mode,
                 fold=fold,
             )
         )

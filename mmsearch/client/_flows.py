@@ -50,6 +50,7 @@ from mmsearch.core.errors import (
     UnreachableError,
     UsageError,
 )
+from mmsearch.core.facets import Facets, check_facet_fields, check_facet_limit
 from mmsearch.core.query import PAGE_LIMIT, TEXTS_LIMIT, Query
 from mmsearch.core.results import Hit, Item, SearchPage
 from mmsearch.core.server_results import IndexSummary, JobStatus, SourceStatus
@@ -154,6 +155,20 @@ class IndexFlows:
             # The recording is heard only once.
             hits = yield from self.search(page.query, k, syntax=True, **options)
         return SpokenHits(hits, page.heard)
+
+    @check_arguments("Client.facets")
+    def facets(
+        self, query: str | Query, fields: Texts | None, limit: int, **options: Any
+    ) -> RequestFlow[Facets]:
+        """See `mmsearch.Client.facets`; ``options`` are those of `build_search_body`."""
+        check_facet_limit(limit)
+        names = None if fields is None else check_facet_fields(to_texts(fields))
+        body = build_search_body(query, **options)
+        unused = ("min_score", "min_confidence")
+        kept = {name: value for name, value in body.items() if name not in unused}
+        kept |= {"fields": None if names is None else list(names), "limit": limit}
+        request = Request("POST", self._endpoint.path("facets"), body=kept)
+        return (yield from self._send_and_parse(request, Facets.from_dict))
 
     @check_arguments("Client.embed_texts")
     def embed_texts(self, texts: Texts) -> RequestFlow[Vectors]:

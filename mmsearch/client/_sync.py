@@ -40,6 +40,8 @@ from mmsearch.core.write_reports import WriteReport
 if TYPE_CHECKING:
     import httpx
 
+    from mmsearch.core.facets import Facets
+
 
 class Client(BaseClient):
     """An index on a server (``mmsearch serve``); several threads may use it.
@@ -246,6 +248,53 @@ class Client(BaseClient):
                 min_score=min_score,
                 min_confidence=min_confidence,
                 sort=sort,
+                fold=fold,
+            )
+        )
+
+    def facets(
+        self,
+        query: str | Query = "",
+        *,
+        fields: Texts | None = None,
+        limit: int = 20,
+        syntax: bool = False,
+        without: Texts = (),
+        like: PictureIds = (),
+        like_url: Texts = (),
+        filters: FilterValues | None = None,
+        mode: str | None = None,
+        fold: bool = True,
+    ) -> Facets:
+        """Return how many pictures have each year, place, camera and so on; see `Index.facets`.
+
+        Args:
+            query: See `search`; if it is empty, all pictures that pass the filters count.
+            fields: Names of fields; default: all.
+            limit: Maximum number of values of a field, 1 to 1,000.
+            syntax: See `search`; the other arguments, too.
+            without: See `search`.
+            like: See `search`.
+            like_url: See `search`.
+            filters: See `search`.
+            mode: See `search`.
+            fold: Count near duplicates and the pictures of a burst as one picture.
+
+        Raises:
+            InvalidQueryError: A field is unknown, the limit is out of range, or the query is
+                invalid.
+        """
+        return self._run(
+            self._flows.facets(
+                query,
+                fields,
+                limit,
+                syntax=syntax,
+                without=without,
+                like=like,
+                like_url=like_url,
+                filters=filters,
+                mode=mode,
                 fold=fold,
             )
         )

@@ -24,14 +24,14 @@ MAX_AUDIO_CHARS = 4_000_000
 """Maximum length of a recording in base64: 3 MB, of which 60 seconds as WAV at 16 kHz take two."""
 
 
-def _as_list(value: Any) -> Any:
+def as_list(value: Any) -> Any:
     """Return a list: models omit the brackets of a single value, and send null for no value."""
     if value is None:
         return []
     return [value] if isinstance(value, str) else value
 
 
-TextList = Annotated[list[BoundedText], Field(max_length=MAX_LIST_ITEMS), BeforeValidator(_as_list)]
+TextList = Annotated[list[BoundedText], Field(max_length=MAX_LIST_ITEMS), BeforeValidator(as_list)]
 ImageId = Annotated[
     int, Field(ge=1, le=2**63 - 1, description="An id from search_images or similar_images.")
 ]
@@ -74,7 +74,7 @@ else:
         "SearchArguments",
         __base__=SearchOptions,
         __doc__="Arguments of ``search_images``.",
-        **filter_fields(Annotated[list[BoundedText], BeforeValidator(_as_list)], MAX_LIST_ITEMS),
+        **filter_fields(Annotated[list[BoundedText], BeforeValidator(as_list)], MAX_LIST_ITEMS),
     )
 
 
@@ -110,7 +110,7 @@ else:
         "SpeechArguments",
         __base__=SpeechOptions,
         __doc__="Arguments of ``search_by_speech``.",
-        **filter_fields(Annotated[list[BoundedText], BeforeValidator(_as_list)], MAX_LIST_ITEMS),
+        **filter_fields(Annotated[list[BoundedText], BeforeValidator(as_list)], MAX_LIST_ITEMS),
     )
 
 

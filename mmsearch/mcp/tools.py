@@ -20,12 +20,18 @@ from mmsearch.core.errors import (
     UnknownNameError,
     UsageError,
 )
-from mmsearch.core.filters import FILTERS
+from mmsearch.core.filters import FILTERS, Filters
 from mmsearch.core.query import Query, SearchRequest
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import Hit, Item, SearchResult
 from mmsearch.core.sorting import sort_hits
 from mmsearch.core.speech import Transcript
+from mmsearch.mcp.facets import (
+    FACETS_DESCRIPTION,
+    FacetsArguments,
+    FacetsOutput,
+    format_facets,
+)
 from mmsearch.mcp.schemas import (
     GetImageArguments,
     IndexInfo,
@@ -103,13 +109,7 @@ class Tools:
         Raises:
             InvalidQueryError: The query or a filter cannot be read, or the query names a file.
         """
-        query = _parse_query(arguments.query, arguments)
-        # A remote caller could find out which files exist outside the collection.
-        if any(term.text is None for term in query.terms):
-            raise InvalidQueryError(
-                "This tool searches for words only; a query cannot contain a path or a URL.",
-                "Use similar_images with the id of a picture.",
-            )
+        query = _parse_words(arguments)
         request = SearchRequest(query, arguments.limit, sort=arguments.sort, fold=arguments.fold)
         result = await self._worker.search(request)
         return await self._make_search_result(result, result.hits, format_search_heading)
@@ -187,6 +187,24 @@ class Tools:
             text += "\n   Shown at 400 pixels: the larger image exceeds the answer limit."
         return ToolResult((text, content), info)
 
+    async def facets(self, arguments: FacetsArguments) -> ToolResult:
+        """Return how many pictures have each value of some fields.
+
+        Raises:
+            InvalidQueryError: The query or a filter cannot be read, or the query names a file.
+        """
+        if arguments.query.strip() or arguments.without:
+            query = _parse_words(arguments)
+        else:
+            query = Query((), _parse_filters(arguments))
+        found = await self._worker.run(
+            lambda index: index.facets(
+                query, fields=arguments.by, limit=arguments.limit, fold=arguments.fold
+            )
+        )
+        output = FacetsOutput.from_facets(found)
+        return ToolResult((format_facets(output),), output)
+
     async def describe(self, arguments: NoArguments) -> ToolResult:
         """Return a summary of the index."""
         info = IndexInfo.from_status(await self._worker.run(lambda index: index.status()))
@@ -244,7 +262,25 @@ class Tools:
         return content
 
 
-def _parse_query(line: str | Transcript, arguments: SearchArguments | SpeechArguments) -> Query:
+def _parse_words(arguments: SearchArguments | FacetsArguments) -> Query:
+    """Return the query of a description.
+
+    Raises:
+        InvalidQueryError: The query or a filter cannot be read, or the query names a file.
+    """
+    query = _parse_query(arguments.query, arguments)
+    # A remote caller could find out which files exist outside the collection.
+    if any(term.text is None for term in query.terms):
+        raise InvalidQueryError(
+            "This tool searches for words only; a query cannot contain a path or a URL.",
+            "Use similar_images with the id of a picture.",
+        )
+    return query
+
+
+def _parse_query(
+    line: str | Transcript, arguments: SearchArguments | SpeechArguments | FacetsArguments
+) -> Query:
     """Return the query of a line or of a transcript, in which nothing is parsed.
 
     Raises:
@@ -254,10 +290,12 @@ def _parse_query(line: str | Transcript, arguments: SearchArguments | SpeechArgu
         line,
         without=arguments.without,
         mode=arguments.mode,
-        filters=api.parse_filters(
-            **{spec.keyword: getattr(arguments, spec.name) for spec in FILTERS}
-        ),
+        filters=_parse_filters(arguments),
     )
+
+
+def _parse_filters(arguments: BaseModel) -> Filters:
+    return api.parse_filters(**{spec.keyword: getattr(arguments, spec.name) for spec in FILTERS})
 
 
 INSTRUCTIONS = """\
@@ -361,6 +399,14 @@ def list_tool_specs(tools: Tools) -> tuple[ToolSpec, ...]:
             GetImageArguments,
             PictureInfo,
             tools.get,
+        ),
+        ToolSpec(
+            "facets",
+            "Count pictures",
+            FACETS_DESCRIPTION,
+            FacetsArguments,
+            FacetsOutput,
+            tools.facets,
         ),
         ToolSpec(
             "describe_index",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from mmsearch.core.facets import DEFAULT_FACET_VALUES, FACET_FIELDS, MAX_FACET_VALUES
 from mmsearch.core.filter_parser import MAX_NUMBERS
 from mmsearch.core.filters import FILTERS
 from mmsearch.core.query import PAGE_LIMIT, TEXTS_LIMIT
@@ -124,18 +125,8 @@ class FilterBody(FilterParams):
         return others | {"metadata": {**values.get("metadata", {}), **lifted}}
 
 
-class SearchBody(StrictModel):
-    """A query, as for `mmsearch query`, and the page of results to return."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"query": "a windmill", "limit": 5},
-                {"query": "2:dog + snow", "not": ["people"], "filters": {"after": "2015"}},
-            ]
-        },
-    )
+class QueryBody(StrictModel):
+    """A query, as for `mmsearch query`."""
 
     query: BoundedText = Field(
         "", description="A query in the query language; empty to search by pictures only."
@@ -160,6 +151,21 @@ class SearchBody(StrictModel):
         None, min_length=1, max_length=20, description="Phrasings of a text, each with one {}."
     )
     filters: FilterBody = cast("FilterBody", FilterBody.model_construct())
+
+
+class SearchBody(QueryBody):
+    """A query, as for `mmsearch query`, and the page of results to return."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"query": "a windmill", "limit": 5},
+                {"query": "2:dog + snow", "not": ["people"], "filters": {"after": "2015"}},
+            ]
+        },
+    )
+
     sort: SortOrder = "score"
     limit: int = Field(20, ge=1, le=PAGE_LIMIT, description="Maximum number of hits per page.")
     cursor: BoundedText | None = Field(
@@ -195,6 +201,68 @@ class SearchParams(FilterParams):
         filters = {name: values[name] for name in FilterParams.model_fields}
         search_values = {name: values[name] for name in search_fields}
         return SearchBody.model_validate({"query": self.q, "filters": filters, **search_values})
+
+
+if TYPE_CHECKING:
+    FacetField = str
+else:
+    FacetField = Literal[tuple(FACET_FIELDS)]
+FacetFields = Annotated[
+    list[FacetField] | None,
+    Field(
+        min_length=1,
+        max_length=len(FACET_FIELDS),
+        description="Fields to count by; default: all.",
+    ),
+]
+FacetLimit = Annotated[
+    int, Field(ge=1, le=MAX_FACET_VALUES, description="Maximum number of values of a field.")
+]
+FoldedCounts = Annotated[
+    bool,
+    Field(description="Count near duplicates and the pictures of a burst as one picture."),
+]
+
+
+class FacetsBody(QueryBody):
+    """A query whose pictures are counted; without one, all that pass the filters are."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"fields": ["year", "camera"]},
+                {"query": "a windmill", "fields": ["place"], "filters": {"after": "2015"}},
+            ]
+        },
+    )
+
+    fields: FacetFields = None
+    limit: FacetLimit = DEFAULT_FACET_VALUES
+    fold: FoldedCounts = True
+
+
+class FacetsParams(FilterParams):
+    """A query whose pictures are counted, as URL parameters."""
+
+    q: BoundedText = Field(
+        "", description="A query in the query language; may be empty.", examples=["a windmill"]
+    )
+    without: list[BoundedText] = Field([], alias="not", max_length=20)
+    like: list[int] = Field([], max_length=20, description="Ids of pictures.")
+    like_url: UrlList = Field([])
+    mode: Literal["vector", "text", "hybrid"] | None = None
+    fields: FacetFields = Field(None)
+    limit: FacetLimit = Field(DEFAULT_FACET_VALUES)
+    fold: FoldedCounts = Field(default=True)
+
+    def to_facets_body(self) -> FacetsBody:
+        """Return the same request as a body."""
+        values = self.model_dump(by_alias=True)
+        names = values.keys() - FilterParams.model_fields.keys() - {"q"}
+        filters = {name: values[name] for name in FilterParams.model_fields}
+        others = {name: values[name] for name in names}
+        return FacetsBody.model_validate({"query": self.q, "filters": filters, **others})
 
 
 class BatchBody(StrictModel):
@@ -299,6 +367,7 @@ REQUEST_FIELDS = frozenset(
         SearchBody,
         SearchParams,
         FilterBody,
+        FacetsBody,
         BatchBody,
         TextsBody,
         JobBody,

@@ -113,7 +113,7 @@ def test_mcp_tools_have_descriptions_and_schemas(assistant):
     spoken = ["search_by_speech"] if find_spec("faster_whisper") else []
     assert list(tools) == [
         *("search_images", *spoken),
-        *("similar_images", "get_image", "describe_index"),
+        *("similar_images", "get_image", "facets", "describe_index"),
     ]
     for tool in tools.values():
         assert tool.description
@@ -210,6 +210,14 @@ def test_similar_images_exclude_given_picture(assistant):
     assert len(ids) == 5
     assert hit["id"] not in ids
     assert len(pictures(result)) == 5
+
+
+def test_facets_count_pictures_by_format(assistant):
+    result = assistant.call_ok("facets", by=["format", "year"], limit=5)
+    formats, years = result.structured_content["facets"]
+    assert formats["values"] == [{"value": "JPEG", "count": 212, "filter": {"format": ["JPEG"]}}]
+    assert (years["values"], years["missing"]) == ([], 212)
+    assert "JPEG: 212 (format=['JPEG'])" in words(result)
 
 
 def test_describe_index_returns_count_and_folders(assistant, photos):

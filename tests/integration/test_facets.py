@@ -1,7 +1,9 @@
 """Facets of an index of photographs with metadata: counts, filters that narrow, searches."""
 
+import asyncio
 import shutil
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -11,6 +13,10 @@ from mmsearch.core.facets import FACET_FIELDS, Facets, apply_narrowing
 from mmsearch.core.filters import NO_FILTERS, Filters
 from mmsearch.core.query import HITS_LIMIT, Query, SearchRequest
 from mmsearch.factories import catalogs
+from mmsearch.mcp.facets import FacetsArguments
+from mmsearch.mcp.tools import Tools
+from mmsearch.server.app import make_app, serve_in_thread
+from tests.http_client import http_client, open_server_state
 from tests.stacked_index import write_stacks
 
 XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
@@ -196,3 +202,84 @@ def test_facets_of_wrong_arguments_raise_errors_that_say_what_is_right(index, tm
     with mmsearch.open_index("other", home=tmp_path) as other, pytest.raises(UnknownIndexError):
         other.facets()
     assert index.facets(Query(())).counted == len(PICTURES)
+
+
+AT = "/v1/indexes/default"
+FILTERED = {"filters": {"person": ["anna"], "where": "rating > 3"}, "fields": ["year", "camera"]}
+
+
+def test_http_facets_are_those_of_the_index_by_body_and_by_url(index):
+    expected = index.facets(filters=FILTERED["filters"], fields=FILTERED["fields"]).to_dict()
+    params = {"person": "anna", "where": "rating > 3", "fields": ["year", "camera"]}
+    with http_client(index.folder.parent) as server:
+        posted = server.post(f"{AT}/facets", json=FILTERED)
+        assert (posted.status_code, posted.json()) == (200, expected)
+        assert server.get(f"{AT}/facets", params=params).json() == expected
+        everything = server.get(f"{AT}/facets").json()
+        assert everything == index.facets().to_dict()
+        for facet in everything["facets"]:
+            for value in facet["values"]:
+                body = {"query": "a picture", "mode": "vector", "filters": value["filter"]}
+                answer = server.post(f"{AT}/search", json=body).json()
+                assert answer["passed"] == len(answer["hits"]) == value["count"]
+        body = {"query": "a dog", "fields": ["kind"], "limit": 3, "fold": False}
+        described = server.post(f"{AT}/facets", json=body).json()
+        assert described["query"] == "a dog"
+        assert described == index.facets("a dog", fields="kind", limit=3, fold=False).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"fields": ["decade"]}, "fields"),
+        ({"fields": []}, "fields"),
+        ({"limit": 0}, "limit"),
+        ({"sort": "date"}, "sort"),
+        ({"query": "/etc/passwd"}, "cannot name files"),
+        ({"filters": {"after": "soon"}}, "soon"),
+    ],
+)
+def test_http_facets_of_wrong_requests_say_what_is_wrong(index, body, detail):
+    with http_client(index.folder.parent) as server:
+        answer = server.post(f"{AT}/facets", json=body)
+    assert 400 <= answer.status_code < 500
+    assert detail in answer.json()["detail"]
+
+
+def test_client_facets_are_those_of_the_index(index, socket_enabled):
+    expected = index.facets(**FILTERED)
+    with open_server_state(index.folder.parent) as state:
+        with serve_in_thread(state, 0) as url, mmsearch.Client(url) as client:
+            assert client.facets(**FILTERED) == expected
+            assert client.facets() == index.facets()
+            assert client.facets("a dog", limit=2) == index.facets("a dog", limit=2)
+            query = Query((), Filters(people=("anna",)))
+            assert client.facets(query) == index.facets(query)
+            with pytest.raises(InvalidQueryError, match="'decade'"):
+                client.facets(fields="decade")
+
+        async def ask():
+            transport = httpx.ASGITransport(make_app(state))
+            async with mmsearch.AsyncClient("http://127.0.0.1", transport=transport) as client:
+                return await client.facets(**FILTERED)
+
+        assert asyncio.run(ask()) == expected
+
+
+def test_assistant_counts_years_and_is_given_the_arguments_that_narrow(index):
+    with open_server_state(index.folder.parent) as state:
+        tools = Tools(state.index_pool.worker("default"), None)
+        answer = asyncio.run(tools.facets(FacetsArguments(by="year", person=["Bert"])))
+        narrowing = answer.structured.facets[0].values[0].filter
+        assert narrowing == {"after": "2020", "before": "2021"}
+        arguments = FacetsArguments(by=["camera"], person=["Bert"], **narrowing)
+        (camera,) = asyncio.run(tools.facets(arguments)).structured.facets
+        described = asyncio.run(tools.facets(FacetsArguments(by=["kind"], query="a dog")))
+        with pytest.raises(InvalidQueryError, match="words only"):
+            asyncio.run(tools.facets(FacetsArguments(by=["kind"], query="/etc/passwd")))
+    assert answer.blocks == (
+        "2 pictures are counted, of 2 that pass the filters.\nYear:\n"
+        "   2020: 1 (after='2020', before='2021')\n   2019: 1 (after='2019', before='2020')",
+    )
+    assert [(value.value, value.count) for value in camera.values] == [("Canon EOS 5D", 1)]
+    assert described.structured.of == len(PICTURES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +38,7 @@ from mmsearch.server.schemas import (
     EmbeddingsAnswer,
     FilterBody,
     FoldOption,
+    QueryBody,
     SearchBody,
     SearchParams,
     SortOrder,
@@ -244,21 +245,7 @@ async def run_search(
     offset = decode_cursor(body.cursor, HITS_LIMIT)
     limit = min(body.limit, HITS_LIMIT - offset)
     images = picture_paths or []
-    query = api.parse_query(
-        transcript or body.query,
-        without=body.without,
-        images=images,
-        like=body.like,
-        urls=body.like_url,
-        filters=_parse_filters(body.filters),
-        mode=body.mode,
-        blend=body.blend,
-        prompts=body.prompts,
-    )
-    if any(term.image is not None and term.image not in images for term in query.terms):
-        raise InvalidQueryError(
-            "A query over HTTP cannot name files.", "Upload the picture, or give its id in 'like'."
-        )
+    query = make_query(body, images, transcript)
     if not body.explain and body.min_confidence is not None:
         raise InvalidQueryError(
             "min_confidence cannot be used when explain is false.", "Omit one of them."
@@ -279,16 +266,47 @@ async def run_search(
     return answer
 
 
+def make_query(
+    body: QueryBody, images: Sequence[Path] = (), transcript: Transcript | None = None
+) -> Query:
+    """Return the query of a request, whose URLs are not fetched yet.
+
+    Args:
+        body: The request.
+        images: Files of pictures to search by, in addition to those in the query.
+        transcript: Words to search for, in place of the query.
+
+    Raises:
+        InvalidQueryError: The query is invalid, or names a file.
+    """
+    query = api.parse_query(
+        transcript or body.query,
+        without=body.without,
+        images=images,
+        like=body.like,
+        urls=body.like_url,
+        filters=parse_filters(body.filters),
+        mode=body.mode,
+        blend=body.blend,
+        prompts=body.prompts,
+    )
+    if any(term.image is not None and term.image not in images for term in query.terms):
+        raise InvalidQueryError(
+            "A query over HTTP cannot name files.", "Upload the picture, or give its id in 'like'."
+        )
+    return query
+
+
 async def _search_with_urls(
     server_state: ServerState, worker: IndexWorker, request: SearchRequest
 ) -> tuple[SearchResult, dict[Path, str]]:
     """Return the result of a search, and the URL of each file in its query."""
-    async with _fetch_query_pictures(server_state, request.query) as (query, urls):
+    async with fetch_query_pictures(server_state, request.query) as (query, urls):
         return await worker.search(replace(request, query=query)), urls
 
 
 @asynccontextmanager
-async def _fetch_query_pictures(
+async def fetch_query_pictures(
     server_state: ServerState, query: Query
 ) -> AsyncIterator[tuple[Query, dict[Path, str]]]:
     """Fetch the pictures of a query; yield it with files instead of URLs, and the URL of each file.
@@ -310,7 +328,8 @@ async def _fetch_query_pictures(
         yield replace(query, terms=tuple(terms)), {path: url for url, path in files.items()}
 
 
-def _parse_filters(body: FilterBody) -> Filters | None:
+def parse_filters(body: FilterBody) -> Filters | None:
+    """Return the filters of a request; None without any."""
     # Skip parsing for searches without filters, which are the most common.
     if not body.model_fields_set:
         return None

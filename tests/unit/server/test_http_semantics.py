@@ -208,6 +208,7 @@ PATHS = {
     "/v1/indexes/a": "GET, HEAD",
     "/v1/indexes/a/search": "GET, HEAD, POST",
     "/v1/indexes/a/search/batch": "POST",
+    "/v1/indexes/a/facets": "GET, HEAD, POST",
     "/v1/indexes/a/search/picture": "POST",
     "/v1/indexes/a/search/speech": "POST",
     "/v1/indexes/a/embeddings/texts": "POST",
