@@ -72,6 +72,7 @@ _FIELDS: dict[str, str] = {
     "orientation": _ORIENTATION,
     "taken_at": "items.taken_at",
     "taken_from": "items.taken_from",
+    "month": "CAST(substr(items.taken_at, 6, 2) AS INTEGER)",
     "camera": "items.camera",
     "lens": "items.lens",
     "rating": "items.rating",

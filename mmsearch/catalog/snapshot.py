@@ -18,6 +18,7 @@ from mmsearch.catalog.connection import (
 )
 from mmsearch.catalog.full_text import FullText
 from mmsearch.catalog.identity import read_calibration, read_identity
+from mmsearch.catalog.names import list_names, newest_ids
 from mmsearch.catalog.rows import (
     FILE_COLUMNS,
     IN_IDS,
@@ -291,6 +292,22 @@ class SqliteSnapshot:
     ) -> list[MatchedText | None]:
         """Return, for each picture, the text that holds most of the words; None if none match."""
         return self._full_text.matched_texts(ids, terms)
+
+    def has_dates(self) -> bool:
+        """Return True if the date of a live picture is known."""
+        rows = self._db.query(
+            "SELECT EXISTS (SELECT 1 FROM items WHERE is_live = 1 AND taken_at IS NOT NULL)"
+        )
+        return bool(rows[0][0])
+
+    def list_people(self) -> list[str]:
+        """Return the names of the people in live pictures, as they are written."""
+        return list_names(self._db, "people")
+
+    def newest_ids(self, limit: int, filters: FilterTree | None = None) -> Ids:
+        """Return the ids of the newest live items that pass filters; see `Snapshot.newest_ids`."""
+        allowed = None if filters is None else self.filter_ids(filters)
+        return newest_ids(self._db, limit, allowed)
 
     def has_word(self, word: str) -> bool:
         """Return True if a text holds the word or a form of it with the same stem."""

@@ -209,6 +209,18 @@ class Snapshot(Protocol):
         A moment without such a text has one of the moments before and after it.
         """
 
+    def has_dates(self) -> bool:
+        """Return True if the date of a searchable picture is known."""
+
+    def list_people(self) -> list[str]:
+        """Return the names of the people in searchable pictures, as they are written."""
+
+    def newest_ids(self, limit: int, filters: FilterTree | None = None) -> Ids:
+        """Return the ids of the newest searchable items that pass filters, int64 (n,).
+
+        Those without a date come last; equal ones in the order of their ids.
+        """
+
     def has_word(self, word: str) -> bool:
         """Return True if a text contains the word or a form of it with the same stem."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmsearch.core.types import Ids, Vectors
+    from mmsearch.core.understood import Understood
 
 
 HITS_LIMIT = 1000
@@ -66,6 +67,8 @@ class Term:
         weight: Weight of the term; a negative weight ranks similar pictures lower. Never 0.
         language: Code of the language in which the text was spoken; None for a text that was
             written, whose language is guessed.
+        literal_words: Phrases of the text in which no date, place or person is read, because they
+            were written in quotation marks. They do not count in comparisons of terms.
     """
 
     text: str | None = None
@@ -74,6 +77,7 @@ class Term:
     picture: int | None = None
     url: str | None = None
     language: str | None = None
+    literal_words: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if self.picture is not None:
@@ -102,6 +106,7 @@ FILTER_FIELDS: dict[str, type] = {
     "orientation": str,
     "taken_at": str,
     "taken_from": str,
+    "month": int,
     "camera": str,
     "lens": str,
     "rating": int,
@@ -118,8 +123,8 @@ FILTER_FIELDS: dict[str, type] = {
 """Fields that a condition may use, and their types; int and float can be compared.
 
 ``aspect`` is width / height, ``kind`` is image, video, document or sound, ``orientation`` is
-landscape, portrait or square, ``taken_at`` is an ISO 8601 local time. `LIST_FIELDS` are sets of
-values.
+landscape, portrait or square, ``taken_at`` is an ISO 8601 local time, ``month`` its month from 1.
+`LIST_FIELDS` are sets of values.
 """
 
 LIST_FIELDS = ("tags", "auto_tags", "people", "place")
@@ -230,7 +235,8 @@ class Query:
     """A search query.
 
     Attributes:
-        terms: The terms; at least one has a weight above 0.
+        terms: The terms; at least one has a weight above 0. Empty in the query that a search makes
+            of one whose words are all filters.
         filters: Filters that pictures must pass.
         mode: Ranking mode; None selects hybrid if the index has texts and the query has words,
             else vector.
@@ -349,6 +355,9 @@ class SearchRequest:
         explain: Compute the confidence and the matched text of each hit. If False, both stay
             empty and `min_confidence` cannot be used.
         sort: Order of the k best hits, one of `mmsearch.core.sorting.SORTS`.
+        literal: Read no dates, places and people in the words of the query; see
+            `mmsearch.core.understood`.
+        literal_words: Words or phrases in which nothing is read.
         check_files: Look for copies of files that no longer exist; see
             `Item.prefer_existing_file`.
         fold: Show the best one of near duplicates and of a burst, with the number of the others;
@@ -363,6 +372,8 @@ class SearchRequest:
     sort: str = "score"
     check_files: bool = True
     fold: bool = True
+    literal: bool = False
+    literal_words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self, InvalidQueryError)
@@ -379,6 +390,9 @@ class EncodedQuery:
         vectors: (n, dim), one row per term; None in text mode.
         dropped_tokens: Number of tokens beyond the context length of the encoder.
         devices: Device on which each kind of input was encoded.
+        understood: Filters that were read in the words of the query, which the request has; None
+            without any.
+        line: The query before that, as `SearchResult.query`; None if nothing was read.
     """
 
     request: SearchRequest
@@ -387,3 +401,5 @@ class EncodedQuery:
     vectors: Vectors | None = None
     dropped_tokens: int = 0
     devices: Mapping[str, str] = field(default_factory=dict)
+    understood: Understood | None = None
+    line: str | None = None

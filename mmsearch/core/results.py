@@ -13,6 +13,7 @@ from mmsearch.core.boxes import parse_boxes
 from mmsearch.core.display import display_path, format_position
 from mmsearch.core.query import Band, MatchedText, Mode
 from mmsearch.core.types import IMAGE_KIND, ItemLocator, Picture, Text, TimeSpan
+from mmsearch.core.understood import Understood
 
 if TYPE_CHECKING:
     from mmsearch.core.derived import DerivedSummary
@@ -453,6 +454,7 @@ class SearchResult(JsonObject):
         undated: Number of pictures that pass all filters but those on the date, because their date
             is unknown.
         notices: Sentences about the query; empty if explanations were not requested.
+        understood: Filters that were read in the words of the query; None without any.
     """
 
     query: str
@@ -469,11 +471,13 @@ class SearchResult(JsonObject):
     devices: Mapping[str, str]
     undated: int = 0
     notices: Sequence[Notice] = ()
+    understood: Understood | None = None
 
     @classmethod
     def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        match = values["match"]
+        match, understood = values["match"], values.get("understood")
         return super()._parse(values) | {
+            "understood": None if understood is None else Understood.from_dict(understood),
             "notices": tuple(map(Notice.from_dict, values.get("notices", ()))),
             "mode": Mode(values["mode"]),
             "hits": tuple(map(Hit.from_dict, values["hits"])),
@@ -485,6 +489,7 @@ class SearchResult(JsonObject):
         return vars(self) | {
             "hits": [hit.to_dict() for hit in self.hits],
             "notices": [dict(vars(notice)) for notice in self.notices],
+            "understood": None if self.understood is None else self.understood.to_dict(),
             "timings_s": dict(self.timings_s),
             "devices": dict(self.devices),
         }

@@ -144,7 +144,11 @@ def decode_background(stored: str, dim: int) -> Background | None:
 def is_calibrated(terms: Sequence[Term], calibration: Calibration) -> bool:
     """Return True if the confidences of a query come from fitted maps."""
     has_picture = any(term.text is None for term in terms)
-    return calibration.measured and not (has_picture and calibration.pictures is None)
+    return (
+        len(terms) > 0
+        and calibration.measured
+        and not (has_picture and calibration.pictures is None)
+    )
 
 
 def score_features(

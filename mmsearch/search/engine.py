@@ -40,6 +40,7 @@ from mmsearch.search.hits import make_hits
 from mmsearch.search.notices import describe_incomplete, find_notices
 from mmsearch.search.query_encoder import QueryEncoder
 from mmsearch.search.query_parser import check_request, format_query, reject_urls
+from mmsearch.search.query_reader import QueryReader
 from mmsearch.search.retrieval import (
     Candidates,
     QueryPlan,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from mmsearch.core.catalog import CatalogReader, Snapshot
     from mmsearch.core.filter_tree import FilterTree
     from mmsearch.core.protocols import Encoder, Fusion, RankFusion, VectorStore
+    from mmsearch.core.understood import Understood
 
 Outcomes = MutableMapping[int, Any]
 """The result or the error of each query of a batch, by its position."""
@@ -96,6 +98,7 @@ class SearchEngine:
         self._read_image_vectors = read_image_vectors
         self._encoder = encoder
         self._query_encoder = query_encoder
+        self._query_reader = QueryReader(catalog)
         self._make_fusion = make_fusion
         self._make_rank_fusion = make_rank_fusion
         self._default_rank_fusion = default_rank_fusion
@@ -113,9 +116,12 @@ class SearchEngine:
         started = time.perf_counter()
         outcomes: dict[int, EncodedQuery | MMSearchError] = {}
         valid: dict[int, SearchRequest] = {}
+        understood: dict[int, Understood] = {}
         for position, request in enumerate(requests):
             try:
-                valid[position] = check_request(request)
+                valid[position], found = self._query_reader.read(check_request(request))
+                if found is not None:
+                    understood[position] = found
             except MMSearchError as error:
                 outcomes[position] = error
         if len(requests) > 1:
@@ -124,7 +130,11 @@ class SearchEngine:
                 self._query_encoder.prefetch([request.query for request in valid.values()])
         for position, request in valid.items():
             try:
-                outcomes[position] = self._query_encoder.encode(request, started)
+                encoded = self._query_encoder.encode(request, started)
+                if position in understood:
+                    line = format_query(requests[position].query.terms)
+                    encoded = replace(encoded, understood=understood[position], line=line)
+                outcomes[position] = encoded
             except EncoderMismatchError:
                 # This affects all queries.
                 raise
@@ -322,7 +332,9 @@ class SearchEngine:
         timings: Mapping[str, float],
     ) -> SearchResult:
         request, scope = encoded.request, plan.scope
-        min_score = -np.inf if request.min_score is None else request.min_score
+        min_score = request.min_score
+        if min_score is None or not request.query.terms:
+            min_score = -np.inf
         min_confidence = 0.0 if request.min_confidence is None else request.min_confidence
         shown_hits = [
             hit
@@ -348,7 +360,7 @@ class SearchEngine:
             guesses = best_guesses(terms, self._encoder.spec.name, is_nothing=is_nothing)
             notices = (*notices, guesses)
         return SearchResult(
-            query=format_query(request.query.terms),
+            query=format_query(request.query.terms) if encoded.line is None else encoded.line,
             mode=plan.mode,
             hits=sort_hits(shown_hits, request.sort),
             match=match,
@@ -362,6 +374,7 @@ class SearchEngine:
             dropped_tokens=encoded.dropped_tokens,
             devices={**encoded.devices, "vector_index": scope.store.device},
             notices=notices,
+            understood=encoded.understood,
         )
 
     def _find_notices(self, request: SearchRequest, plan: QueryPlan) -> tuple[Notice, ...]:

@@ -52,7 +52,11 @@ def make_hits(
         explain: False to leave out the confidences.
         fold: True to add the duplicates that hits stand for.
     """
-    confidences = _confidences(candidates, look) if explain else [0.0] * len(candidates.ids)
+    confidences = [0.0] * len(candidates.ids)
+    if explain:
+        # A query without words and pictures is all filters, which every hit passes.
+        has_terms = len(text_terms) > 0 or look is not None
+        confidences = _confidences(candidates, look) if has_terms else [1.0] * len(confidences)
     texts: list[MatchedText | None] = [None] * len(candidates.ids)
     if text_terms and candidates.text.any():
         found_texts = scope.snapshot.matched_texts(candidates.ids.tolist(), text_terms)

@@ -153,10 +153,12 @@ class _PartialTerm:
     sign: float = 1.0
     weight: float = 1.0
     words: list[str] = field(default_factory=list)
+    literal_words: list[str] = field(default_factory=list)
 
     def close(self) -> Iterator[Term]:
         if self.words:
-            yield Term(" ".join(self.words), weight=self.sign * self.weight)
+            text, weight = " ".join(self.words), self.sign * self.weight
+            yield Term(text, weight=weight, literal_words=tuple(self.literal_words))
 
 
 def _parse_terms(text: str) -> Iterator[Term]:
@@ -174,6 +176,8 @@ def _parse_terms(text: str) -> Iterator[Term]:
         if not words.strip():
             raise InvalidQueryError("A term of the query is empty.", _EXAMPLE)
         weight = float(match["weight"][:-1]) if match["weight"] else None
+        # A space after the quotation mark is that of `quote_text`, for texts of programs.
+        literal_words = [words] if match["quoted"] and words[0] != " " else []
         if _PATH.match(words) or _URL.match(words):
             sign = current.sign if match["sign"] is None else _sign_factor(match["sign"])
             term_weight = current.weight if weight is None else weight
@@ -184,9 +188,10 @@ def _parse_terms(text: str) -> Iterator[Term]:
             )
         elif weight is not None:
             yield from current.close()
-            current = _PartialTerm(current.sign, weight, [words])
+            current = _PartialTerm(current.sign, weight, [words], literal_words)
         else:
             current.words.append(words)
+            current.literal_words += literal_words
     yield from current.close()
 
 

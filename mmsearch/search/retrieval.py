@@ -270,6 +270,9 @@ class QueryPlan:
         Raises:
             InvalidQueryError: A text query has no words, or the terms cancel each other.
         """
+        if not query.terms:
+            depth = min(depth, max(scope.size, 1))
+            return cls(scope, Mode.TEXT, [], None, depth, fold and scope.snapshot.has_stacks)
         has_words = any(term.text and term.weight > 0 for term in query.terms)
         if query.mode is Mode.TEXT and not has_words:
             raise InvalidQueryError(
@@ -364,7 +367,7 @@ def rank_candidates(
             float64 (n,), NaN without pixels; only called in hybrid mode.
     """
     if plan.query_vector is None or vector_matches is None:
-        candidates = _rank_by_texts(plan)
+        candidates = _rank_by_texts(plan) if plan.text_terms else _rank_by_date(plan)
     elif plan.mode is Mode.VECTOR:
         candidates = _rank_by_vectors(plan.query_vector, vector_matches)
     else:
@@ -449,6 +452,17 @@ def _rank_by_texts(plan: QueryPlan) -> Candidates:
         matches = append_groups(plan, matches, more)
     scores = matches.scores
     return Candidates(matches.ids, scores.astype(np.float64), scores, matches.evidence)
+
+
+def _rank_by_date(plan: QueryPlan) -> Candidates:
+    """Return candidates without a description, the newest first, enough if there are as many."""
+    scope, limit = plan.scope, max(plan.depth, FUSION_DEPTH)
+    ids = scope.snapshot.newest_ids(limit, scope.filters)
+    while plan.has_groups and len(ids) >= limit and lacks_groups(plan, ids):
+        limit *= WIDENING
+        ids = scope.snapshot.newest_ids(limit, scope.filters)
+    zeros = np.zeros(len(ids), dtype=np.float32)
+    return Candidates(ids, zeros.astype(np.float64), zeros, zeros)
 
 
 def _rank_hybrid(

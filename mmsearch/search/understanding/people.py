@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 
 from mmsearch.core.language import OtherLanguage, is_english_word, score_other_language
 from mmsearch.core.stop_words import STOP_WORDS
+from mmsearch.search.understanding.folding import fold_word
 from mmsearch.search.understanding.word_lists import NAMES_AS_WORDS, NAMES_WITH_CAPITALS, TITLES
-from mmsearch.search.understanding.words import Word, fold_word
+from mmsearch.search.understanding.words import Word
 
 MAX_NAME_WORDS: Final = 5
 

@@ -11,6 +11,7 @@ from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.core.understood import Chip, Understood
 from mmsearch.search.understanding.calendar import DAY, Period
 from mmsearch.search.understanding.dates import DateReader, is_photo_word
+from mmsearch.search.understanding.folding import fold_word
 from mmsearch.search.understanding.people import PeopleReader
 from mmsearch.search.understanding.word_lists import (
     ALTERNATIVES,
@@ -19,7 +20,7 @@ from mmsearch.search.understanding.word_lists import (
     LINKS,
     NEGATIONS,
 )
-from mmsearch.search.understanding.words import Word, fold_word, split_text
+from mmsearch.search.understanding.words import Word, split_text
 
 MAX_WORDS: Final = 40
 """Number of words above which a text is no query, and is not read."""

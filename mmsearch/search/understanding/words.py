@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from typing import Final
+
+from mmsearch.search.understanding.folding import fold_word
 
 _TOKEN: Final = re.compile(
     r"""
@@ -42,17 +43,6 @@ class Word:
     end: int
     starts_free: bool
     ends_free: bool
-
-
-def fold_word(text: str) -> str:
-    """Return a text in lower case, without accents, with straight apostrophes."""
-    if text.isascii():
-        return text.lower()
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
-    kept = "".join(char for char in decomposed if not unicodedata.combining(char))
-    # A mark alone, without its letter, stays.
-    kept = kept or text
-    return kept.replace("\u2019", "'").replace("\u2013", "-").replace("\u2014", "-")
 
 
 def split_text(text: str) -> list[Word]:

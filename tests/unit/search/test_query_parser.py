@@ -102,3 +102,17 @@ def test_parse_query_of_formatted_terms_returns_same_terms(terms):
 @pytest.mark.parametrize("line", ["image:~nobody-of-this-name/a.jpg", "image:~nobody-of-this-name"])
 def test_parse_query_home_of_unknown_user_is_kept_as_literal_path(line):
     assert parse_query(line) == (Term(image=Path(line.removeprefix("image:"))),)
+
+
+@pytest.mark.parametrize(
+    ("line", "literal_words"),
+    [
+        ("last summer", ()),
+        ('"last summer"', ("last summer",)),
+        ('Anna "last summer" at "the beach"', ("last summer", "the beach")),
+        ('" last - summer"', ()),
+    ],
+)
+def test_quoted_phrases_are_literal(line, literal_words):
+    (found,) = parse_query(line)
+    assert found.literal_words == literal_words

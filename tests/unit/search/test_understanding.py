@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.search.understanding.calendar import easter_sunday
+from mmsearch.search.understanding.folding import fold_word
 from mmsearch.search.understanding.reader import read_text
 from mmsearch.search.understanding.vocabulary import ENTRIES
-from mmsearch.search.understanding.words import fold_word, split_text
+from mmsearch.search.understanding.words import split_text
 
 TODAY = date(2026, 11, 30)
 """A Monday."""

@@ -1,0 +1,49 @@
+"""Names of people in the texts of pictures, and the order of pictures by their dates."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.rows import fold_text
+from mmsearch.core.types import Ids
+
+
+def list_names(db: ReadConnection, kind: str) -> list[str]:
+    """Return the different values of the texts of a kind, as they are written, of live pictures.
+
+    Args:
+        db: A connection in a transaction.
+        kind: A kind of texts with several values, such as ``people``.
+    """
+    rows = db.query(
+        "SELECT names.tag, texts.text FROM (SELECT DISTINCT tag FROM tags WHERE kind = :kind)"
+        " AS names JOIN texts ON texts.id = (SELECT tags.text_id FROM tags JOIN items"
+        " ON items.id = tags.item_id WHERE tags.kind = :kind AND tags.tag = names.tag"
+        " AND items.is_live = 1 LIMIT 1)",
+        {"kind": kind},
+    )
+    names = []
+    for tag, text in rows:
+        written = (name.strip() for name in text.split(";"))
+        names.append(next((name for name in written if fold_text(name) == tag), tag))
+    return sorted(names)
+
+
+def newest_ids(db: ReadConnection, limit: int, allowed: Ids | None) -> Ids:
+    """Return the ids of the newest live items, int64 (n,); those without a date come last.
+
+    Args:
+        db: A connection in a transaction.
+        limit: Maximum number of ids.
+        allowed: Ids among which they are; None for all.
+    """
+    among = "" if allowed is None else " AND id IN (SELECT value FROM json_each(:allowed))"
+    rows = db.query(
+        f"SELECT id FROM items WHERE is_live = 1{among}"  # noqa: S608
+        " ORDER BY taken_at IS NULL, taken_at DESC, id LIMIT :limit",
+        {"limit": limit, "allowed": json.dumps([] if allowed is None else allowed.tolist())},
+    )
+    return np.array([row[0] for row in rows], dtype=np.int64)
