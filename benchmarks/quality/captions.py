@@ -132,6 +132,7 @@ def rank_captions(index: mmsearch.Index, trial: CaptionTrial) -> list[int]:
             explain=False,
             check_files=False,
             fold=False,
+            literal=True,
         )
         for caption in trial.captions
     ]

@@ -117,7 +117,7 @@ def ask(
     ranks, places = [], []
     for question in questions:
         query = mmsearch.Query((mmsearch.Term(question.text),), blend=blend)
-        hits = index.query(mmsearch.SearchRequest(query, DEPTH, fold=False)).hits
+        hits = index.query(mmsearch.SearchRequest(query, DEPTH, fold=False, literal=True)).hits
         found = [hit.path.name in question.answers for hit in hits]
         ranks.append(found.index(True) + 1 if any(found) else DEPTH + 1)
         is_placed = all(is_place(place) for known in question.answers.values() for place in known)

@@ -106,7 +106,9 @@ def _measure_negatives(photos: Path, index: mmsearch.Index) -> list[dict[str, An
                 terms = [mmsearch.Term(f"{wanted} and {other}")]
                 if share:
                     terms.append(mmsearch.Term(other, weight=-1.0))
-                hits = index.search(mmsearch.Query(tuple(terms)), DEPTH, mode=None, fold=False)
+                hits = index.search(
+                    mmsearch.Query(tuple(terms)), DEPTH, mode=None, fold=False, literal=True
+                )
                 shown = [word_of[hit.path.name] for hit in hits]
                 found.append(wanted in shown)
                 unwanted.append(other in shown)

@@ -117,7 +117,7 @@ def word_errors(words: list[str], heard: list[str]) -> int:
 def _rank(
     index: mmsearch.Index, query: str | mmsearch.Transcript, part: str, words: dict[str, str]
 ) -> int | None:
-    hits = index.search(query, k=DEPTH, mode="vector", fold=False)
+    hits = index.search(query, k=DEPTH, mode="vector", fold=False, literal=True)
     return next((hit.rank for hit in hits if part in words[hit.path.name]), None)
 
 

@@ -138,7 +138,7 @@ def ask(
     ranks = []
     for question in questions:
         query = mmsearch.Query((mmsearch.Term(question.text),), mode=mode, blend=blend)
-        request = mmsearch.SearchRequest(query, DEPTH, explain=False, fold=False)
+        request = mmsearch.SearchRequest(query, DEPTH, explain=False, fold=False, literal=True)
         hits = index.query(request).hits
         found = [str(hit.path.relative_to(folder)) in question.relevant for hit in hits]
         ranks.append(found.index(True) + 1 if any(found) else DEPTH + 1)
@@ -162,7 +162,8 @@ def features(
     reader = open_reader(home / "words" / "catalog.sqlite")
     for number, question in enumerate(questions):
         hits = {
-            hit.id: hit for hit in index.search(question.text, DEPTH, mode="vector", fold=False)
+            hit.id: hit
+            for hit in index.search(question.text, DEPTH, mode="vector", fold=False, literal=True)
         }
         scores = np.array([hit.visual for hit in hits.values()])
         shares: dict[int, list[float]] = {}

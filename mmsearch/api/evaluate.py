@@ -144,6 +144,7 @@ def evaluate_index(
             explain=False,
             check_files=False,
             fold=False,
+            literal=True,
         )
         for judgment in judgments
     ]

@@ -75,11 +75,16 @@ class Index(IndexFacets, IndexModelTasks, IndexSuggestions):
         min_confidence: float | None = None,
         sort: str = "score",
         fold: bool = True,
+        literal: bool = False,
+        literal_words: Texts = (),
     ) -> HitList:
         """Return the pictures that match a description best.
 
-        The text of a query is literal: a path in it opens no file, and signs such as ``-``, ``+``
-        and quotation marks are part of the description, so that it may come from anyone.
+        A path in the text of a query opens no file, and signs such as ``-`` and ``+`` are part of
+        the description, so that it may come from anyone. Dates ("last summer", "in 2019") and
+        names of people of this index are read as filters, in five languages, unless they stand in
+        quotation marks; the attribute `understood` of the hits says what was read. A query that is
+        nothing else lists the newest pictures.
 
         Args:
             query: A description; a transcript of `listen`, which is one, too; or a query of
@@ -97,6 +102,8 @@ class Index(IndexFacets, IndexModelTasks, IndexSuggestions):
             sort: Order of the k best hits: ``score``, ``date``, ``-date`` (newest first), ``name``,
                 ``-name``, ``size`` (of the file) or ``-size``.
             fold: Show one of near duplicates and of a burst; see `Hit.folded`.
+            literal: True to read no filters in the words.
+            literal_words: Words or phrases in which nothing is read.
 
         Raises:
             UnknownIndexError: The index does not exist.
@@ -113,7 +120,16 @@ class Index(IndexFacets, IndexModelTasks, IndexSuggestions):
                 query, without=without, like=like, filters=filters, mode=mode, syntax=syntax
             )
         result = self._session.search_one(
-            SearchRequest(query, k, min_score, min_confidence, sort=sort, fold=fold)
+            SearchRequest(
+                query,
+                k,
+                min_score,
+                min_confidence,
+                sort=sort,
+                fold=fold,
+                literal=literal,
+                literal_words=tuple(to_texts(literal_words)),
+            )
         )
         return self._list_hits(result)
 
@@ -152,7 +168,11 @@ class Index(IndexFacets, IndexModelTasks, IndexSuggestions):
 
     def _list_hits(self, result: SearchResult) -> HitList:
         return HitList(
-            result.hits, self.thumbnail, calibrated=result.calibrated, notices=result.notices
+            result.hits,
+            self.thumbnail,
+            calibrated=result.calibrated,
+            notices=result.notices,
+            understood=result.understood,
         )
 
     def listen(self, sound: SoundInput, *, language: str | None = None) -> Transcript:
@@ -198,6 +218,7 @@ class Index(IndexFacets, IndexModelTasks, IndexSuggestions):
         filters: FilterValues | None = None,
         mode: str | None = None,
         fold: bool = True,
+        literal: bool = False,
     ) -> list[SearchResult | MMSearchError]:
         """Search several queries as one batch: texts are encoded together, vectors read once.
 
@@ -207,6 +228,7 @@ class Index(IndexFacets, IndexModelTasks, IndexSuggestions):
             filters: Filters of each description; see `search`.
             mode: Mode of each description; see `search`.
             fold: See `search`; a request has its own.
+            literal: See `search`; a request has its own.
 
         Returns:
             The result or the error of each query, in order.
@@ -223,9 +245,9 @@ class Index(IndexFacets, IndexModelTasks, IndexSuggestions):
                     if query.strip()
                     else Query(())
                 )
-                requests.append(SearchRequest(parsed, k, fold=fold))
+                requests.append(SearchRequest(parsed, k, fold=fold, literal=literal))
             elif isinstance(query, Query):
-                requests.append(SearchRequest(query, k, fold=fold))
+                requests.append(SearchRequest(query, k, fold=fold, literal=literal))
             else:
                 requests.append(query)
         return self._session.search(requests)

@@ -94,6 +94,12 @@ OPTIONS = (
         default=False,
         of_similar=True,
     ),
+    Option(
+        "literal",
+        ("--literal",),
+        "Read no dates, people and places in the description.",
+        default=False,
+    ),
     Option("name", ("--index",), "Name of the index.", str, "NAME", "default", of_similar=True),
     Option(
         "home",

@@ -205,6 +205,9 @@ def _format_notices(
             f"The query is longer than {result['encoder']!r} can read; "
             f"the last {result['dropped_tokens']} tokens were left out."
         )
+    if understood := result.get("understood"):
+        labels = dict.fromkeys(chip["label"] for chip in understood["chips"])
+        yield f"Read as: {', '.join(labels)}; --literal turns this off."
     yield from describe_match(result, index_name, shows_labels=shows_labels)
     yield from (notice["text"] for notice in result["notices"])
     yield from _format_undated(result["undated"])

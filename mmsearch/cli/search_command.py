@@ -87,6 +87,7 @@ def _make_line_parser(values: Mapping[str, Any]) -> Callable[[str | Transcript],
             values["min_confidence"],
             sort=values["sort"],
             fold=not values["no_fold"],
+            literal=values["literal"],
         )
 
     return parse_line

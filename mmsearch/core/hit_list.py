@@ -14,6 +14,7 @@ from mmsearch.core.display import (
     format_match,
 )
 from mmsearch.core.results import Hit, Notice
+from mmsearch.core.understood import Understood
 
 MAX_SHOWN_HITS = 60
 """Maximum number of hits that a notebook shows."""
@@ -31,6 +32,7 @@ class HitList(list[Hit]):
             picture cannot be read.
         calibrated: See `SearchResult`.
         notices: See `SearchResult`.
+        understood: See `SearchResult`.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class HitList(list[Hit]):
         *,
         calibrated: bool = True,
         notices: Sequence[Notice] = (),
+        understood: Understood | None = None,
     ) -> None:
         super().__init__(hits)
         self._load_thumbnail = load_thumbnail
         self.calibrated = calibrated
         self.notices = notices
+        self.understood = understood
 
     def _repr_html_(self) -> str:
         """Return a contact sheet as HTML, which Jupyter shows in place of the list."""

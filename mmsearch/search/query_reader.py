@@ -41,12 +41,12 @@ class QueryReader:
 
     Args:
         catalog: Catalog, open for reading.
-        today: Returns the present day.
+        today: Returns the present day; None for that of this machine.
     """
 
-    def __init__(self, catalog: CatalogReader, today: Callable[[], date] = date.today) -> None:
+    def __init__(self, catalog: CatalogReader, today: Callable[[], date] | None = None) -> None:
         self._catalog = catalog
-        self._today = today
+        self._today = today or _local_day
         self._facts = LibraryFacts(-1)
 
     def read(self, request: SearchRequest) -> tuple[SearchRequest, Understood | None]:
@@ -111,6 +111,11 @@ class QueryReader:
             or word.replace("ae", "a").replace("oe", "o").replace("ue", "u") in known
             for word in words
         )
+
+
+def _local_day() -> date:
+    # Dates of pictures are local.
+    return date.today()  # noqa: DTZ011
 
 
 def _may_be_read(term: Term) -> bool:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmsearch.search.understanding.anchors import may_have_date, split_folded
 from mmsearch.search.understanding.calendar import easter_sunday
 from mmsearch.search.understanding.folding import fold_word
 from mmsearch.search.understanding.reader import read_text
@@ -281,6 +282,7 @@ YESTERDAY = "2026-11-29/2026-11-30"
     ],
 )
 def test_dates_are_read(query, expected):
+    assert may_have_date(query, split_folded(query))
     assert dates(query) == expected
 
 
@@ -601,6 +603,7 @@ def test_no_period_is_empty_or_far(text):
     reading = read_text(text, TODAY)
     if reading is None:
         return
+    assert may_have_date(text, split_folded(text))
     after, before = reading.period.after, reading.period.before
     if after and before:
         assert after < before

@@ -1,0 +1,184 @@
+"""Queries with dates and names of people, on photographs that have both."""
+
+import json
+from datetime import datetime
+
+import pytest
+from PIL import Image
+
+import mmsearch as library
+from benchmarks.quality.trips_library import Copy, save_picture
+from mmsearch.core.errors import InvalidQueryError
+from mmsearch.core.query import Query, SearchRequest, Term
+from mmsearch.search import query_reader
+
+FACTS = {
+    "beach.jpg": ("2019-07-03T12:00", ("Anna",)),
+    "dog.jpg": ("2019-07-20T12:00", ("Anna", "Maria Rossi")),
+    "bridge.jpg": ("2021-12-25T18:00", ()),
+    "castle.jpg": ("2021-03-01T09:00", ("Maria Rossi",)),
+    "boat.jpg": ("2024-07-01T09:00", ("Joanna",)),
+    "horse.jpg": (None, ("Anna",)),
+}
+"""Date and people of each photograph."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, photos):
+    folder = tmp_path_factory.mktemp("understood")
+    sources = sorted((photos / "photos").iterdir())
+    for (name, (taken_at, people)), source in zip(FACTS.items(), sources, strict=False):
+        date = None if taken_at is None else datetime.fromisoformat(taken_at)
+        with Image.open(source) as picture:
+            save_picture(
+                folder / name, picture, Copy(name, "photo", "", "", date, None, people), ("", "")
+            )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(folder, mmsearch, tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    mmsearch("index", folder, "--home", home, "--model", "starter")
+    return home
+
+
+@pytest.fixture
+def index(home):
+    with library.open_index(home=home) as opened:
+        yield opened
+
+
+def names(hits):
+    return [hit.path.name for hit in hits]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("2019", ["dog.jpg", "beach.jpg"]),
+        ("in July", ["boat.jpg", "dog.jpg", "beach.jpg"]),
+        ("Anna", ["dog.jpg", "beach.jpg", "horse.jpg"]),
+        ("photos of anna", ["dog.jpg", "beach.jpg", "horse.jpg"]),
+        ("Anna and Maria", ["dog.jpg"]),
+        ("Maria Rossi since 2020", ["castle.jpg"]),
+        ("Weihnachten 2021", ["bridge.jpg"]),
+        ("vor 2020", ["dog.jpg", "beach.jpg"]),
+        ("Anna 2021", []),
+    ],
+)
+def test_a_query_of_filters_alone_lists_the_newest_pictures(index, query, found):
+    hits = index.search(query)
+    assert names(hits) == found
+    assert hits.understood is not None
+    assert hits.understood.text == ""
+    assert [hit.rank for hit in hits] == list(range(1, len(found) + 1))
+    assert names(index.search(query, k=2)) == found[:2]
+
+
+def test_a_description_is_ranked_among_the_pictures_that_pass(index):
+    result = index.query(request("a castle by the sea in 2021"))
+    assert sorted(names(result.hits)) == ["bridge.jpg", "castle.jpg"]
+    assert result.query == "a castle by the sea in 2021"
+    assert result.understood.text == "a castle by the sea"
+    literal = index.query(
+        SearchRequest(
+            library.parse_query("a castle by the sea", filters={"after": "2021", "before": "2022"})
+        )
+    )
+    assert [hit.score for hit in result.hits] == [hit.score for hit in literal.hits]
+
+
+def request(text, **options):
+    return SearchRequest(Query((Term(text),)), **options)
+
+
+def test_literal_searches_read_nothing(index):
+    assert index.search("2019", literal=True).understood is None
+    assert len(index.search("2019", literal=True)) == len(FACTS)
+    assert index.search("Anna 2019", literal_words=["2019"]).understood.people == ("Anna",)
+    assert index.search('"2019"').understood is None
+    line = index.query(SearchRequest(library.parse_query('"2019" Anna')))
+    assert (line.understood.people, line.understood.after) == (("Anna",), None)
+
+
+def test_filters_that_are_given_win(index):
+    hits = index.search("Anna 2019", filters={"after": "2024"})
+    assert hits.understood.after is None
+    assert hits.understood.text == "2019"
+    hits = index.search("Anna in July", filters={"people": ["maria"]})
+    assert hits.understood.people == ()
+    assert hits.understood.months == (7,)
+    assert names(hits) == ["dog.jpg"]
+
+
+def test_only_positive_terms_are_read(index):
+    assert index.search("castle -2019", syntax=True).understood is None
+    found = index.query(SearchRequest(library.parse_query("2021 -castle"))).understood
+    assert (found.after, found.text) == ("2021-01-01", "2021")
+    assert index.query(SearchRequest(library.parse_query("2:2021 + dog"))).understood is None
+
+
+def test_people_whom_nobody_knows_stay_text(index):
+    assert index.search("Sarah").understood is None
+    assert index.search("anna karenina").understood is None
+
+
+def test_an_index_without_dates_reads_none(mmsearch, photos, tmp_path):
+    folder = tmp_path / "undated"
+    folder.mkdir()
+    for source in sorted((photos / "photos").iterdir())[:2]:
+        with Image.open(source) as picture:
+            picture.convert("RGB").save(folder / f"{source.stem}.png")
+    mmsearch("index", folder, "--home", tmp_path / "home", "--model", "starter")
+    with library.open_index(home=tmp_path / "home") as index:
+        assert index.search("2019").understood is None
+
+
+def test_pages_of_filters_alone_are_prefixes(index):
+    whole = names(index.search("in July or Anna's 2019", k=100))
+    for k in range(1, len(whole) + 1):
+        assert names(index.search("in July or Anna's 2019", k=k)) == whole[:k]
+
+
+def test_results_survive_json(index):
+    result = index.query(request("Anna in July 2019"))
+    again = library.SearchResult.from_dict(json.loads(json.dumps(result.to_dict(), default=str)))
+    assert again.understood == result.understood
+    assert again.understood.to_dict()["chips"][0] == {
+        "kind": "person", "label": "Anna", "words": "Anna",
+    }  # fmt: skip
+
+
+def test_relative_dates_are_those_of_the_day(home, monkeypatch):
+    monkeypatch.setattr(query_reader, "date", _Day)
+    with library.open_index(home=home) as other:
+        assert names(other.search("last summer")) == ["dog.jpg", "beach.jpg"]
+
+
+class _Day(query_reader.date):
+    @classmethod
+    def today(cls):
+        return cls(2020, 2, 1)
+
+
+def test_the_command_says_what_it_read(mmsearch, home):
+    done = mmsearch("query", "Anna in July 2019", "--home", home)
+    assert "Read as: Anna, July 2019; --literal turns this off." in done.err
+    assert len(done.out.splitlines()) == 2
+    done = mmsearch("query", "Anna", "in", "July", "2019", "--home", home, "--json")
+    understood = json.loads(done.out)["understood"]
+    assert understood["people"] == ["Anna"]
+    assert (understood["after"], understood["before"]) == ("2019-07-01", "2019-08-01")
+    done = mmsearch("query", "Anna in July 2019", "--home", home, "--literal", "--json")
+    assert json.loads(done.out)["understood"] is None
+
+
+def test_the_command_says_that_no_picture_passes(mmsearch, home):
+    done = mmsearch("query", "Anna 2021", "--home", home)
+    assert "No picture passes the filters." in done.err
+
+
+def test_empty_queries_are_still_errors(index):
+    with pytest.raises(InvalidQueryError):
+        index.search("")
