@@ -80,6 +80,8 @@ class AsyncClient(BaseClient):
         min_confidence: float | None = None,
         sort: str = "score",
         fold: bool = True,
+        literal: bool = False,
+        literal_words: Texts = (),
     ) -> list[Hit]:
         """Return the pictures that match a description best."""
         return await self._run(
@@ -96,6 +98,8 @@ class AsyncClient(BaseClient):
                 min_confidence=min_confidence,
                 sort=sort,
                 fold=fold,
+                literal=literal,
+                literal_words=literal_words,
             )
         )
 
@@ -113,6 +117,8 @@ class AsyncClient(BaseClient):
         min_confidence: float | None = None,
         sort: str = "score",
         fold: bool = True,
+        literal: bool = False,
+        literal_words: Texts = (),
     ) -> list[Hit]:
         """Return the pictures most similar to a picture; an indexed picture itself comes first."""
         return await self._run(
@@ -128,6 +134,8 @@ class AsyncClient(BaseClient):
                 min_confidence=min_confidence,
                 sort=sort,
                 fold=fold,
+                literal=literal,
+                literal_words=literal_words,
             )
         )
 
@@ -144,6 +152,8 @@ class AsyncClient(BaseClient):
         min_confidence: float | None = None,
         sort: str = "score",
         fold: bool = True,
+        literal: bool = False,
+        literal_words: Texts = (),
     ) -> SpokenHits:
         """Return the pictures that match a spoken description; see `mmsearch.Client`."""
         return await self._run(
@@ -158,6 +168,8 @@ class AsyncClient(BaseClient):
                 min_confidence=min_confidence,
                 sort=sort,
                 fold=fold,
+                literal=literal,
+                literal_words=literal_words,
             )
         )
 
@@ -204,6 +216,8 @@ class AsyncClient(BaseClient):
         min_confidence: float | None = None,
         sort: str = "score",
         fold: bool = True,
+        literal: bool = False,
+        literal_words: Texts = (),
     ) -> list[list[Hit]]:
         """Return the hits of each of several queries; a request carries a hundred of them."""
         return await self._run(
@@ -218,6 +232,8 @@ class AsyncClient(BaseClient):
                 min_confidence=min_confidence,
                 sort=sort,
                 fold=fold,
+                literal=literal,
+                literal_words=literal_words,
             )
         )
 

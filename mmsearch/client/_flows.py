@@ -53,7 +53,7 @@ from mmsearch.core.errors import (
 from mmsearch.core.facets import Facets, check_facet_fields, check_facet_limit
 from mmsearch.core.query import PAGE_LIMIT, TEXTS_LIMIT, Query
 from mmsearch.core.results import Hit, Item, SearchPage
-from mmsearch.core.server_results import IndexSummary, JobStatus, SourceStatus
+from mmsearch.core.server_results import IndexSummary, JobStatus, ServedHits, SourceStatus
 from mmsearch.core.sorting import check_sort, sort_hits
 from mmsearch.core.speech import SpokenHits, SpokenSearchPage
 from mmsearch.core.suggestions import Suggestion, check_kinds, check_limit
@@ -252,7 +252,8 @@ class IndexFlows:
         for answer in payload["answers"]:
             if "hits" not in answer:
                 raise parse_problem(answer, self._endpoint.url)
-        return [list(SearchPage.from_dict(answer).hits) for answer in payload["answers"]]
+        pages = map(SearchPage.from_dict, payload["answers"])
+        return [ServedHits(page.hits, page.understood) for page in pages]
 
     # --- pictures of a program, by its own ids ---
 
@@ -407,7 +408,7 @@ class IndexFlows:
             hits = yield from self._fetch_pages(k, page_request)
             if hits is not None:
                 # A server orders each page; here, all pages are ordered together.
-                return sort_hits(hits, sort)
+                return ServedHits(sort_hits(hits, sort), hits.understood)
         raise StateError(
             "The index changes too fast to read a result of several pages.",
             f"Try again later, or use a k of at most {PAGE_LIMIT}.",
@@ -415,12 +416,12 @@ class IndexFlows:
 
     def _fetch_pages(
         self, k: int, page_request: Callable[[int, str | None], Request]
-    ) -> RequestFlow[list[Hit] | None]:
+    ) -> RequestFlow[ServedHits | None]:
         """Return the hits of all pages, or None if the pages are of different generations.
 
         Hits may be missing between pages of different generations.
         """
-        hits: list[Hit] = []
+        hits = ServedHits()
         cursor, generation = None, None
         while True:
             request = page_request(min(PAGE_LIMIT, k - len(hits)), cursor)
@@ -428,6 +429,7 @@ class IndexFlows:
             if generation not in (None, page.generation):
                 return None
             hits += page.hits
+            hits.understood = page.understood
             cursor, generation = page.next_cursor, page.generation
             if cursor is None or len(hits) >= k or not page.hits:
                 return hits

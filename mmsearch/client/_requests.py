@@ -87,6 +87,8 @@ def build_search_body(
     min_score: float | None = None,
     min_confidence: float | None = None,
     fold: bool = True,
+    literal: bool = False,
+    literal_words: Texts = (),
 ) -> dict[str, Any]:
     """Return the JSON body of a search; see `mmsearch.Client.search`.
 
@@ -111,8 +113,14 @@ def build_search_body(
     body["like"] += to_picture_ids(like)
     body["like_url"] += to_texts(like_url)
     body |= {"min_score": min_score, "min_confidence": min_confidence}
-    # A server of an earlier version does not know this member.
-    return body if fold else body | {"fold": False}
+    quoted = [phrase for term in getattr(query, "terms", ()) for phrase in term.literal_words]
+    words = list(dict.fromkeys([*quoted, *to_texts(literal_words)]))
+    # A server of an earlier version does not know these members.
+    if not fold:
+        body["fold"] = False
+    if literal:
+        body["literal"] = True
+    return body | {"literal_words": words} if words else body
 
 
 def _build_query_body(query: Query) -> dict[str, Any]:
@@ -170,7 +178,10 @@ def build_picture_form(query: str | Query, **options: Any) -> dict[str, str | li
             "Leave one of them out.",
         )
     form = {"query": body["query"], "not": body["not"], "filters": json.dumps(body["filters"])}
-    optional = {name: body.get(name) for name in ("mode", "min_score", "min_confidence", "fold")}
+    names = ("mode", "min_score", "min_confidence", "fold", "literal")
+    optional = {name: body.get(name) for name in names}
+    if "literal_words" in body:
+        form["literal_words"] = body["literal_words"]
     return form | {name: str(value) for name, value in optional.items() if value is not None}
 
 

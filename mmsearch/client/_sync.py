@@ -94,6 +94,8 @@ class Client(BaseClient):
         min_confidence: float | None = None,
         sort: str = "score",
         fold: bool = True,
+        literal: bool = False,
+        literal_words: Texts = (),
     ) -> list[Hit]:
         """Return the pictures that match a description best.
 
@@ -113,6 +115,9 @@ class Client(BaseClient):
             sort: Order of the k best hits: ``score``, ``date``, ``-date`` (newest first),
                 ``name``, ``-name``, ``size`` or ``-size``.
             fold: Show one of near duplicates and of a burst; see `mmsearch.Hit.folded`.
+            literal: True to read no dates and people in the words as filters; see
+                `mmsearch.Index.search`. The hits have the attribute ``understood``.
+            literal_words: Words or phrases in which nothing is read.
 
         Raises:
             UnknownIndexError: The server has no such index.
@@ -136,6 +141,8 @@ class Client(BaseClient):
                 min_confidence=min_confidence,
                 sort=sort,
                 fold=fold,
+                literal=literal,
+                literal_words=literal_words,
             )
         )
 
@@ -153,6 +160,8 @@ class Client(BaseClient):
         min_confidence: float | None = None,
         sort: str = "score",
         fold: bool = True,
+        literal: bool = False,
+        literal_words: Texts = (),
     ) -> list[Hit]:
         """Return the pictures most similar to a picture; an indexed picture itself comes first.
 
@@ -171,6 +180,8 @@ class Client(BaseClient):
             sort: Order of the k best hits: ``score``, ``date``, ``-date`` (newest first),
                 ``name``, ``-name``, ``size`` or ``-size``.
             fold: See `search`; False lists the near duplicates of the picture as hits of their own.
+            literal: See `search`.
+            literal_words: See `search`.
 
         Raises:
             UnknownIndexError: The server has no such index.
@@ -194,6 +205,8 @@ class Client(BaseClient):
                 min_confidence=min_confidence,
                 sort=sort,
                 fold=fold,
+                literal=literal,
+                literal_words=literal_words,
             )
         )
 
@@ -210,6 +223,8 @@ class Client(BaseClient):
         min_confidence: float | None = None,
         sort: str = "score",
         fold: bool = True,
+        literal: bool = False,
+        literal_words: Texts = (),
     ) -> SpokenHits:
         """Return the pictures that match a spoken description best; the server recognizes it.
 
@@ -225,6 +240,8 @@ class Client(BaseClient):
             min_confidence: See `search`.
             sort: See `search`.
             fold: See `search`.
+            literal: See `search`.
+            literal_words: See `search`.
 
         Returns:
             The hits; their attribute ``heard`` has the words that were searched for.
@@ -249,6 +266,8 @@ class Client(BaseClient):
                 min_confidence=min_confidence,
                 sort=sort,
                 fold=fold,
+                literal=literal,
+                literal_words=literal_words,
             )
         )
 
@@ -312,6 +331,8 @@ class Client(BaseClient):
         min_confidence: float | None = None,
         sort: str = "score",
         fold: bool = True,
+        literal: bool = False,
+        literal_words: Texts = (),
     ) -> list[list[Hit]]:
         """Return the hits of each of several queries; a request carries a hundred of them.
 
@@ -326,6 +347,8 @@ class Client(BaseClient):
             min_confidence: See `search`.
             sort: See `search`.
             fold: See `search`.
+            literal: See `search`.
+            literal_words: See `search`.
 
         Raises:
             MMSearchError: See `search`. The first error of a query is raised.
@@ -342,6 +365,8 @@ class Client(BaseClient):
                 min_confidence=min_confidence,
                 sort=sort,
                 fold=fold,
+                literal=literal,
+                literal_words=literal_words,
             )
         )
 

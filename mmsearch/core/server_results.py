@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from mmsearch.core.display import display_path
 from mmsearch.core.records import RECORDS_KIND, SourceSummary
-from mmsearch.core.results import IndexStatus, JsonObject
+from mmsearch.core.results import Hit, IndexStatus, JsonObject
+from mmsearch.core.understood import Understood
+
+
+class ServedHits(list[Hit]):
+    """Hits of a search by a server.
+
+    Args:
+        hits: The hits.
+        understood: See `SearchResult`.
+    """
+
+    def __init__(self, hits: Iterable[Hit] = (), understood: Understood | None = None) -> None:
+        super().__init__(hits)
+        self.understood = understood
 
 
 @dataclass(frozen=True)

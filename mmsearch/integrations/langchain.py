@@ -67,7 +67,7 @@ class MMSearchRetriever(BaseRetriever):
         min_score: Minimum score of hits.
         min_confidence: Minimum confidence of hits.
         literal: True to take the text literally; False to read it as a line of the query language,
-            which cannot name files here.
+            which cannot name files here, and dates and people in its words as filters.
         fold: Return one of near duplicates and of a burst, whose metadata ``folded`` and
             ``duplicates`` have the number and the paths of the others; False to return each.
 
@@ -157,6 +157,7 @@ class MMSearchRetriever(BaseRetriever):
             min_score=self.min_score,
             min_confidence=self.min_confidence,
             fold=self.fold,
+            literal=self.literal,
         )
 
     def _to_documents(self, hits: Sequence[Hit]) -> list[Document]:
@@ -350,7 +351,9 @@ class MMSearchVectorStore(VectorStore):
         if not self.index.exists():
             return []
         # Each document counts, also if its picture is like that of another.
-        return self.index.search(query, k, fold=False, **{**options, "filters": filters})
+        return self.index.search(
+            query, k, fold=False, literal=True, **{**options, "filters": filters}
+        )
 
     @classmethod
     def from_texts(

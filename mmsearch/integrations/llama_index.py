@@ -91,7 +91,7 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
         min_score: Minimum score of hits.
         min_confidence: Minimum confidence of hits.
         literal: True to take the text literally; False to read it as a line of the query language,
-            which cannot name files here.
+            which cannot name files here, and dates and people in its words as filters.
         fold: Return one of near duplicates and of a burst, whose metadata ``folded`` and
             ``duplicates`` have the number and the paths of the others; False to return each.
         callback_manager: Passed to LlamaIndex.
@@ -187,6 +187,7 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
             "min_score": self.min_score,
             "min_confidence": self.min_confidence,
             "fold": self.fold,
+            "literal": self.literal or strings is not None,
         }
         if not is_upload:
             return self.source.search(query, self.k, **options)
@@ -387,6 +388,7 @@ class MMSearchVectorStore(BasePydanticVectorStore):
                 mode=SEARCH_MODES[query.mode],
                 # Each node counts, also if its picture is like that of another.
                 fold=False,
+                literal=True,
             )
         nodes = [self._to_node(hit) for hit in hits]
         return VectorStoreQueryResult(

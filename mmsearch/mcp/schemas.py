@@ -12,6 +12,7 @@ from mmsearch.core.display import display_path, excerpt, format_folded, format_m
 from mmsearch.core.query import Band, MatchedText
 from mmsearch.core.results import Duplicate, Hit, IndexStatus, Item, Moment, SearchResult
 from mmsearch.core.types import IMAGE_KIND, Text
+from mmsearch.core.understood import Understood
 from mmsearch.server.schemas import BoundedText, SortOrder, StrictModel, filter_fields
 from mmsearch.server.thumbnails import Size
 
@@ -47,6 +48,15 @@ FoldArgument = Annotated[
 ]
 
 
+LiteralArgument = Annotated[
+    bool,
+    Field(
+        description="Read no dates and names of people in the words as filters; use it if "
+        '"understood" is not what was meant.'
+    ),
+]
+
+
 class SearchOptions(StrictModel):
     """Arguments of ``search_images`` except filters."""
 
@@ -57,6 +67,7 @@ class SearchOptions(StrictModel):
     limit: Limit = 8
     sort: SortOrder = "score"
     fold: FoldArgument = True
+    literal: LiteralArgument = False
     without: TextList = Field(
         [], description="What the pictures should not show; one thing per entry."
     )
@@ -95,6 +106,7 @@ class SpeechOptions(StrictModel):
     limit: Limit = 8
     sort: SortOrder = "score"
     fold: FoldArgument = True
+    literal: LiteralArgument = False
     without: TextList = Field(
         [], description="What the pictures should not show; one thing per entry."
     )
@@ -293,6 +305,9 @@ class SearchOutput(BaseModel):
     undated: int = Field(description="Pictures left out because their date is unknown.")
     dropped_tokens: int = Field(description="Query tokens beyond the limit of the model.")
     notices: list[str] = Field(description="Sentences about the query, such as its spelling.")
+    understood: dict[str, Any] | None = Field(
+        description="Filters that were read in the words of the query, and the text that remains."
+    )
 
     @classmethod
     def from_result(cls, result: SearchResult, hits: Sequence[Hit]) -> Self:
@@ -306,6 +321,7 @@ class SearchOutput(BaseModel):
             undated=result.undated,
             dropped_tokens=result.dropped_tokens,
             notices=[display_path(notice.text) for notice in result.notices],
+            understood=None if result.understood is None else result.understood.to_dict(),
         )
 
 
@@ -400,7 +416,13 @@ def format_search_heading(output: SearchOutput) -> str:
     if isinstance(output, SpokenSearchOutput):
         heard = [f'Heard: "{display_path(output.heard)}"']
     count = f"{len(output.hits)} of {output.pictures:,} pictures."
-    return "\n".join([*heard, *_format_notices(output), count])
+    return "\n".join([*heard, *_format_understood(output), *_format_notices(output), count])
+
+
+def _format_understood(output: SearchOutput) -> Iterator[str]:
+    if output.understood is not None:
+        line = Understood.from_dict(output.understood).line
+        yield f"Read as: {display_path(line)}; literal: true turns this off."
 
 
 def format_similar_heading(output: SearchOutput, image_id: int) -> str:

@@ -109,8 +109,7 @@ class Tools:
         Raises:
             InvalidQueryError: The query or a filter cannot be read, or the query names a file.
         """
-        query = _parse_words(arguments)
-        request = SearchRequest(query, arguments.limit, sort=arguments.sort, fold=arguments.fold)
+        request = _make_request(_parse_words(arguments), arguments)
         result = await self._worker.search(request)
         return await self._make_search_result(result, result.hits, format_search_heading)
 
@@ -134,7 +133,7 @@ class Tools:
             ) from None
         transcript = await self._speech.listen(content, arguments.language)
         query = _parse_query(transcript, arguments)
-        request = SearchRequest(query, arguments.limit, sort=arguments.sort, fold=arguments.fold)
+        request = _make_request(query, arguments)
         result = await self._worker.search(request)
         heard = transcript.heard
 
@@ -262,6 +261,16 @@ class Tools:
         return content
 
 
+def _make_request(query: Query, arguments: SearchArguments | SpeechArguments) -> SearchRequest:
+    return SearchRequest(
+        query,
+        arguments.limit,
+        sort=arguments.sort,
+        fold=arguments.fold,
+        literal=arguments.literal,
+    )
+
+
 def _parse_words(arguments: SearchArguments | FacetsArguments) -> Query:
     """Return the query of a description.
 
@@ -313,9 +322,10 @@ the label of each match (likely, possible, weak match) before you call it found.
 duplicates and bursts you get the best one, with the number and ids of the others ("+3 similar").
 The query is a plain description in English ("a red car on a bridge"), or several joined by + and \
 - between spaces ("harbour + sunset", "street - people"); a number and a colon before one set \
-its weight ("2:dog + snow"), and quotation marks make signs literal. Dates, folders, cameras and \
-keywords belong in their own arguments, not in the query. If nothing fits, try other words once or \
-twice, then say so.\
+its weight ("2:dog + snow"), and quotation marks make signs literal. Dates ("last summer") and \
+names of people whom the collection knows are read as filters and returned as "understood"; \
+folders, cameras and keywords belong in their own arguments, not in the query. If nothing fits, \
+try other words once or twice, then say so.\
 """
 
 SPEECH_DESCRIPTION = """\

@@ -52,6 +52,15 @@ FoldOption = Annotated[
 ]
 
 
+LiteralOption = Annotated[
+    bool,
+    Field(
+        description="Read no dates, people and places in the query as filters; what is read is in "
+        "`understood`."
+    ),
+]
+
+
 class StrictModel(BaseModel):
     """Base class of request bodies; unknown members are errors, so misspelt ones are noticed."""
 
@@ -172,6 +181,10 @@ class SearchBody(QueryBody):
         None, description="The next_cursor of an earlier answer, for its next page."
     )
     fold: FoldOption = True
+    literal: LiteralOption = False
+    literal_words: list[BoundedText] = Field(
+        [], max_length=20, description="Words or phrases of the query that are not read."
+    )
     min_score: float | None = Field(None, allow_inf_nan=False)
     min_confidence: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     explain: bool = Field(
@@ -193,11 +206,14 @@ class SearchParams(FilterParams):
     cursor: BoundedText | None = None
     mode: Literal["vector", "text", "hybrid"] | None = None
     fold: FoldOption = True
+    literal: LiteralOption = False
+    literal_words: list[BoundedText] = Field([], max_length=20)
 
     def to_search_body(self) -> SearchBody:
         """Return the same search as a request body."""
         values = self.model_dump(by_alias=True)
-        search_fields = {"not", "like", "like_url", "limit", "cursor", "mode", "sort", "fold"}
+        search_fields = set(SearchParams.model_fields).difference(FilterParams.model_fields, {"q"})
+        search_fields = search_fields - {"without"} | {"not"}
         filters = {name: values[name] for name in FilterParams.model_fields}
         search_values = {name: values[name] for name in search_fields}
         return SearchBody.model_validate({"query": self.q, "filters": filters, **search_values})

@@ -1,5 +1,6 @@
 """Queries with dates and names of people, on photographs that have both."""
 
+import asyncio
 import json
 from datetime import datetime
 
@@ -11,6 +12,8 @@ from benchmarks.quality.trips_library import Copy, save_picture
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.query import Query, SearchRequest, Term
 from mmsearch.search import query_reader
+from mmsearch.server.app import serve_in_thread
+from tests.http_client import http_client, open_server_state
 
 FACTS = {
     "beach.jpg": ("2019-07-03T12:00", ("Anna",)),
@@ -182,3 +185,73 @@ def test_the_command_says_that_no_picture_passes(mmsearch, home):
 def test_empty_queries_are_still_errors(index):
     with pytest.raises(InvalidQueryError):
         index.search("")
+
+
+PATH = "/v1/indexes/default/search"
+
+
+@pytest.fixture(scope="module")
+def service(home):
+    with http_client(home) as client:
+        yield client
+
+
+def test_http_says_what_it_read(service):
+    answer = service.post(PATH, json={"query": "Anna in July 2019"}).json()
+    assert answer["understood"]["people"] == ["Anna"]
+    assert [chip["words"] for chip in answer["understood"]["chips"]] == ["Anna", "in July 2019"]
+    assert len(answer["hits"]) == 2
+    by_url = service.get(PATH, params={"q": "Anna in July 2019"}).json()
+    assert by_url["understood"] == answer["understood"]
+    for options in ({"literal": "true"}, {"literal_words": ["Anna", "in July 2019"]}):
+        assert (
+            service.get(PATH, params={"q": "Anna in July 2019", **options}).json()["understood"]
+            is None
+        )
+    kept = service.post(PATH, json={"query": "Anna in July 2019", "literal_words": ["anna"]}).json()
+    assert kept["understood"]["people"] == []
+    assert kept["understood"]["text"] == "Anna"
+    many = service.post(f"{PATH}/batch", json={"searches": [{"query": "2019"}, {"query": "dog"}]})
+    first, second = many.json()["answers"]
+    assert first["understood"]["after"] == "2019-01-01"
+    assert second["understood"] is None
+
+
+def test_pages_over_http_go_through_all_pictures(service):
+    found, cursor = [], None
+    while True:
+        body = {"query": "in July", "limit": 1, "cursor": cursor}
+        answer = service.post(PATH, json=body).json()
+        found += [hit["key"] for hit in answer["hits"]]
+        cursor = answer["next_cursor"]
+        if cursor is None:
+            break
+    assert found == ["boat.jpg", "dog.jpg", "beach.jpg"]
+
+
+def test_clients_have_what_was_read(home, socket_enabled):
+    with open_server_state(home) as state, serve_in_thread(state, 0) as url:
+        with library.Client(url) as client:
+            hits = client.search("Anna in July 2019")
+            assert hits.understood.people == ("Anna",)
+            assert names(hits) == ["dog.jpg", "beach.jpg"]
+            assert client.search("Anna", literal=True).understood is None
+            assert client.search("Anna", literal_words=["anna"]).understood is None
+            assert client.search(library.parse_query('"Anna" 2019')).understood.people == ()
+            # A text with a sign is quoted for the server, and read all the same.
+            assert client.search("castle - Anna").understood.people == ("Anna",)
+            (many,) = client.search_many(["2019"])
+            assert many.understood.after == "2019-01-01"
+
+        async def main():
+            async with library.AsyncClient(url) as client:
+                assert (await client.search("Anna")).understood.people == ("Anna",)
+                assert (await client.search("Anna", literal=True)).understood is None
+
+        asyncio.run(main())
+
+
+def test_retrievers_read_if_they_are_not_literal(index):
+    langchain = pytest.importorskip("mmsearch.integrations.langchain")
+    assert len(langchain.MMSearchRetriever(source=index).invoke("2021")) == len(FACTS)
+    assert len(langchain.MMSearchRetriever(source=index, literal=False).invoke("2021")) == 2

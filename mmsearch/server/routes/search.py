@@ -38,6 +38,7 @@ from mmsearch.server.schemas import (
     EmbeddingsAnswer,
     FilterBody,
     FoldOption,
+    LiteralOption,
     QueryBody,
     SearchBody,
     SearchParams,
@@ -122,6 +123,8 @@ def read_search_form(
     min_confidence: Annotated[float | None, Form(ge=0, le=1, allow_inf_nan=False)] = None,
     sort: Annotated[SortOrder, Form()] = "score",
     fold: Annotated[FoldOption, Form()] = True,
+    literal: Annotated[LiteralOption, Form()] = False,
+    literal_words: Annotated[list[BoundedText], Form(max_length=20)] = [],  # noqa: B006
     limit: Annotated[int, Form(ge=1, le=PAGE_LIMIT)] = 20,
     cursor: Annotated[BoundedText | None, Form()] = None,
 ) -> SearchBody:
@@ -135,6 +138,8 @@ def read_search_form(
             "min_confidence": min_confidence,
             "sort": sort,
             "fold": fold,
+            "literal": literal,
+            "literal_words": literal_words,
             "limit": limit,
             "cursor": cursor,
         }
@@ -253,7 +258,14 @@ async def run_search(
     # One hit beyond the page shows if there is a next page.
     k = min(offset + limit + 1, HITS_LIMIT)
     request = SearchRequest(
-        query, k, body.min_score, body.min_confidence, body.explain, fold=body.fold
+        query,
+        k,
+        body.min_score,
+        body.min_confidence,
+        body.explain,
+        fold=body.fold,
+        literal=body.literal,
+        literal_words=tuple(body.literal_words),
     )
     if any(term.url is not None for term in query.terms):
         result, urls = await _search_with_urls(server_state, worker, request)
