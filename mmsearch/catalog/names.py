@@ -1,8 +1,9 @@
-"""Names of people in the texts of pictures, and the order of pictures by their dates."""
+"""Names of people and places in the texts of pictures, and the order of pictures by dates."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -30,6 +31,23 @@ def list_names(db: ReadConnection, kind: str) -> list[str]:
         written = (name.strip() for name in text.split(";"))
         names.append(next((name for name in written if fold_text(name) == tag), tag))
     return sorted(names)
+
+
+def has_names(db: ReadConnection, kind: str, names: Sequence[str] | None) -> bool:
+    """Return True if a live picture has a text of a kind.
+
+    Args:
+        db: A connection in a transaction.
+        kind: A kind of texts with several values, such as ``place``.
+        names: Values, one of which it has; None for any.
+    """
+    among = "" if names is None else " AND tags.tag IN (SELECT value FROM json_each(:names))"
+    rows = db.query(
+        "SELECT EXISTS (SELECT 1 FROM tags JOIN items ON items.id = tags.item_id"  # noqa: S608
+        f" WHERE tags.kind = :kind{among} AND items.is_live = 1)",
+        {"kind": kind, "names": json.dumps([fold_text(name) for name in names or ()])},
+    )
+    return bool(rows[0][0])
 
 
 def newest_ids(db: ReadConnection, limit: int, allowed: Ids | None) -> Ids:

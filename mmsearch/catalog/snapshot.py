@@ -18,7 +18,7 @@ from mmsearch.catalog.connection import (
 )
 from mmsearch.catalog.full_text import FullText
 from mmsearch.catalog.identity import read_calibration, read_identity
-from mmsearch.catalog.names import list_names, newest_ids
+from mmsearch.catalog.names import has_names, list_names, newest_ids
 from mmsearch.catalog.rows import (
     FILE_COLUMNS,
     IN_IDS,
@@ -303,6 +303,19 @@ class SqliteSnapshot:
     def list_people(self) -> list[str]:
         """Return the names of the people in live pictures, as they are written."""
         return list_names(self._db, "people")
+
+    def has_places(self, names: Sequence[str] | None = None) -> bool:
+        """Return True if a live picture has a place, or one of some names of places."""
+        return has_names(self._db, "place", names)
+
+    def has_located(self, south: float, north: float, west: float, east: float) -> bool:
+        """Return True if a live picture was taken between degrees of latitude and longitude."""
+        rows = self._db.query(
+            "SELECT EXISTS (SELECT 1 FROM items WHERE latitude BETWEEN ? AND ?"
+            " AND longitude BETWEEN ? AND ? AND is_live = 1)",
+            [south, north, west, east],
+        )
+        return bool(rows[0][0])
 
     def newest_ids(self, limit: int, filters: FilterTree | None = None) -> Ids:
         """Return the ids of the newest live items that pass filters; see `Snapshot.newest_ids`."""

@@ -115,7 +115,7 @@ class Client(BaseClient):
             sort: Order of the k best hits: ``score``, ``date``, ``-date`` (newest first),
                 ``name``, ``-name``, ``size`` or ``-size``.
             fold: Show one of near duplicates and of a burst; see `mmsearch.Hit.folded`.
-            literal: True to read no dates and people in the words as filters; see
+            literal: True to read no dates, people and places in the words as filters; see
                 `mmsearch.Index.search`. The hits have the attribute ``understood``.
             literal_words: Words or phrases in which nothing is read.
 

@@ -215,6 +215,19 @@ class Snapshot(Protocol):
     def list_people(self) -> list[str]:
         """Return the names of the people in searchable pictures, as they are written."""
 
+    def has_places(self, names: Sequence[str] | None = None) -> bool:
+        """Return True if a searchable picture has a text of the kind ``place``.
+
+        Args:
+            names: Names, one of which it has; None for any.
+        """
+
+    def has_located(self, south: float, north: float, west: float, east: float) -> bool:
+        """Return True if a searchable picture was taken between degrees of latitude and longitude.
+
+        The longitudes are -180 to 180, ``west`` below ``east``.
+        """
+
     def newest_ids(self, limit: int, filters: FilterTree | None = None) -> Ids:
         """Return the ids of the newest searchable items that pass filters, int64 (n,).
 

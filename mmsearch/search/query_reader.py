@@ -1,25 +1,41 @@
-"""Reading of queries: dates and people in their words become filters.
+"""Reading of queries: dates, people and places in their words become filters.
 
-What a library does not know stays text: a person whom no picture shows, and a date if no picture
-has one. Filters that a user gives win over words.
+What a library does not know stays text: a person or a place that no picture shows, and a date if no
+picture has one. Filters that a user gives win over words.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmsearch.core.filters import Filters
-from mmsearch.core.query import AllOf, OneOf, Query, SearchRequest, Term
+from mmsearch.core.query import (
+    AllOf,
+    AnyOf,
+    Compare,
+    FieldName,
+    OneOf,
+    Query,
+    SearchRequest,
+    Term,
+)
+from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.core.understood import Understood
 from mmsearch.search.understanding.anchors import may_have_date, split_folded
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import CatalogReader, Snapshot
+    from mmsearch.core.places import Place
     from mmsearch.core.query import Condition
+    from mmsearch.search.understanding.places import PlaceMatch
     from mmsearch.search.understanding.reader import Reading
+
+KM_PER_DEGREE = 111.2
+"""Kilometres between two degrees of latitude."""
 
 
 class LibraryFacts(NamedTuple):
@@ -29,15 +45,17 @@ class LibraryFacts(NamedTuple):
         generation: The generation.
         people: Names of the people.
         first_words: Folded first words of these names.
+        has_places: True if a place of a picture is known.
     """
 
     generation: int
     people: tuple[str, ...] = ()
     first_words: frozenset[str] = frozenset()
+    has_places: bool = False
 
 
 class QueryReader:
-    """Reads dates and people in the words of queries. Not thread-safe.
+    """Reads dates, people and places in the words of queries. Not thread-safe.
 
     Args:
         catalog: Catalog, open for reading.
@@ -78,24 +96,33 @@ class QueryReader:
         if snapshot.generation != self._facts.generation:
             people = tuple(snapshot.list_people())
             first_words = frozenset(split_folded(name.strip())[0] for name in people)
-            self._facts = LibraryFacts(snapshot.generation, people, first_words)
+            has_places = snapshot.has_places() or snapshot.has_located(-90, 90, -180, 180)
+            self._facts = LibraryFacts(snapshot.generation, people, first_words, has_places)
 
     def _read_term(
         self, snapshot: Snapshot, term: Term, request: SearchRequest, *, dates: bool
     ) -> Reading | None:
-        text = term.text or ""
+        text, filters = term.text or "", request.query.filters
         words = split_folded(text)
         dates = dates and may_have_date(text, words) and snapshot.has_dates()
-        has_people = not request.query.filters.people and self._may_have_people(words)
-        if not dates and not has_people:
+        has_people = not filters.people and self._may_have_people(words)
+        has_places = self._facts.has_places and not (filters.places or filters.near)
+        has_places = has_places and _may_have_places(words)
+        if not dates and not has_people and not has_places:
             return None
         # Most queries have no such words, and importing the grammar takes longer than a search.
+        from mmsearch.core import places as gazetteer  # noqa: PLC0415
         from mmsearch.search.understanding.reader import read_text  # noqa: PLC0415
+
+        def is_known(place: Place, near: bool) -> bool:
+            is_around = near and snapshot.has_located(*_box(place))
+            return is_around or snapshot.has_places(place.names)
 
         return read_text(
             text,
             self._today(),
             people=(lambda: self._facts.people) if has_people else None,
+            places=(gazetteer, is_known) if has_places else None,
             dates=dates,
             literal_words=(*request.literal_words, *term.literal_words),
         )
@@ -122,6 +149,15 @@ def _may_be_read(term: Term) -> bool:
     return bool(term.text) and term.weight == 1
 
 
+def _may_have_places(words: list[str]) -> bool:
+    from mmsearch.core.places import find_place  # noqa: PLC0415 - only libraries with places
+
+    return any(
+        word not in STOP_WORDS and find_place(words, start) is not None
+        for start, word in enumerate(words)
+    )
+
+
 def _apply(
     request: SearchRequest, readings: dict[int, Reading]
 ) -> tuple[SearchRequest, Understood]:
@@ -137,28 +173,63 @@ def _apply(
         # Pictures that are unlike something have no order without what they should be like.
         terms = list(query.terms)
     understood = _merge([reading.understood() for reading in readings.values()], terms)
-    filters = add_filters(query.filters, understood)
+    places = [place for reading in readings.values() for place in reading.places[:1]]
+    filters = _add_filters(query.filters, understood, places)
     new_query = Query(tuple(terms), filters, query.mode, query.blend, query.prompts)
     return replace(request, query=new_query), understood
 
 
 def _merge(parts: list[Understood], terms: list[Term]) -> Understood:
     first = next((part for part in parts if part.after or part.before or part.months), parts[0])
+    placed = next((part for part in parts if part.place), parts[0])
     people = dict.fromkeys(name for part in parts for name in part.people)
-    text = " + ".join(term.text for term in terms if term.text and term.weight > 0)
-    chips = tuple(chip for part in parts for chip in part.chips)
-    return replace(first, text=text, people=tuple(people), chips=chips)
+    return replace(
+        first,
+        text=" + ".join(term.text for term in terms if term.text and term.weight > 0),
+        place=placed.place,
+        near=placed.near,
+        people=tuple(people),
+        chips=tuple(chip for part in parts for chip in part.chips),
+    )
 
 
-def add_filters(filters: Filters, understood: Understood) -> Filters:
+def _add_filters(filters: Filters, understood: Understood, places: list[PlaceMatch]) -> Filters:
     """Return filters with those that were read in the words of a query."""
     conditions: list[Condition] = [] if filters.where is None else [filters.where]
     if understood.months:
         conditions.append(OneOf("month", understood.months))
     conditions += [OneOf("people", (name,)) for name in understood.people]
+    conditions += [_in_place(match.place, near=match.near) for match in places]
     return replace(
         filters,
         after=understood.after or filters.after,
         before=understood.before or filters.before,
         where=AllOf(tuple(conditions)) if len(conditions) > 1 else next(iter(conditions), None),
+    )
+
+
+def _in_place(place: Place, *, near: bool) -> Condition:
+    """Return the condition that a picture has a name of a place or, if near, is around it."""
+    named = OneOf("place", tuple(place.names))
+    if not near:
+        return named
+    south, north, west, east = _box(place)
+    bounds: tuple[Condition, ...] = (
+        Compare(FieldName("latitude"), ">=", south),
+        Compare(FieldName("latitude"), "<=", north),
+        Compare(FieldName("longitude"), ">=", west),
+        Compare(FieldName("longitude"), "<=", east),
+    )
+    return AnyOf((named, AllOf(bounds)))
+
+
+def _box(place: Place) -> tuple[float, float, float, float]:
+    """Return the degrees south, north, west and east of the box around what is near to a place."""
+    height = place.radius_km / KM_PER_DEGREE
+    width = height / max(math.cos(math.radians(place.latitude)), 0.01)
+    return (
+        place.latitude - height,
+        place.latitude + height,
+        max(place.longitude - width, -180.0),
+        min(place.longitude + width, 180.0),
     )

@@ -15,26 +15,27 @@ from mmsearch.search import query_reader
 from mmsearch.server.app import serve_in_thread
 from tests.http_client import http_client, open_server_state
 
+LISBON, PORTO, BERLIN = (38.72, -9.14), (41.15, -8.61), (52.52, 13.41)
 FACTS = {
-    "beach.jpg": ("2019-07-03T12:00", ("Anna",)),
-    "dog.jpg": ("2019-07-20T12:00", ("Anna", "Maria Rossi")),
-    "bridge.jpg": ("2021-12-25T18:00", ()),
-    "castle.jpg": ("2021-03-01T09:00", ("Maria Rossi",)),
-    "boat.jpg": ("2024-07-01T09:00", ("Joanna",)),
-    "horse.jpg": (None, ("Anna",)),
+    "beach.jpg": ("2019-07-03T12:00", ("Anna",), LISBON),
+    "dog.jpg": ("2019-07-20T12:00", ("Anna", "Maria Rossi"), PORTO),
+    "bridge.jpg": ("2021-12-25T18:00", (), BERLIN),
+    "castle.jpg": ("2021-03-01T09:00", ("Maria Rossi",), None),
+    "boat.jpg": ("2024-07-01T09:00", ("Joanna",), None),
+    "horse.jpg": (None, ("Anna",), None),
 }
-"""Date and people of each photograph."""
+"""Date, people and coordinates of each photograph."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, photos):
     folder = tmp_path_factory.mktemp("understood")
     sources = sorted((photos / "photos").iterdir())
-    for (name, (taken_at, people)), source in zip(FACTS.items(), sources, strict=False):
+    for (name, (taken_at, people, place)), source in zip(FACTS.items(), sources, strict=False):
         date = None if taken_at is None else datetime.fromisoformat(taken_at)
         with Image.open(source) as picture:
             save_picture(
-                folder / name, picture, Copy(name, "photo", "", "", date, None, people), ("", "")
+                folder / name, picture, Copy(name, "photo", "", "", date, place, people), ("", "")
             )
     return folder
 
@@ -68,6 +69,8 @@ def names(hits):
         ("Weihnachten 2021", ["bridge.jpg"]),
         ("vor 2020", ["dog.jpg", "beach.jpg"]),
         ("Anna 2021", []),
+        ("near Lisbon", ["beach.jpg"]),
+        ("in der Nähe von Lissabon", ["beach.jpg"]),
     ],
 )
 def test_a_query_of_filters_alone_lists_the_newest_pictures(index, query, found):
@@ -125,6 +128,12 @@ def test_only_positive_terms_are_read(index):
 def test_people_whom_nobody_knows_stay_text(index):
     assert index.search("Sarah").understood is None
     assert index.search("anna karenina").understood is None
+
+
+def test_places_without_pictures_stay_text(index):
+    assert index.search("near Madrid").understood is None
+    found = index.search("near Lisbon", filters={"places": ["berlin"]})
+    assert found.understood is None
 
 
 def test_an_index_without_dates_reads_none(mmsearch, photos, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.core.understood import Chip, Understood
@@ -13,6 +13,12 @@ from mmsearch.search.understanding.calendar import DAY, Period
 from mmsearch.search.understanding.dates import DateReader, is_photo_word
 from mmsearch.search.understanding.folding import fold_word
 from mmsearch.search.understanding.people import PeopleReader
+from mmsearch.search.understanding.places import (
+    Gazetteer,
+    PlaceMatch,
+    PlaceReader,
+    near_start,
+)
 from mmsearch.search.understanding.word_lists import (
     ALTERNATIVES,
     CONJUNCTIONS,
@@ -21,6 +27,9 @@ from mmsearch.search.understanding.word_lists import (
     NEGATIONS,
 )
 from mmsearch.search.understanding.words import Word, split_text
+
+if TYPE_CHECKING:
+    from mmsearch.core.places import Place
 
 MAX_WORDS: Final = 40
 """Number of words above which a text is no query, and is not read."""
@@ -68,6 +77,11 @@ class Reading:
     chips: tuple[Chip, ...]
     period: Period | None
 
+    @property
+    def places(self) -> list[PlaceMatch]:
+        """The place, once for each of its names; empty without one."""
+        return [span.value for span in self.spans if isinstance(span.value, PlaceMatch)]
+
     def understood(self) -> Understood:
         """Return the reading as a result has it."""
         period = self.period or Period()
@@ -76,6 +90,8 @@ class Reading:
             None if period.after is None else period.after.isoformat(),
             None if period.before is None else period.before.isoformat(),
             period.months,
+            place=next((match.place.name for match in self.places), None),
+            near=any(match.near for match in self.places),
             people=tuple(str(span.value) for span in self.spans if span.kind == "person"),
             chips=self.chips,
         )
@@ -86,6 +102,7 @@ def read_text(
     today: date,
     *,
     people: Callable[[], Sequence[str]] | None = None,
+    places: tuple[Gazetteer, Callable[[Place, bool], bool]] | None = None,
     dates: bool = True,
     literal_words: Collection[str] = (),
 ) -> Reading | None:
@@ -95,13 +112,15 @@ def read_text(
         text: A text of a query. Words in double quotes are not read.
         today: The day on which it is asked.
         people: Returns the names of the people of the library; None to read no people.
+        places: Lookup of names of places, and if a picture of the library is in a place or, if the
+            second argument is True, near to it; None to read no places.
         dates: False to read no dates.
         literal_words: Words or phrases that are not read.
     """
     words = split_text(text)
     if len(words) > MAX_WORDS:
         return None
-    spans = _find_spans(words, today, people, dates=dates)
+    spans = _find_spans(text, words, today, people, places, dates=dates)
     literal = {fold_word(" ".join(phrase.split())) for phrase in literal_words}
     spans = [span for span in spans if _phrase(text, words, span, folded=True) not in literal]
     spans = _drop_negated(words, spans)
@@ -113,9 +132,11 @@ def read_text(
 
 
 def _find_spans(
+    text: str,
     words: Sequence[Word],
     today: date,
     people: Callable[[], Sequence[str]] | None,
+    places: tuple[Gazetteer, Callable[[Place, bool], bool]] | None,
     *,
     dates: bool,
 ) -> list[Span]:
@@ -129,12 +150,17 @@ def _find_spans(
     if people is not None:
         found = PeopleReader(words, _positions(spans)).find(people)
         spans += [Span(start, end, "person", name, name) for start, end, name in found]
+    if places is not None:
+        for match in PlaceReader(text, words, _positions(spans), *places).find():
+            start = near_start(words, match.start) if match.near else match.start
+            label = f"{'near' if match.near else 'in'} {match.place.name}"
+            spans.append(Span(start, match.end, "place", label, match))
     if dates:
         spans += [
             Span(start, end, "date", format_period(period), period)
             for start, end, period in reader.find_years(_positions(spans))
         ]
-    return sorted(spans)
+    return sorted(spans, key=lambda span: span.start)
 
 
 def format_period(period: Period) -> str:

@@ -166,3 +166,76 @@ LINKS: Final = (
 """)
 )
 """Folded words that tie a filter to the rest of a query, and mean nothing without it."""
+
+PLACE_PREPOSITIONS: Final = _words("""
+    in at near around bei im nach um a au aux en dans vers vicino nel nella nell' nei negli ad
+""")
+"""Folded words before the name of a place."""
+
+WEAK_PLACE_PREPOSITIONS: Final = _words("""
+    from of to through across over from von aus uber durch de du d' des par di da dal dalla dell'
+    del della por hacia
+""")
+"""Folded words before the name of a place or of something else."""
+
+NEAR_PHRASES: Final = tuple(
+    tuple(phrase.split())
+    for phrase in (
+        "near",
+        "near to",
+        "close to",
+        "nearby",
+        "around",
+        "not far from",
+        "outside of",
+        "outside",
+        "in der nahe von",
+        "in der nahe des",
+        "in der nahe",
+        "nahe",
+        "nahe bei",
+        "bei",
+        "unweit von",
+        "rund um",
+        "um",
+        "pres de",
+        "pres d'",
+        "pres du",
+        "autour de",
+        "autour d'",
+        "aux environs de",
+        "non loin de",
+        "cerca de",
+        "cerca del",
+        "alrededor de",
+        "en los alrededores de",
+        "no lejos de",
+        "vicino a",
+        "vicino",
+        "vicino ad",
+        "nei pressi di",
+        "nei dintorni di",
+        "intorno a",
+    )
+)
+"""Folded words that say that something is near to the place after them."""
+
+PLACES_AS_WORDS: Final = _words("""
+    granada porto madeira panama cologne toledo parma bologna valencia siena hamburg kiel cuba
+    cordoba orlando
+""")
+"""Folded names of places that mean something else in lower case without a preposition."""
+
+THINGS_AFTER_PLACES: Final = _words("""
+    sandwich sandwiches sprouts sneakers shoes club salad sauce cheese sausage beer wine steak fries
+    toast muffin style flag map hilton jersey bulldog terrier hat carpet rug leather chair airlines
+    times post sprout vase plate bowl leg breast burger roll flats poster syndrome express
+""")
+"""Folded words that make the name of a place before them that of a thing."""
+
+THINGS_BEFORE_PLACES: Final = _words("""
+    pizza salade salat insalata ensalada choux chou spaghetti flag fahne flagge drapeau bandera
+    bandiera map karte carte mapa mappa landkarte stadtplan frasco agua acqua eau savon jambon
+    queso fromage kase prosciutto lord lady duke tarta torta
+""")
+"""Folded words that make the name of a place after them that of a thing."""

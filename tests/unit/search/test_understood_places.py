@@ -1,0 +1,128 @@
+"""Names of places in the words of queries, in five languages."""
+
+from datetime import date
+
+import pytest
+
+from mmsearch.core import places as gazetteer
+from mmsearch.search.understanding.reader import read_text
+
+TODAY = date(2026, 11, 30)
+KNOWN = {
+    "Lisbon", "Portugal", "Porto", "Paris", "France", "Nice", "Rome", "Italy", "New York",
+    "Granada", "Spain", "Munich", "Bavaria", "Germany", "Essen", "Tours", "Madeira", "Florence",
+    "Turkey", "Brussels", "Belgium", "London", "United Kingdom", "Vienna", "Austria", "Jordan",
+}  # fmt: skip
+"""Places of which the library has pictures."""
+
+
+def read(query, known=KNOWN, **options):
+    """Return (place, near, text), or None if nothing is read."""
+
+    def is_known(place, near):
+        return place.name in known
+
+    reading = read_text(query, TODAY, places=(gazetteer, is_known), **options)
+    if reading is None:
+        return None
+    found = reading.understood()
+    return found.place, found.near, found.text
+
+
+@pytest.mark.parametrize(
+    ("query", "place", "text"),
+    [
+        ("trams in Lisbon", "Lisbon", "trams"),
+        ("Lisbon", "Lisbon", ""),
+        ("lisbon at night", "Lisbon", "at night"),
+        ("Straßenbahn in Lissabon", "Lisbon", "Straßenbahn"),
+        ("les rues de Lisbonne", "Lisbon", "les rues"),
+        ("tranvías en Lisboa", "Lisbon", "tranvías"),
+        ("tram a Lisbona", "Lisbon", "tram"),
+        ("Lisbon, Portugal", "Lisbon", ""),
+        ("beach in Portugal", "Portugal", "beach"),
+        ("Strand in Portugal letzten Sommer", "Portugal", "Strand"),
+        ("ruines en Italie", "Italy", "ruines"),
+        ("new york skyline", "New York", "skyline"),
+        ("biergarten münchen", "Munich", "biergarten"),
+        ("biergarten muenchen", "Munich", "biergarten"),
+        ("sunset in Nice", "Nice", "sunset"),
+        ("Zeche in Essen", "Essen", "Zeche"),
+        ("hotel in Turkey", "Turkey", "hotel"),
+        ("photos of Paris", "Paris", ""),
+    ],
+)
+def test_places_are_read(query, place, text):
+    assert read(query) == (place, False, text)
+
+
+@pytest.mark.parametrize(
+    ("query", "place", "text"),
+    [
+        ("lighthouse near Lisbon", "Lisbon", "lighthouse"),
+        ("lighthouse close to Lisbon", "Lisbon", "lighthouse"),
+        ("Weinberge in der Nähe von Florenz", "Florence", "Weinberge"),
+        ("château près de Tours", "Tours", "château"),
+        ("pueblos cerca de Granada", "Granada", "pueblos"),
+        ("agriturismo vicino a Firenze", "Florence", "agriturismo"),
+    ],
+)
+def test_what_is_near_a_place_is_read(query, place, text):
+    assert read(query) == (place, True, text)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "nice view",
+        "a nice beach",
+        "in nice weather",
+        "Essen auf dem Tisch",
+        "tours de magie",
+        "voiture orange",
+        "turkey on a plate",
+        "turkey sandwich",
+        "roast turkey",
+        "Brussels sprouts",
+        "choux de bruxelles au four",
+        "pizza napoli",
+        "Wiener Schnitzel",
+        "Portuguese tiles",
+        "hamburger",
+        "granada abierta sobre la mesa",
+        "a bottle of porto",
+        "Paris Hilton",
+        "waterfall in Iceland",
+        "Paris oder Rom",
+        "Paris or Rome",
+        "from Paris to Rome",
+        "holidays without Paris",
+        '"Lisbon" tiles',
+        "lisbon.jpg",
+        "@lisbon",
+        "Jordan sneakers",
+        "map of Portugal",
+        "reading a book",
+        "a man reading in the sun",
+    ],
+)
+def test_what_may_be_something_else_stays_text(query):
+    assert read(query) is None
+
+
+def test_a_place_without_pictures_stays_text():
+    assert read("trams in Lisbon", known={"Porto"}) is None
+    assert read("trams in Lisbon 2019", known={"Porto"}) == (None, False, "trams in Lisbon")
+
+
+def test_the_best_known_place_with_pictures_counts():
+    assert read("Paris", known={"Paris"})[0] == "Paris"
+
+
+def test_chips_of_places():
+    reading = read_text(
+        "trams close to Lisbon", TODAY, places=(gazetteer, lambda place, near: True)
+    )
+    assert [(chip.kind, chip.label, chip.words) for chip in reading.chips] == [
+        ("place", "near Lisbon", "close to Lisbon")
+    ]
