@@ -81,10 +81,10 @@ class Index(IndexFacets, IndexModelTasks, IndexSuggestions):
         """Return the pictures that match a description best.
 
         A path in the text of a query opens no file, and signs such as ``-`` and ``+`` are part of
-        the description, so that it may come from anyone. Dates ("last summer", "in 2019")
-        and names of people and places of this index are read as filters, in five languages, unless
-        they stand in quotation marks; the attribute `understood` of the hits says what was read. A query that is
-        nothing else lists the newest pictures.
+        the description, so that it may come from anyone. Dates ("last summer", "in 2019") and names
+        of people and places of this index are read as filters, in five languages, unless they stand
+        in quotation marks; the attribute `understood` of the hits says what was read. A query that
+        is nothing else lists the newest pictures.
 
         Args:
             query: A description; a transcript of `listen`, which is one, too; or a query of

@@ -91,7 +91,7 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
         min_score: Minimum score of hits.
         min_confidence: Minimum confidence of hits.
         literal: True to take the text literally; False to read it as a line of the query language,
-            which cannot name files here, and dates and people in its words as filters.
+            which cannot name files here, and dates, people and places in its words as filters.
         fold: Return one of near duplicates and of a burst, whose metadata ``folded`` and
             ``duplicates`` have the number and the paths of the others; False to return each.
         callback_manager: Passed to LlamaIndex.

@@ -51,7 +51,7 @@ FoldArgument = Annotated[
 LiteralArgument = Annotated[
     bool,
     Field(
-        description="Read no dates and names of people in the words as filters; use it if "
+        description="Read no dates, people and places in the words as filters; use it if "
         '"understood" is not what was meant.'
     ),
 ]
