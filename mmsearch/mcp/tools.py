@@ -323,9 +323,9 @@ duplicates and bursts you get the best one, with the number and ids of the other
 The query is a plain description in English ("a red car on a bridge"), or several joined by + and \
 - between spaces ("harbour + sunset", "street - people"); a number and a colon before one set \
 its weight ("2:dog + snow"), and quotation marks make signs literal. Dates ("last summer") and \
-names of people and places that the collection knows are read as filters and returned as "understood"; \
-folders, cameras and keywords belong in their own arguments, not in the query. If nothing fits, \
-try other words once or twice, then say so.\
+names of people and places that the collection knows are read as filters and returned as \
+"understood"; folders, cameras and keywords belong in their own arguments, not in the query. If \
+nothing fits, try other words once or twice, then say so.\
 """
 
 SPEECH_DESCRIPTION = """\
