@@ -181,7 +181,8 @@ class DateReader:
         after = self._folded(start + 1 + (self._folded(start + 1) == ")"))
         if all(map(_is_small_word, rest)) or start + 1 in taken or after in (",", *PREPOSITIONS):
             return True
-        return start == 0 and (after in EVENTS or is_photo_word(after))
+        begins = start == 0 or start - 1 in taken
+        return begins and (after in EVENTS or is_photo_word(after))
 
     def _may_have_year(self, start: int, taken: Collection[int]) -> bool:
         """Return False if the word before a number says that it is no year of a photograph."""

@@ -9,7 +9,13 @@ from typing import Final, NamedTuple
 from mmsearch.core.language import OtherLanguage, is_english_word, score_other_language
 from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.search.understanding.folding import fold_word
-from mmsearch.search.understanding.word_lists import NAMES_AS_WORDS, NAMES_WITH_CAPITALS, TITLES
+from mmsearch.search.understanding.word_lists import (
+    CONJUNCTIONS,
+    KINSHIP,
+    NAMES_AS_WORDS,
+    NAMES_WITH_CAPITALS,
+    TITLES,
+)
 from mmsearch.search.understanding.words import Word
 
 MAX_NAME_WORDS: Final = 5
@@ -148,6 +154,10 @@ class PeopleReader:
             return True
         code, log_odds = self._language()
         has_capital = self._words[start].text[0].isupper()
+        is_joined = self._folded(start + 1) in CONJUNCTIONS and start + 2 < len(self._words)
+        if has_capital and is_joined and self._is_known(start + 2):
+            # Will and Emma.
+            return True
         if has_capital and start > 0:
             return not ("de" in languages and code == "de")
         if code is None:
@@ -181,8 +191,10 @@ def index_names(names: tuple[str, ...]) -> Names:
         words = tuple(fold_word(word) for word in name.split())
         if words:
             whole.setdefault(words, name)
-            if len(words) > 1:
-                first[words[0]] = None if words[0] in first else name
+            # Of Aunt Helga, Helga is the first name.
+            own = words[1:] if words[0] in KINSHIP else words
+            if len(words) > 1 and own:
+                first[own[0]] = None if own[0] in first else name
     for words in whole:
         if len(words) == 1:
             first.pop(words[0], None)

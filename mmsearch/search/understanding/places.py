@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Set
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from mmsearch.core.language import score_other_language
+from mmsearch.core.language import is_english_word, score_other_language
 from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.search.understanding.folding import fold_word
 from mmsearch.search.understanding.word_lists import (
     ARTICLES,
     NEAR_PHRASES,
+    NO_PLACES,
     PLACE_PREPOSITIONS,
     PLACES_AS_WORDS,
     THINGS_AFTER_PLACES,
@@ -110,7 +111,7 @@ class PlaceReader:
             if any(mark in name for mark in ",;:()/|+&"):
                 continue
             places = self._gazetteer.lookup(name)
-            if not places or not self._is_place(start, end, name):
+            if not places or not self._is_place(start, end, name, places):
                 continue
             near = self._is_near(start)
             for place in places:
@@ -131,20 +132,40 @@ class PlaceReader:
     def _is_near(self, start: int) -> bool:
         return near_start(self._words, start) < start
 
-    def _is_place(self, start: int, end: int, name: str) -> bool:
+    def _is_place(self, start: int, end: int, name: str, places: Sequence[Place]) -> bool:
         before, after = self._before(start), self._folded(end)
         if after in THINGS_AFTER_PLACES or self._is_of_thing(start):
             return False
         has_preposition = before in PLACE_PREPOSITIONS or self._is_near(start)
-        if self._gazetteer.is_common_word(name):
+        if self._is_word(name, places):
             has_capital = self._words[start].text[0].isupper()
-            return has_preposition and has_capital and self._ends_phrase(end)
+            is_meant = has_preposition and self._ends_phrase(end)
+            return has_capital and (is_meant or self._lies_in_next(end, places))
         if has_preposition:
             return True
         if name.islower() and fold_word(name) in PLACES_AS_WORDS:
             return False
         may_stand = before in WEAK_PLACE_PREPOSITIONS or self._gazetteer.stands_alone(name)
         return may_stand and not self._is_part_of_name(end)
+
+    def _is_word(self, name: str, places: Sequence[Place]) -> bool:
+        """Return True if a name is also a word of the language of the query."""
+        folded = fold_word(name)
+        if folded in NO_PLACES or self._gazetteer.is_common_word(name):
+            return True
+        # Rom is Rome in German, and a word in English.
+        is_english = folded != fold_word(places[0].name) and is_english_word(folded)
+        return is_english and score_other_language(self._text).code is None
+
+    def _lies_in_next(self, end: int, places: Sequence[Place]) -> bool:
+        """Return True if a name of what a place lies in follows, as in *Nice, France*."""
+        start = end + (self._folded(end) == ",")
+        for last in range(min(len(self._words), start + MAX_NAME_WORDS), start, -1):
+            name = self._text[self._words[start].start : self._words[last - 1].end]
+            for other in self._gazetteer.lookup(name):
+                if any(place.name != other.name and _lies_in(place, other) for place in places):
+                    return True
+        return False
 
     def _is_of_thing(self, start: int) -> bool:
         """Return True for a name of a dish or a thing, such as *choux de Bruxelles*."""

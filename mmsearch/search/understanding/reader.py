@@ -151,10 +151,17 @@ def _find_spans(
         found = PeopleReader(words, _positions(spans)).find(people)
         spans += [Span(start, end, "person", name, name) for start, end, name in found]
     if places is not None:
+        found_places: list[Span] = []
         for match in PlaceReader(text, words, _positions(spans), *places).find():
             start = near_start(words, match.start) if match.near else match.start
+            between = words[found_places[-1].end : start] if found_places else []
+            if found_places and all(word.folded in LINKS for word in between):
+                # Lisbon, Portugal
+                found_places[-1] = found_places[-1]._replace(end=match.end)
+                continue
             label = f"{'near' if match.near else 'in'} {match.place.name}"
-            spans.append(Span(start, match.end, "place", label, match))
+            found_places.append(Span(start, match.end, "place", label, match))
+        spans += found_places
     if dates:
         spans += [
             Span(start, end, "date", format_period(period), period)

@@ -103,7 +103,7 @@ NAMES_AS_WORDS: Final = {
     """),
     "fr": _words("""
         rose claire marine celeste aurore prune fleur blanche violette olivier
-        marguerite jasmine anemone perle constance clemence victoire ben
+        marguerite jasmine anemone perle constance clemence victoire ben pierre
     """),
     "es": _words("""
         rosa luz paz mar sol dolores pilar blanca alba aurora estrella paloma nieves
@@ -125,9 +125,16 @@ NAMES_WITH_CAPITALS: Final = _words("""
 """Folded first names that are also months, holidays or places, which have capitals as well."""
 
 TITLES: Final = _words("""
-    saint st sankt santa san sainte queen king princess lady big arche arca
+    saint st sankt santa san sainte queen king princess lady big arche arca ave mamma
 """)
 """Folded words before which a first name is that of somebody or something else."""
+
+KINSHIP: Final = _words("""
+    oma opa omi opi tante onkel mama papa mutti vati nonna nonno zia zio mamma babbo mamie papi papy
+    tata tonton abuela abuelo tia tio grandma grandpa granny grandad mom mum dad mommy daddy aunt
+    auntie uncle cousin
+""")
+"""Folded words before the first name of a relative."""
 
 NEGATIONS: Final = _words("""
     without not except no ohne nicht ausser kein keine sans sauf pas sin excepto senza
@@ -162,18 +169,20 @@ LINKS: Final = (
     of from in on at during with by for to since mit von vom im am aus bei beim an auf zu
     zum zur fur de du des d' en au aux a avec chez pour dans par del al con por para di
     dell' della dello dei degli delle nel nell' nella nello negli all' alla da dal dall'
-    dalla per tra fra und and my mein meine meiner mon ma mes mi mio mia
+    dalla per tra fra und and pendant durante wahrend over my mein meine meiner mon ma mes
+    mi mio mia
 """)
 )
 """Folded words that tie a filter to the rest of a query, and mean nothing without it."""
 
 PLACE_PREPOSITIONS: Final = _words("""
-    in at near around bei im nach um a au aux en dans vers vicino nel nella nell' nei negli ad
+    to from nach aus through across in at near around bei im nach um a au aux en dans vers
+    vicino nel nella nell' nei negli ad
 """)
 """Folded words before the name of a place."""
 
 WEAK_PLACE_PREPOSITIONS: Final = _words("""
-    from of to through across over from von aus uber durch de du d' des par di da dal dalla dell'
+    of over von uber durch de du d' des par di da dal dalla dell'
     del della por hacia
 """)
 """Folded words before the name of a place or of something else."""
@@ -219,6 +228,11 @@ NEAR_PHRASES: Final = tuple(
     )
 )
 """Folded words that say that something is near to the place after them."""
+
+NO_PLACES: Final = _words("""
+    lion lions
+""")
+"""Folded names of places in other languages that are words in one of the five."""
 
 PLACES_AS_WORDS: Final = _words("""
     granada porto madeira panama cologne toledo parma bologna valencia siena hamburg kiel cuba

@@ -19,6 +19,7 @@ TODAY = date(2026, 11, 30)
 PEOPLE = (
     "Anna", "Ben", "Maria Rossi", "Jürgen", "Lily Evans", "Will Turner", "April Jones",
     "Rosa Klein", "Tante Helga", "José García", "Mia Schäfer", "Tom Young", "Tom Old",
+    "Pierre Dubois",
 )  # fmt: skip
 
 
@@ -402,6 +403,8 @@ def test_what_may_be_something_else_stays_text(query):
         ("ben in the pool", ("Ben",), "in the pool"),
         ("Anna 2019", ("Anna",), ""),
         ("house with Anna", ("Anna",), "house"),
+        ("Helga am Strand", ("Tante Helga",), "am Strand"),
+        ("Will and Anna at the pool", ("Will Turner", "Anna"), "at the pool"),
     ],
 )
 def test_people_of_the_library_are_read(query, people, text):
@@ -417,6 +420,9 @@ def test_people_of_the_library_are_read(query, people, text):
         "anna karenina",
         "Anna Karenina",
         "Santa Anna",
+        "mamma mia",
+        "Tante am Tisch",
+        "vieille pierre",
         "lily pond",
         "Lily in the garden",
         "will you",

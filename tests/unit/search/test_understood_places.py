@@ -50,6 +50,9 @@ def read(query, known=KNOWN, **options):
         ("Zeche in Essen", "Essen", "Zeche"),
         ("hotel in Turkey", "Turkey", "hotel"),
         ("photos of Paris", "Paris", ""),
+        ("trip to Turkey", "Turkey", "trip"),
+        ("Nice, France", "Nice", ""),
+        ("Rom im Frühling", "Rome", "im Frühling"),
     ],
 )
 def test_places_are_read(query, place, text):
@@ -103,6 +106,9 @@ def test_what_is_near_a_place_is_read(query, place, text):
         "Jordan sneakers",
         "map of Portugal",
         "reading a book",
+        "lion",
+        "Lion in the zoo",
+        "rom",
         "a man reading in the sun",
     ],
 )
