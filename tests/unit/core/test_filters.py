@@ -29,6 +29,7 @@ SEARCH_OPTIONS = {
     "no_fold",
     "speech",
     "speech_language",
+    "literal",
 }
 
 GIVEN = {
