@@ -16,7 +16,7 @@ from mmsearch.core.types import Ids
 if TYPE_CHECKING:
     from mmsearch.search.retrieval import QueryPlan, VectorMatches
 
-WIDENING = 4
+WIDENING = 2
 """Factor by which each further search for contents or stacks asks for more items."""
 
 MAX_WIDENED = 1000

@@ -14,6 +14,7 @@ from mmsearch.core.results import IndexRequest, SearchResult
 from mmsearch.core.types import FusionSpec
 from mmsearch.search import grouping, retrieval
 from mmsearch.search.hits import MAX_DUPLICATES
+from mmsearch.search.retrieval import FOLD_DEPTH
 from mmsearch.storage.layout import IndexLayout
 from tests.integration.test_indexer_law import write
 from tests.property_budget import examples
@@ -122,8 +123,10 @@ def test_at_most_20_duplicates_are_listed_and_all_are_counted(layout):
     assert others == sorted(set(stack) - {hit.id})[:MAX_DUPLICATES]
 
 
+@pytest.mark.parametrize("first_depth", [20, FOLD_DEPTH])
 @pytest.mark.parametrize("mode", list(Mode))
-def test_k_hits_are_found_although_nearest_50_are_one_burst(layout, mode):
+def test_k_hits_are_found_although_nearest_50_are_one_burst(layout, mode, first_depth, monkeypatch):
+    monkeypatch.setattr(retrieval, "FOLD_DEPTH", first_depth)
     text = "red boat" if mode is Mode.TEXT else "picture 3"
     best = ranking(layout, text, mode)
     half = len(best) * 5 // 7
@@ -238,6 +241,7 @@ def test_folded_ranking_is_that_of_all_pictures_and_each_page_its_prefix(
     expected = fold(ranking(shared_layout, text, mode, filters=filters), stacks)
     with (
         patch.object(retrieval, "FUSION_DEPTH", depth),
+        patch.object(retrieval, "FOLD_DEPTH", min(depth, 20)),
         patch.object(grouping, "MAX_WIDENED", depth),
         toy_engine(shared_layout) as engine,
     ):
