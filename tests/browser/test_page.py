@@ -426,14 +426,15 @@ def test_page_late_answer_to_earlier_query_is_ignored(page, url):
 def test_page_scrolling_loads_further_pictures_up_to_all(page, url):
     page.goto(f"{url}/?q=a+tree")
     found(page, "^40 of 212")
-    for shown in (80, 120, 160, 200, 212):
+    # Three photographs have a near duplicate each, which the others stand for.
+    for shown in (80, 120, 160, 200, 209):
         page.locator("#hits > li[data-id]").last.scroll_into_view_if_needed()
         page.mouse.wheel(0, 3000)
         page.wait_for_function(
             "shown => document.querySelectorAll('#hits > li[data-id]').length >= shown", arg=shown
         )
-    found(page, "^212 of 212")
-    assert len(set(hits(page))) == 212
+    found(page, "^209 of 212")
+    assert len(set(hits(page))) == 209
     assert page.locator("#more").is_hidden()
 
 

@@ -95,9 +95,9 @@ def test_killed_indexer_loses_no_committed_picture(mmsearch, hundred, start, tmp
     assert kept > 0
     assert "still running or killed" in mmsearch("status", "--home", home).out
     with library.open_index(home=home) as index:
-        hits = index.search("an animal", k=300)
+        hits = index.search("an animal", k=300, fold=False)
         assert len(hits) == kept
-        itself = index.similar(hits[0].path, k=1)[0]
+        itself = index.similar(hits[0].path, k=1, fold=False)[0]
         assert (itself.path, itself.score > 0.999) == (hits[0].path, True)
     finish(mmsearch, hundred, home, kept)
 
@@ -115,7 +115,7 @@ def test_indexer_killed_at_any_moment_leaves_usable_index(
     kept = pictures(home)
     if kept:
         with library.open_index(home=home) as index:
-            assert len(index.search("a photograph", k=300)) == kept
+            assert len(index.search("a photograph", k=300, fold=False)) == kept
     finish(mmsearch, hundred, home, kept)
 
 

@@ -21,7 +21,8 @@ home, stop = sys.argv[1], Path(sys.argv[2])
 answers = []
 with mmsearch.open_index(home=home) as index:
     while not stop.exists():
-        result = index.query(mmsearch.SearchRequest(mmsearch.Query((mmsearch.Term("a dog"),)), 500))
+        query = mmsearch.Query((mmsearch.Term("a dog"),))
+        result = index.query(mmsearch.SearchRequest(query, 500, fold=False))
         ids = [hit.id for hit in result.hits]
         assert len(ids) == len(set(ids)) == result.pictures == result.passed, result
         assert all(a.score >= b.score for a, b in zip(result.hits, result.hits[1:]))

@@ -172,5 +172,6 @@ def _counted(url):
 
 
 def _found(url):
-    answer = httpx.get(f"{url}/v1/indexes/default/search", params={"q": "a dog", "limit": 100})
+    params = {"q": "a dog", "limit": "100", "fold": "false"}
+    answer = httpx.get(f"{url}/v1/indexes/default/search", params=params)
     return len(answer.json()["hits"])

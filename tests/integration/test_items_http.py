@@ -105,7 +105,7 @@ def post_lines(server, lines, **options):
 
 
 def search(server, query="a picture", **body):
-    answer = server.post(f"{AT}/search", json={"query": query, "limit": 100, **body})
+    answer = server.post(f"{AT}/search", json={"query": query, "limit": 100, "fold": False, **body})
     assert answer.status_code == 200, answer.text
     return answer.json()["hits"]
 

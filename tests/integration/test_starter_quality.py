@@ -25,7 +25,7 @@ def answers(photo_index, photos):
     word_of = words(photos)
     with library.open_index(home=photo_index) as index:
         return {
-            word: [word_of[hit.path.name] for hit in index.search(word, k=len(word_of))]
+            word: [word_of[hit.path.name] for hit in index.search(word, k=len(word_of), fold=False)]
             for word in sorted(set(word_of.values()))
         }
 
