@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmsearch.api._duplicates import IndexDuplicates
 from mmsearch.api._facets import IndexFacets
 from mmsearch.api._model_tasks import IndexModelTasks
 from mmsearch.api._session import result_or_raise, translate_errors
@@ -52,7 +53,7 @@ WRITER_WAIT_S = 3600.0
 
 
 @translate_errors
-class Index(IndexFacets, IndexModelTasks, IndexSuggestions):
+class Index(IndexDuplicates, IndexFacets, IndexModelTasks, IndexSuggestions):
     """An index of pictures.
 
     Many threads may use one `Index`, and search it while a thread adds pictures. `close` waits for

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 
 from mmsearch.catalog.connection import PinnedConnection, ReadConnection, ReadPool
-from mmsearch.core.duplicates import NO_TIME, DuplicateRow, DuplicateState, PictureLooks
+from mmsearch.catalog.rows import IN_IDS, column_values, locate, scalar
+from mmsearch.core.display import display_path
+from mmsearch.core.duplicate_groups import DuplicateFile, DuplicateKind
+from mmsearch.core.duplicates import (
+    NO_TIME,
+    DuplicateRow,
+    DuplicateState,
+    GroupPage,
+    PictureLooks,
+)
+from mmsearch.core.records import FOLDER_KIND
 
 STATE_KEY = "duplicates"
 """Key of the setting with the state of the groups."""
@@ -22,6 +34,24 @@ _LOOKS = (
     " FROM items JOIN contents ON contents.id = content_id"
     " WHERE content_id > ? AND part = 0 AND has_pixels = 1 AND kind = 'image'"
     " ORDER BY content_id LIMIT ?"
+)
+
+_LIVE = "duplicates JOIN contents ON contents.id = content_id WHERE asset_count > 0"
+_GROUPS = {
+    DuplicateKind.EXACT: "SELECT id AS name FROM contents WHERE asset_count > 1",
+    DuplicateKind.NEAR: (
+        f"SELECT near_id AS name FROM {_LIVE} GROUP BY near_id HAVING count(*) > 1"  # noqa: S608
+    ),
+    DuplicateKind.BURST: (
+        f"SELECT stack_id AS name FROM {_LIVE} GROUP BY stack_id"  # noqa: S608
+        " HAVING count(DISTINCT near_id) > 1"
+    ),
+}
+"""Names of the groups that have several files, by kind."""
+
+_UNHASHED = (
+    "SELECT count(*) FROM items JOIN contents ON contents.id = content_id WHERE is_live = 1"
+    " AND part = 0 AND has_pixels = 1 AND kind = 'image' AND perceptual_hash IS NULL"
 )
 
 
@@ -77,6 +107,82 @@ class SqliteDuplicateReader:
         statement = "SELECT content_id, stack_id, near_id FROM duplicates ORDER BY content_id"
         with self._connections.read_transaction() as db:
             return [DuplicateRow(*row) for row in db.query(statement)]
+
+    def list_groups(self, kind: DuplicateKind | None, after: int, limit: int) -> GroupPage:
+        """Return one page of the groups that have several files."""
+        kinds = list(DuplicateKind) if kind is None else [kind]
+        positions = " UNION ALL ".join(
+            f"SELECT {len(DuplicateKind)} * name + {list(DuplicateKind).index(one)} AS position"  # noqa: S608
+            f" FROM ({_GROUPS[one]})"
+            for one in kinds
+        )
+        with self._connections.read_transaction() as db:
+            found = column_values(
+                db,
+                f"SELECT position FROM ({positions}) WHERE position > ? ORDER BY position LIMIT ?",  # noqa: S608
+                [after, limit + 1],
+            )
+            page = [divmod(position, len(DuplicateKind)) for position in found[:limit]]
+            named = [(list(DuplicateKind)[number], name) for name, number in page]
+            members = {
+                one: _load_members(db, one, [n for k, n in named if k == one]) for one in kinds
+            }
+            contents = {
+                c for groups in members.values() for group in groups.values() for c in group
+            }
+            files = _load_files(db, sorted(contents))
+            counts = {
+                str(one): scalar(db, f"SELECT count(*) FROM ({_GROUPS[one]})")  # noqa: S608
+                for one in kinds
+            }
+            unhashed = scalar(db, _UNHASHED)
+        groups = [
+            (one, [file for content in members[one][name] for file in files.get(content, ())])
+            for one, name in named
+        ]
+        return GroupPage(groups, counts, unhashed, found[limit - 1] if len(found) > limit else None)
+
+
+def _load_members(
+    db: ReadConnection, kind: DuplicateKind, names: list[int]
+) -> dict[int, list[int]]:
+    """Return the contents of groups by name."""
+    if kind == DuplicateKind.EXACT:
+        return {name: [name] for name in names}
+    column = "near_id" if kind == DuplicateKind.NEAR else "stack_id"
+    members: dict[int, list[int]] = {}
+    for name, content in db.query(
+        f"SELECT {column}, content_id FROM duplicates WHERE {column} {IN_IDS} ORDER BY content_id",  # noqa: S608
+        [json.dumps(names)],
+    ):
+        members.setdefault(name, []).append(content)
+    return members
+
+
+def _load_files(db: ReadConnection, contents: list[int]) -> dict[int, list[DuplicateFile]]:
+    """Return the files of contents."""
+    files: dict[int, list[DuplicateFile]] = {}
+    for content, kind, uri, key, item, width, height, form, size, mtime, taken, camera in db.query(
+        "SELECT content_id, sources.kind, uri, key, items.id, width, height, format, assets.size,"  # noqa: S608
+        " mtime_ns, taken_at, camera FROM items JOIN assets USING (content_id)"
+        f" JOIN sources ON sources.id = source_id WHERE content_id {IN_IDS} AND items.part = 0",
+        [json.dumps(contents)],
+    ):
+        place = locate(kind, uri, key)
+        file = DuplicateFile(
+            id=item,
+            path=Path(os.fsdecode(place)),
+            uri="" if kind == FOLDER_KIND else display_path(place),
+            width=width,
+            height=height,
+            format=form,
+            size_bytes=size,
+            modified_at=mtime / 1e9,
+            taken_at=taken,
+            has_camera=camera is not None,
+        )
+        files.setdefault(content, []).append(file)
+    return files
 
 
 def read_state(db: ReadConnection) -> DuplicateState | None:

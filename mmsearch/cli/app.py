@@ -9,6 +9,7 @@ import typer
 from mmsearch import __version__
 from mmsearch.cli import (
     describe,
+    duplicates,
     embeddings,
     evaluate,
     facets,
@@ -44,6 +45,7 @@ app.command("describe")(describe.describe)
 app.command("query", cls=search.QueryCommand)(search.query)
 app.command("similar")(search.similar)
 app.command("facets", cls=search.QueryCommand)(facets.facets)
+app.command("duplicates")(duplicates.duplicates)
 app.command("serve")(serve.serve)
 app.command("mcp")(mcp.serve_mcp)
 app.command("eval")(evaluate.evaluate)

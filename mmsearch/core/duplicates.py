@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.core.types import Ids
+
+if TYPE_CHECKING:
+    from mmsearch.core.duplicate_groups import DuplicateFile, DuplicateKind
 
 NO_TIME = np.iinfo(np.int64).min
 """Value of `PictureLooks.taken_s` for a picture of which the time is not known."""
@@ -94,6 +97,23 @@ class DuplicateRow:
     near_id: int
 
 
+@dataclass(frozen=True)
+class GroupPage:
+    """One page of groups.
+
+    Attributes:
+        groups: Kind and files of each group.
+        counts: Number of all groups, by kind.
+        unhashed: Number of still pictures without a perceptual hash.
+        next_position: Position after which the next page begins; None for the last page.
+    """
+
+    groups: list[tuple[DuplicateKind, list[DuplicateFile]]]
+    counts: dict[str, int]
+    unhashed: int
+    next_position: int | None
+
+
 class DuplicateReader(Protocol):
     """Groups of duplicates in a catalog."""
 
@@ -108,6 +128,15 @@ class DuplicateReader(Protocol):
 
     def rows(self) -> list[DuplicateRow]:
         """Return the groups of all contents that are not alone, by content."""
+
+    def list_groups(self, kind: DuplicateKind | None, after: int, limit: int) -> GroupPage:
+        """Return one page of the groups that have several files.
+
+        Args:
+            kind: Kind of the groups; None for all kinds.
+            after: Position after which the page begins; 0 for the first page.
+            limit: Maximum number of groups.
+        """
 
 
 class DuplicateWriter(DuplicateReader, Protocol):

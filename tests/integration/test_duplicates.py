@@ -169,3 +169,57 @@ def test_compaction_and_another_encoder_keep_hashes(index, folder):
     index.compact()
     assert (None,) not in query(index, "SELECT perceptual_hash FROM items")
     assert groups(index) == ALL
+
+
+def names(group):
+    return [hit.path.name for hit in group.hits]
+
+
+def test_groups_are_listed_with_what_to_keep(index, folder):
+    shutil.copy(folder / "b.jpg", folder / "z.jpg")
+    index.add_folder(folder)
+    found = index.duplicates()
+    assert found.counts == {"exact": 1, "near": 2, "burst": 1}
+    assert (found.unhashed, found.next_cursor) == (0, None)
+    by_kind = {}
+    for group in found.groups:
+        by_kind.setdefault(str(group.kind), []).append(names(group))
+        assert [hit.keep for hit in group.hits] == [True] + [False] * (len(group.hits) - 1)
+    assert sorted(map(sorted, by_kind["near"])) == [
+        ["a-half.png", "a.jpg"],
+        ["b-web.jpg", "b.jpg", "z.jpg"],
+    ]
+    assert [sorted(group) for group in by_kind["burst"]] == ALL[2:]
+    assert [sorted(group) for group in by_kind["exact"]] == [["b.jpg", "z.jpg"]]
+    kept = {names(group)[0]: group.hits[0].reason for group in found.groups}
+    assert kept["a.jpg"] == "largest"
+
+
+def test_pages_of_groups_are_the_whole_list(index, folder):
+    shutil.copy(folder / "b.jpg", folder / "z.jpg")
+    index.add_folder(folder)
+    whole, pages, cursor = index.duplicates(), [], None
+    while True:
+        page = index.duplicates(limit=1, cursor=cursor)
+        pages += page.groups
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert pages == list(whole.groups)
+    near = [group for group in whole.groups if group.kind == "near"]
+    assert list(index.duplicates("near").groups) == near
+
+
+def test_wrong_arguments_are_refused(index, folder):
+    index.add_folder(folder)
+    for arguments in ({"kind": "same"}, {"limit": 0}, {"cursor": "x"}, {"limit": "many"}):
+        with pytest.raises(mmsearch.MMSearchError):
+            index.duplicates(**arguments)
+
+
+def test_pictures_of_earlier_versions_are_counted(index, folder):
+    index.add_folder(folder)
+    index.close()
+    (index.folder / "catalog.seal").unlink()
+    query(index, "UPDATE items SET perceptual_hash = NULL WHERE id < 3")
+    assert index.duplicates().unhashed == 2
