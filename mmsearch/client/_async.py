@@ -29,6 +29,7 @@ from mmsearch.core.arguments import (
     SoundInput,
     Texts,
 )
+from mmsearch.core.duplicate_groups import DEFAULT_GROUPS, DuplicateGroups
 from mmsearch.core.query import Query
 from mmsearch.core.results import Hit, Item
 from mmsearch.core.server_results import IndexSummary, JobStatus, SourceStatus
@@ -312,6 +313,12 @@ class AsyncClient(BaseClient):
     ) -> list[Suggestion]:
         """Return texts that complete what somebody types, and that this library can answer."""
         return await self._run(self._flows.suggest(prefix, limit, kinds))
+
+    async def duplicates(
+        self, kind: str | None = None, *, limit: int = DEFAULT_GROUPS, cursor: str | None = None
+    ) -> DuplicateGroups:
+        """Return groups of duplicate files, each with a suggestion of which one to keep."""
+        return await self._run(self._flows.duplicates(kind, limit, cursor))
 
     async def sources(self) -> list[SourceStatus]:
         """Return where the pictures of the index come from, oldest first."""

@@ -42,6 +42,8 @@ from mmsearch.core.arguments import (
     to_picture_id,
     to_texts,
 )
+from mmsearch.core.duplicate_groups import DuplicateGroups, check_kind
+from mmsearch.core.duplicate_groups import check_limit as check_group_limit
 from mmsearch.core.errors import (
     InvalidQueryError,
     ServerError,
@@ -334,6 +336,17 @@ class IndexFlows:
                 request, lambda answer: [Suggestion.from_dict(one) for one in answer["suggestions"]]
             )
         )
+
+    @check_arguments("Client.duplicates")
+    def duplicates(
+        self, kind: str | None, limit: int, cursor: str | None
+    ) -> RequestFlow[DuplicateGroups]:
+        """See `mmsearch.Client.duplicates`."""
+        check_group_limit(limit)
+        given = {"kind": check_kind(kind), "limit": str(limit), "cursor": cursor}
+        params = {name: str(value) for name, value in given.items() if value is not None}
+        request = Request("GET", self._endpoint.path("duplicates"), params)
+        return (yield from self._send_and_parse(request, DuplicateGroups.from_dict))
 
     # --- sources and jobs ---
 

@@ -29,6 +29,7 @@ from mmsearch.core.arguments import (
     SoundInput,
     Texts,
 )
+from mmsearch.core.duplicate_groups import DEFAULT_GROUPS, DuplicateGroups
 from mmsearch.core.query import Query
 from mmsearch.core.results import Hit, Item
 from mmsearch.core.server_results import IndexSummary, JobStatus, SourceStatus
@@ -555,6 +556,23 @@ class Client(BaseClient):
             UsageError: The limit is out of range, or there is no such kind.
         """
         return self._run(self._flows.suggest(prefix, limit, kinds))
+
+    def duplicates(
+        self, kind: str | None = None, *, limit: int = DEFAULT_GROUPS, cursor: str | None = None
+    ) -> DuplicateGroups:
+        """Return groups of duplicate files, each with a suggestion of which one to keep.
+
+        Args:
+            kind: ``exact``, ``near`` or ``burst``; None for all kinds.
+            limit: Maximum number of groups, 1000 at most.
+            cursor: ``next_cursor`` of the page before; None for the first page.
+
+        Raises:
+            UnknownIndexError: The server has no such index.
+            UsageError: There is no such kind, the limit is out of range, or the cursor is not
+                valid.
+        """
+        return self._run(self._flows.duplicates(kind, limit, cursor))
 
     def sources(self) -> list[SourceStatus]:
         """Return where the pictures of the index come from, oldest first.

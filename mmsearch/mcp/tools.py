@@ -26,6 +26,12 @@ from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import Hit, Item, SearchResult
 from mmsearch.core.sorting import sort_hits
 from mmsearch.core.speech import Transcript
+from mmsearch.mcp.duplicates import (
+    DUPLICATES_DESCRIPTION,
+    DuplicatesArguments,
+    DuplicatesOutput,
+    format_duplicates,
+)
 from mmsearch.mcp.facets import (
     FACETS_DESCRIPTION,
     FacetsArguments,
@@ -203,6 +209,16 @@ class Tools:
         )
         output = FacetsOutput.from_facets(found)
         return ToolResult((format_facets(output),), output)
+
+    async def duplicates(self, arguments: DuplicatesArguments) -> ToolResult:
+        """Return groups of duplicate files, each with a suggestion of which one to keep."""
+        found = await self._worker.run(
+            lambda index: index.duplicates(
+                arguments.kind, limit=arguments.limit, cursor=arguments.cursor
+            )
+        )
+        output = DuplicatesOutput.from_groups(found)
+        return ToolResult((format_duplicates(output),), output)
 
     async def describe(self, arguments: NoArguments) -> ToolResult:
         """Return a summary of the index."""
@@ -417,6 +433,14 @@ def list_tool_specs(tools: Tools) -> tuple[ToolSpec, ...]:
             FacetsArguments,
             FacetsOutput,
             tools.facets,
+        ),
+        ToolSpec(
+            "duplicates",
+            "Duplicate pictures",
+            DUPLICATES_DESCRIPTION,
+            DuplicatesArguments,
+            DuplicatesOutput,
+            tools.duplicates,
         ),
         ToolSpec(
             "describe_index",

@@ -20,6 +20,7 @@ from mmsearch.server.forwarded import ForwardedMiddleware, get_root_path
 from mmsearch.server.http_semantics import HttpSemanticsMiddleware, ProblemDetailsMiddleware
 from mmsearch.server.metrics import MetricsMiddleware
 from mmsearch.server.routes import (
+    duplicates,
     facets,
     health,
     indexes,
@@ -96,7 +97,8 @@ def make_app(server_state: ServerState) -> FastAPI:
     )
     app.state.server_state = server_state
     install_error_handlers(app)
-    for route_module in (search, facets, suggestions, pictures, items, indexes, health, page):
+    reading = (search, facets, suggestions, duplicates, pictures)
+    for route_module in (*reading, items, indexes, health, page):
         app.include_router(route_module.router, dependencies=[BEARER_AUTH])
     app.include_router(health.public_router)
 

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from mmsearch.core.display import display_path
+from mmsearch.core.duplicate_groups import DuplicateGroups
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.results import Hit, Item, SearchPage, SearchResult
 from mmsearch.core.sorting import sort_hits
@@ -52,6 +53,15 @@ def render_item(index: str, item: Item, root_path: str = "") -> dict[str, Any]:
         "copies": [display_path(path) for path in item.copies],
         "links": {"self": url, "original": f"{url}/original", "thumbnail": f"{url}/thumbnail"},
     }
+
+
+def render_duplicates(found: DuplicateGroups) -> dict[str, Any]:
+    """Return groups of duplicates as JSON, with paths for display."""
+    answer = found.to_dict()
+    for group, rendered in zip(found.groups, answer["groups"], strict=True):
+        for file, hit in zip(group.hits, rendered["hits"], strict=True):
+            hit["path"] = file.location
+    return answer
 
 
 def encode_cursor(offset: int) -> str:

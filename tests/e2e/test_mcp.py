@@ -113,7 +113,7 @@ def test_mcp_tools_have_descriptions_and_schemas(assistant):
     spoken = ["search_by_speech"] if find_spec("faster_whisper") else []
     assert list(tools) == [
         *("search_images", *spoken),
-        *("similar_images", "get_image", "facets", "describe_index"),
+        *("similar_images", "get_image", "facets", "duplicates", "describe_index"),
     ]
     for tool in tools.values():
         assert tool.description
@@ -218,6 +218,15 @@ def test_facets_count_pictures_by_format(assistant):
     assert formats["values"] == [{"value": "JPEG", "count": 212, "filter": {"format": ["JPEG"]}}]
     assert (years["values"], years["missing"]) == ([], 212)
     assert "JPEG: 212 (format=['JPEG'])" in words(result)
+
+
+def test_duplicates_are_groups_with_what_to_keep(assistant):
+    result = assistant.call_ok("duplicates", kind="near", limit=5)
+    found = result.structured_content
+    assert set(found["counts"]) == {"near"}
+    assert found["counts"]["near"] >= len(found["groups"])
+    assert "Nothing was deleted." in words(result)
+    assert assistant.call("duplicates", kind="same").is_error
 
 
 def test_describe_index_returns_count_and_folders(assistant, photos):

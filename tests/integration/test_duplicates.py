@@ -10,6 +10,8 @@ from PIL import ExifTags, Image
 
 import mmsearch
 from mmsearch.indexing import duplicates
+from mmsearch.server.app import serve_in_thread
+from tests.http_client import open_server_state
 
 PHOTOS = sorted((Path(__file__).parents[1] / "photos/photos").glob("*.jpg"))
 FIRST, SECOND, THIRD, _, FOURTH = PHOTOS[:5]
@@ -223,3 +225,23 @@ def test_pictures_of_earlier_versions_are_counted(index, folder):
     (index.folder / "catalog.seal").unlink()
     query(index, "UPDATE items SET perceptual_hash = NULL WHERE id < 3")
     assert index.duplicates().unhashed == 2
+
+
+def test_server_and_client_list_the_same_groups(index, folder, socket_enabled):
+    index.add_folder(folder)
+    whole = index.duplicates()
+    index.close()
+    with (
+        open_server_state(index.folder.parent, names=[index.name]) as service,
+        serve_in_thread(service, 0) as url,
+        mmsearch.Client(url, index=index.name) as client,
+    ):
+        assert client.duplicates() == whole
+        first = client.duplicates("near", limit=1)
+        assert len(first.groups) == 1
+        rest = client.duplicates("near", limit=1, cursor=first.next_cursor)
+        near = [group for group in whole.groups if group.kind == "near"]
+        assert [*first.groups, *rest.groups] == near
+        for arguments in ({"kind": "same"}, {"limit": 0}, {"cursor": "x"}):
+            with pytest.raises(mmsearch.MMSearchError):
+                client.duplicates(**arguments)

@@ -30,6 +30,7 @@ ARGUMENTS = {
     ("query",): ["a dog"],
     ("similar",): ["a.jpg"],
     ("facets",): [],
+    ("duplicates",): [],
     ("serve",): ["--no-http"],
     ("mcp",): [],
     ("eval",): ["set.csv"],

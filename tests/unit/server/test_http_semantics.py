@@ -209,6 +209,7 @@ PATHS = {
     "/v1/indexes/a/search": "GET, HEAD, POST",
     "/v1/indexes/a/search/batch": "POST",
     "/v1/indexes/a/facets": "GET, HEAD, POST",
+    "/v1/indexes/a/duplicates": "GET, HEAD",
     "/v1/indexes/a/search/picture": "POST",
     "/v1/indexes/a/search/speech": "POST",
     "/v1/indexes/a/embeddings/texts": "POST",
