@@ -48,7 +48,9 @@ NEAR_ON_BACKGROUND: Final = _thresholds((4, 0.35))
 
 MAX_DISTANCE: Final = 24
 HASH_DISTANCE: Final = 10
-"""Hamming distance up to which hashes alone propose pairs of a large addition."""
+CELL_SIMILARITY: Final = 0.6
+"""Distance up to which hashes propose pairs of a large addition, and similarity from which cells of
+vectors do."""
 
 MAX_BURST_GAP_S: Final = 120
 BURST: Final = _thresholds((12, 0.70), (20, 0.78), (28, 0.86))
@@ -358,19 +360,13 @@ class _Comparison:
         for queries, distance in ((new[~on_background], HASH_DISTANCE), (new[on_background], 4)):
             for left, right in hash_pairs(codes[queries], codes[compared], distance):
                 yield queries[left], compared[right]
-
-        def is_near(
-            positions: NDArray[np.int64], cosines: NDArray[np.float32]
-        ) -> NDArray[np.bool_]:
-            members = compared[positions]
-            similarities = (cosines - self.baseline) / (1 - self.baseline)
-            least = self.least(members[:, None], members[None, :])
-            return (similarities >= least) & (is_new[members][:, None] | is_new[members][None, :])
-
+        min_cosine = self.baseline + CELL_SIMILARITY * (1 - self.baseline)
         for left, right in cell_pairs(
-            len(compared), lambda positions: self.vectors(compared[positions]), is_near
+            len(compared), lambda positions: self.vectors(compared[positions]), min_cosine
         ):
-            yield compared[left], compared[right]
+            pair = compared[left], compared[right]
+            has_new = is_new[pair[0]] | is_new[pair[1]]
+            yield pair[0][has_new], pair[1][has_new]
 
     def burst_pairs(self, is_new: NDArray[np.bool_]) -> Iterator[_ScoredPairs]:
         """Yield the pairs of pictures of a burst of which one is new."""

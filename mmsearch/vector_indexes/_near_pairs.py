@@ -1,7 +1,7 @@
 """Pairs of rows that are near each other: hashes by FAISS's multi-index hashing, vectors in cells.
 
-Multi-index hashing (Norouzi et al., https://arxiv.org/abs/1307.2982) finds all pairs of hashes up
-to a distance. For pairs of vectors, k-means parts the rows into cells, and each row is compared
+Multi-index hashing (Norouzi et al., https://arxiv.org/abs/1307.2982) finds pairs of hashes up to a
+distance. For pairs of vectors, k-means parts the rows into cells, and each row is compared
 with those of its nearest cells, which hold nearly all rows of a high cosine with it.
 """
 
@@ -23,7 +23,11 @@ HASH_BITS = 64
 MAX_FLAT_COMPARISONS = 2**31
 """Number of comparisons up to which comparing all costs less than tables of hashes."""
 
-_HASHES_PER_TABLE = 16
+_TABLE_BITS = 16
+_FLIPS = 1
+"""Bits of each table's part of a hash that may differ: all hashes up to a distance of 7 bits are
+found in four tables of 16 bits, and most up to 10. With two, tables take eight times as long."""
+
 _BLOCK_QUERIES = 8192
 
 MAX_CELL_ROWS = 4096
@@ -40,6 +44,8 @@ def hash_pairs(
 ) -> Iterator[Pairs]:
     """Yield the pairs of a query and a hash that differ in at most ``distance`` bits.
 
+    Of more than `MAX_FLAT_COMPARISONS` pairs, some that differ in more than 7 bits are missing.
+
     Args:
         queries: Hashes, int64 (q,).
         hashes: Other hashes, or the same, int64 (n,).
@@ -51,10 +57,8 @@ def hash_pairs(
     if len(queries) * len(hashes) <= MAX_FLAT_COMPARISONS:
         index: faiss.IndexBinary = faiss.IndexBinaryFlat(HASH_BITS)
     else:
-        tables = HASH_BITS // _HASHES_PER_TABLE
-        index = faiss.IndexBinaryMultiHash(HASH_BITS, tables, _HASHES_PER_TABLE)
-        # One of the parts of two hashes differs in at most this number of bits.
-        index.nflip = distance // tables
+        index = faiss.IndexBinaryMultiHash(HASH_BITS, HASH_BITS // _TABLE_BITS, _TABLE_BITS)
+        index.nflip = _FLIPS
     codes = _as_codes(hashes)
     index.add(codes)
     query_codes = _as_codes(queries)
@@ -71,24 +75,22 @@ def _as_codes(hashes: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def cell_pairs(
-    count: int,
-    read: Callable[[NDArray[np.int64]], Vectors],
-    is_near: Callable[[NDArray[np.int64], NDArray[np.float32]], NDArray[np.bool_]],
+    count: int, read: Callable[[NDArray[np.int64]], Vectors], min_cosine: float
 ) -> Iterator[Pairs]:
     """Yield the pairs of rows of a cell that are near each other; one may occur more than once.
 
     Args:
         count: Number of rows.
         read: Returns the unit vectors of rows, float32 (n, dim), by their positions, int64 (n,).
-        is_near: Returns a bool mask (n, n) from the positions of rows and their similarities,
-            float32 (n, n).
+        min_cosine: Least cosine of a pair.
     """
     for cell in _cells(count, read):
         for start in range(0, len(cell), MAX_CELL_ROWS):
             rows = cell[start : start + MAX_CELL_ROWS]
             vectors = read(rows)
-            left, right = np.nonzero(np.triu(is_near(rows, vectors @ vectors.T), 1))
-            yield rows[left], rows[right]
+            left, right = np.nonzero(vectors @ vectors.T >= min_cosine)
+            once = left < right
+            yield rows[left[once]], rows[right[once]]
 
 
 def _cells(count: int, read: Callable[[NDArray[np.int64]], Vectors]) -> Iterator[NDArray[np.int64]]:
