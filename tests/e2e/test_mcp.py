@@ -213,7 +213,7 @@ def test_similar_images_exclude_given_picture(assistant):
 
 
 def test_facets_count_pictures_by_format(assistant):
-    result = assistant.call_ok("facets", by=["format", "year"], limit=5)
+    result = assistant.call_ok("facets", by=["format", "year"], limit=5, fold=False)
     formats, years = result.structured_content["facets"]
     assert formats["values"] == [{"value": "JPEG", "count": 212, "filter": {"format": ["JPEG"]}}]
     assert (years["values"], years["missing"]) == ([], 212)

@@ -17,7 +17,7 @@ class Tools:
         raise ZeroDivisionError("a secret")
 
     hears = True
-    search_by_speech = similar = get = facets = describe = search
+    search_by_speech = similar = get = facets = duplicates = describe = search
 
 
 def test_mcp_server_unexpected_tool_error_hides_message_and_server_continues():
