@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from mmsearch.catalog.reader import open_reader
+from mmsearch.core.filter_tree import make_filter_tree
+from mmsearch.core.filters import Filters
 from mmsearch.core.records import (
     FailedFile,
     FolderRecord,
@@ -248,3 +250,70 @@ class TestReaderBesideWriter:
             catalog.commit_shard(encoded(catalog, root, {b"b": "b"}))
             assert (snapshot.generation, snapshot.pictures) == (1, 1)
         assert generation(catalog) == 2
+
+
+class TestFactsOfQueries:
+    """What searches ask before they read dates, people and places in the words of a query."""
+
+    @pytest.fixture
+    def known(self, catalog, root):
+        """Four pictures: of 2020 in Lisbon, of 2022, without a date, and one that is gone."""
+        facts = [
+            ("a", ("people", "Anna; José García"), "2020-05-17T10:11:12", (38.72, -9.14)),
+            ("b", ("people", "anna"), "2022-01-01T00:00:00", (None, None)),
+            ("c", ("place", "Lisboa; Portugal"), None, (None, None)),
+            ("d", ("people", "Gone Person"), "2024-01-01T00:00:00", (52.5, 13.4)),
+        ]
+        pictures = []
+        for number, (content, text, taken_at, (north, east)) in enumerate(facts, 1):
+            item = picture(number, content, text)
+            changed = replace(item.picture, taken_at=taken_at, latitude=north, longitude=east)
+            pictures.append(replace(item, picture=changed))
+        paths = [b"%c.jpg" % content for content in b"abcd"]
+        catalog.commit_shard(
+            ShardCommit(
+                root_id=root.id,
+                checked_ns=1,
+                segment=segment(1, 4),
+                pictures=pictures,
+                indexed=[
+                    IndexedFile(seen(path, 1, 1), item.digest)
+                    for path, item in zip(paths, pictures, strict=True)
+                ],
+            )
+        )
+        catalog.commit_shard(ShardCommit(root_id=root.id, checked_ns=2, removed=[b"d.jpg"]))
+        return catalog
+
+    def test_an_empty_catalog_knows_nothing(self, catalog):
+        with catalog.snapshot() as snapshot:
+            assert not snapshot.has_dates()
+            assert snapshot.list_people() == []
+            assert not snapshot.has_places()
+            assert not snapshot.has_located(-90, 90, -180, 180)
+            assert snapshot.newest_ids(5).tolist() == []
+
+    def test_people_are_those_of_live_pictures_as_they_are_written(self, known):
+        with known.snapshot() as snapshot:
+            assert snapshot.has_dates()
+            assert snapshot.list_people() == ["Anna", "José García"]
+
+    def test_places_are_found_by_whole_names(self, known):
+        with known.snapshot() as snapshot:
+            assert snapshot.has_places()
+            assert snapshot.has_places(["LISBOA"])
+            assert snapshot.has_places(["Berlin", "portugal"])
+            assert not snapshot.has_places(["Lis", "Berlin"])
+
+    def test_located_pictures_are_found_in_a_box(self, known):
+        with known.snapshot() as snapshot:
+            assert snapshot.has_located(38, 39, -10, -9)
+            assert not snapshot.has_located(39, 40, -10, -9)
+            assert not snapshot.has_located(52, 53, 13, 14)
+
+    def test_newest_come_first_and_those_without_a_date_last(self, known):
+        with known.snapshot() as snapshot:
+            assert snapshot.newest_ids(9).tolist() == [2, 1, 3]
+            assert snapshot.newest_ids(2).tolist() == [2, 1]
+            tree = make_filter_tree(Filters(before="2021"))
+            assert snapshot.newest_ids(9, tree).tolist() == [1]

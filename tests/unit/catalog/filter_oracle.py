@@ -30,6 +30,7 @@ def field_value(facts, name):
         "aspect": width / height,
         "orientation": orientation,
         "kind": "image",
+        "month": int(facts["taken_at"][5:7]) if facts["taken_at"] else None,
         **{name: facts[name] or None for name in LIST_FIELDS},
         "size_bytes": 10 if facts["files"] else None,
     }
