@@ -253,7 +253,7 @@ class TestReaderBesideWriter:
 
 
 class TestFactsOfQueries:
-    """What searches ask before they read dates, people and places in the words of a query."""
+    """Facts that searches read before the words of a query: dates, people and places."""
 
     @pytest.fixture
     def known(self, catalog, root):
