@@ -18,7 +18,7 @@ from mmsearch.core.arguments import (
     to_texts,
 )
 from mmsearch.core.filters import NO_FILTERS
-from mmsearch.core.query import Band, Query, SearchRequest
+from mmsearch.core.query import Band, EncodedQuery, Query, SearchRequest
 
 if TYPE_CHECKING:
     from mmsearch.core.facets import Facets
@@ -41,6 +41,8 @@ class IndexFacets(IndexItems):
         filters: FilterValues | None = None,
         mode: str | None = None,
         fold: bool = True,
+        literal: bool = False,
+        literal_words: Texts = (),
     ) -> Facets:
         """Return how many pictures have each year, month, place, person, camera and so on.
 
@@ -63,6 +65,8 @@ class IndexFacets(IndexItems):
             mode: See `search`.
             fold: True to count a stack of duplicates as one picture; it has a value if one of its
                 pictures that pass has it.
+            literal: See `search`.
+            literal_words: See `search`.
 
         Raises:
             UnknownIndexError: The index does not exist.
@@ -92,9 +96,23 @@ class IndexFacets(IndexItems):
             )
         if not query.terms:
             return self._count_facets(query, names, limit, fold=fold)
-        result = self._session.search_one(
-            SearchRequest(query, FACET_HITS, fold=False, check_files=False)
+        request = SearchRequest(
+            query,
+            FACET_HITS,
+            fold=False,
+            check_files=False,
+            literal=literal,
+            literal_words=tuple(to_texts(literal_words)),
         )
+        result = self._session.search_one(request)
+        if result.understood is not None:
+            for read in self._session.encode([request]) or ():
+                if not isinstance(read, EncodedQuery):
+                    continue
+                query = read.request.query
+                if not query.terms:
+                    # Its words are all filters: not only the newest pictures count.
+                    return self._count_facets(query, names, limit, fold=fold, line=result.query)
         ids = [
             hit.id for hit in result.hits if not (result.calibrated and hit.band is Band.UNLIKELY)
         ]
@@ -108,7 +126,7 @@ class IndexFacets(IndexItems):
         )
 
     def _count_facets(
-        self, query: Query, fields: tuple[str, ...], limit: int, *, fold: bool
+        self, query: Query, fields: tuple[str, ...], limit: int, *, fold: bool, line: str = ""
     ) -> Facets:
         """Return the facets of all pictures that pass the filters of a query."""
         from mmsearch.core.facets import Facets  # noqa: PLC0415 - searches never need it
@@ -122,4 +140,4 @@ class IndexFacets(IndexItems):
                 ids = snapshot.filter_ids(make_filter_tree(filters))
             passed = snapshot.pictures if ids is None else snapshot.count_contents(ids)
             counted, facets = snapshot.count_facets(fields, ids, filters, limit=limit, fold=fold)
-            return Facets("", counted, passed, fold, snapshot.generation, tuple(facets))
+            return Facets(line, counted, passed, fold, snapshot.generation, tuple(facets))

@@ -87,7 +87,11 @@ def facets(**values: Any) -> None:
     fields = None if values["by"] is None else [name.strip() for name in values["by"].split(",")]
     with open_index(values["name"], values["home"], device=values["device"]) as index:
         found = index.facets(
-            _make_query(values), fields=fields, limit=values["limit"], fold=not values["no_fold"]
+            _make_query(values),
+            fields=fields,
+            limit=values["limit"],
+            fold=not values["no_fold"],
+            literal=values["literal"],
         )
     if values["as_json"]:
         output.print_json(found.to_dict())

@@ -187,6 +187,8 @@ class AsyncClient(BaseClient):
         filters: FilterValues | None = None,
         mode: str | None = None,
         fold: bool = True,
+        literal: bool = False,
+        literal_words: Texts = (),
     ) -> Facets:
         """Return how many pictures have each year, place, camera and so on."""
         return await self._run(
@@ -201,6 +203,8 @@ class AsyncClient(BaseClient):
                 filters=filters,
                 mode=mode,
                 fold=fold,
+                literal=literal,
+                literal_words=literal_words,
             )
         )
 

@@ -285,6 +285,8 @@ class Client(BaseClient):
         filters: FilterValues | None = None,
         mode: str | None = None,
         fold: bool = True,
+        literal: bool = False,
+        literal_words: Texts = (),
     ) -> Facets:
         """Return how many pictures have each year, place, camera and so on; see `Index.facets`.
 
@@ -299,6 +301,8 @@ class Client(BaseClient):
             filters: See `search`.
             mode: See `search`.
             fold: Count near duplicates and the pictures of a burst as one picture.
+            literal: See `search`.
+            literal_words: See `search`.
 
         Raises:
             InvalidQueryError: A field is unknown, the limit is out of range, or the query is
@@ -316,6 +320,8 @@ class Client(BaseClient):
                 filters=filters,
                 mode=mode,
                 fold=fold,
+                literal=literal,
+                literal_words=literal_words,
             )
         )
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, create_model
 
 from mmsearch.core.display import display_path
 from mmsearch.core.facets import FACET_FIELDS, Facet, Facets
-from mmsearch.mcp.schemas import MAX_LIST_ITEMS, FoldArgument, TextList, as_list
+from mmsearch.mcp.schemas import MAX_LIST_ITEMS, FoldArgument, LiteralArgument, TextList, as_list
 from mmsearch.server.schemas import BoundedText, StrictModel, filter_fields
 
 MAX_VALUES = 50
@@ -43,6 +43,7 @@ class FacetsOptions(StrictModel):
         20, ge=1, le=MAX_VALUES, description="Maximum number of values of each field."
     )
     fold: FoldArgument = True
+    literal: LiteralArgument = False
     without: TextList = Field(
         [], description="What the pictures should not show; one thing per entry."
     )

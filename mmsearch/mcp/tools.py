@@ -204,7 +204,11 @@ class Tools:
             query = Query((), _parse_filters(arguments))
         found = await self._worker.run(
             lambda index: index.facets(
-                query, fields=arguments.by, limit=arguments.limit, fold=arguments.fold
+                query,
+                fields=arguments.by,
+                limit=arguments.limit,
+                fold=arguments.fold,
+                literal=arguments.literal,
             )
         )
         output = FacetsOutput.from_facets(found)

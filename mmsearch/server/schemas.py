@@ -160,6 +160,10 @@ class QueryBody(StrictModel):
         None, min_length=1, max_length=20, description="Phrasings of a text, each with one {}."
     )
     filters: FilterBody = cast("FilterBody", FilterBody.model_construct())
+    literal: LiteralOption = False
+    literal_words: list[BoundedText] = Field(
+        [], max_length=20, description="Words or phrases of the query that are not read."
+    )
 
 
 class SearchBody(QueryBody):
@@ -181,10 +185,6 @@ class SearchBody(QueryBody):
         None, description="The next_cursor of an earlier answer, for its next page."
     )
     fold: FoldOption = True
-    literal: LiteralOption = False
-    literal_words: list[BoundedText] = Field(
-        [], max_length=20, description="Words or phrases of the query that are not read."
-    )
     min_score: float | None = Field(None, allow_inf_nan=False)
     min_confidence: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     explain: bool = Field(
@@ -271,6 +271,8 @@ class FacetsParams(FilterParams):
     fields: FacetFields = Field(None)
     limit: FacetLimit = Field(DEFAULT_FACET_VALUES)
     fold: FoldedCounts = Field(default=True)
+    literal: LiteralOption = False
+    literal_words: list[BoundedText] = Field([], max_length=20)
 
     def to_facets_body(self) -> FacetsBody:
         """Return the same request as a body."""

@@ -264,3 +264,19 @@ def test_retrievers_read_if_they_are_not_literal(index):
     langchain = pytest.importorskip("mmsearch.integrations.langchain")
     assert len(langchain.MMSearchRetriever(source=index).invoke("2021")) == len(FACTS)
     assert len(langchain.MMSearchRetriever(source=index, literal=False).invoke("2021")) == 2
+
+
+def test_counts_read_the_same_words(index, service, mmsearch, home):
+    years = {"2024": 1, "2019": 2}
+    found = index.facets("in July", fields=["year"])
+    assert {value.value: value.count for value in found.facets[0].values} == years
+    assert (found.query, found.of) == ("in July", 3)
+    assert index.facets("in July", fields=["year"], literal=True).of == len(FACTS)
+    path = "/v1/indexes/default/facets"
+    body = {"query": "in July", "fields": ["year"]}
+    assert service.post(path, json=body).json()["of"] == 3
+    assert service.post(path, json=body | {"literal": True}).json()["of"] == len(FACTS)
+    url = {"q": "in July", "fields": "year", "literal_words": "in July"}
+    assert service.get(path, params=url).json()["of"] == len(FACTS)
+    done = mmsearch("facets", "in", "July", "--by", "year", "--home", home, "--json")
+    assert json.loads(done.out)["of"] == 3

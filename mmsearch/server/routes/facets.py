@@ -50,6 +50,13 @@ async def run_facets(
     async with fetch_query_pictures(server_state, query) as (fetched, _):
 
         def work(index: api.Index) -> Facets:
-            return index.facets(fetched, fields=body.fields, limit=body.limit, fold=body.fold)
+            return index.facets(
+                fetched,
+                fields=body.fields,
+                limit=body.limit,
+                fold=body.fold,
+                literal=body.literal,
+                literal_words=body.literal_words,
+            )
 
         return (await worker.run(work)).to_dict()
