@@ -1,4 +1,4 @@
-"""Tasks for the models of an index: vectors, the vector index, percentages, and texts."""
+"""Tasks for the models of an index: vectors, the vector index, percentages, texts, speech."""
 
 from __future__ import annotations
 
@@ -10,16 +10,42 @@ from mmsearch.api._maintenance import MaintainedIndex
 from mmsearch.api._session import translate_errors
 from mmsearch.api.parsing import to_absolute_path
 from mmsearch.api.progress import ProgressOption, open_progress
-from mmsearch.core.arguments import KindWeights, StrPath, Texts, to_texts
+from mmsearch.core.arguments import KindWeights, SoundInput, StrPath, Texts, to_texts
 from mmsearch.core.types import DEFAULT_RECALL, SearchGoals
 
 if TYPE_CHECKING:
     from mmsearch.core.reports import CalibrationReport, DescribeReport, ReindexReport
+    from mmsearch.core.speech import Transcript
 
 
 @translate_errors
 class IndexModelTasks(MaintainedIndex):
     """Tasks for the models of an index; see `mmsearch.Index`."""
+
+    def listen(self, sound: SoundInput, *, language: str | None = None) -> Transcript:
+        """Return what is spoken in a recording, for `search`; nothing leaves this machine.
+
+        The model, which `Settings.speech_model` names, stays in memory until `release` or `close`.
+
+        Args:
+            sound: Path of a sound file, or of a film with a sound track; the content of such a
+                file as bytes; or a float array of shape (n,) with samples at 16 kHz in mono, from
+                -1 to 1. At most 60 seconds.
+            language: Code of the language that is spoken, such as ``de``; None to detect it.
+
+        Raises:
+            MissingExtraError: The extra ``speech`` is not installed.
+            ModelUnavailableError: The model is not on this machine.
+            SourceError: The recording cannot be read, or is too long.
+            InvalidQueryError: Nobody speaks in it.
+            UsageError: The recording has another type or shape, or the model does not recognize
+                the language.
+        """
+        from mmsearch.api.sounds import read_sound  # noqa: PLC0415 - most queries are typed
+
+        content, name = read_sound(sound)
+        with self._session.listener() as listener:
+            return listener.listen(content, language, name)
 
     def reindex(
         self,

@@ -22,7 +22,6 @@ from mmsearch.core.arguments import (
     FilterValues,
     PictureIds,
     PictureInput,
-    SoundInput,
     StrPath,
     Texts,
     check_no_options,
@@ -175,31 +174,6 @@ class Index(IndexDuplicates, IndexFacets, IndexModelTasks, IndexSuggestions):
             notices=result.notices,
             understood=result.understood,
         )
-
-    def listen(self, sound: SoundInput, *, language: str | None = None) -> Transcript:
-        """Return what is spoken in a recording, for `search`; nothing leaves this machine.
-
-        The model, which `Settings.speech_model` names, stays in memory until `release` or `close`.
-
-        Args:
-            sound: Path of a sound file, or of a film with a sound track; the content of such a
-                file as bytes; or a float array of shape (n,) with samples at 16 kHz in mono, from
-                -1 to 1. At most 60 seconds.
-            language: Code of the language that is spoken, such as ``de``; None to detect it.
-
-        Raises:
-            MissingExtraError: The extra ``speech`` is not installed.
-            ModelUnavailableError: The model is not on this machine.
-            SourceError: The recording cannot be read, or is too long.
-            InvalidQueryError: Nobody speaks in it.
-            UsageError: The recording has another type or shape, or the model does not recognize
-                the language.
-        """
-        from mmsearch.api.sounds import read_sound  # noqa: PLC0415 - most queries are typed
-
-        content, name = read_sound(sound)
-        with self._session.listener() as listener:
-            return listener.listen(content, language, name)
 
     def query(self, request: SearchRequest) -> SearchResult:
         """Return the result of a request, with timings, devices and the searched generation."""

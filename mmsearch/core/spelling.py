@@ -79,6 +79,13 @@ def _sound(word: str) -> str:
     return _DOUBLED.sub(r"\1", word)
 
 
+def is_common_word(word: str) -> bool:
+    """Return True if a lower-case word, or what remains without *s*, *ed* or *ing*, is common."""
+    lines = _read_common_words()
+    stems = [word.removesuffix(suffix) for suffix in ("", "s", "ed", "ing")]
+    return any(f"\n{stem} " in lines for stem in stems)
+
+
 def closest_common_word(word: str) -> str | None:
     """Return the common English word that is meant by a misspelt one; None without any."""
     limit, letters, length = max_distance(word), frozenset(word), len(word)

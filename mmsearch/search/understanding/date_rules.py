@@ -52,6 +52,20 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
         make_rule("THE? COUNT LAST UNIT", lambda _, n, __, u: calendar.last_units(today, u, n)),
         make_rule("THIS_YEAR", lambda _: calendar.year_period(today.year)),
     ]
+    for kind, make in (
+        ("SEASON", calendar.season_period),
+        ("HOLIDAY", calendar.holiday_period),
+        ("MON", calendar.month_period),
+    ):
+        # Christmas last year, im Juli letzten Jahres.
+        relative.append(
+            make_rule(
+                f"{kind} ,? OF? RELATIVE_YEAR",
+                lambda value, _, year, make=make: make(year, value),
+                "",
+                "named_year",
+            )
+        )
     for kind in ("UNIT", "SEASON", "MONTH", "WEEKDAY", "HOLIDAY"):
         name = "last_unit" if kind == "UNIT" else ""
         last, before_last, this = past(kind, 1), past(kind, 2), _This(today, kind)
@@ -66,7 +80,17 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
             make_rule(f"THIS {kind}", lambda _, v, make=this: make(v), "", name),
         ]
     point = [*days, *months, *seasons, *holidays, *relative]
+
+    def year_ago(number: int, unit: str) -> int | None:
+        return today.year - number if unit == "year" else None
+
     return {
+        "RELATIVE_YEAR": [
+            make_rule("LAST UNIT", lambda _, unit: year_ago(1, unit)),
+            make_rule("THE? UNIT LAST", lambda _, unit, __: year_ago(1, unit), romance),
+            make_rule("COUNT UNIT AGO_AFTER", lambda n, unit, _: year_ago(n, unit)),
+            make_rule("AGO_BEFORE COUNT UNIT", lambda _, n, unit: year_ago(n, unit)),
+        ],
         "DAY_OR_MONTH": [*days, *months],
         "MON": [
             make_rule("MONTH", lambda month: month),
@@ -87,6 +111,10 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
             make_rule("IN_YEAR YEAR", lambda _, y: calendar.year_period(y), "", "in_year"),
             make_rule("IN_MONTH DAY_OR_MONTH", lambda _, period: period),
             make_rule("ON_DAY DAY_OR_MONTH", lambda _, period: period),
+            make_rule(
+                "IN_MONTH MON OF? RELATIVE_YEAR",
+                lambda _, month, __, year: calendar.month_period(year, month),
+            ),
             make_rule("IN_MONTH MONTH", lambda _, m: Period(months=(m,)), "", "in_month"),
             make_rule(
                 "IN_MONTH MONTH AND MONTH",
@@ -103,6 +131,7 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
             make_rule(
                 "ON_DAY? MONTH THE? DAY", lambda _, m, __, d: _last_day(today, m, d[0]), "en", "day"
             ),
+            make_rule("ON_DAY DAY_AND_MONTH", lambda _, found: _last_day(today, *found), "de"),
             make_rule("IN_DECADE TENS_OR_DECADE", lambda _, d: _decade(d), "", "in_decade"),
             make_rule("DECADE_OF? DECADE YEARS?", lambda _, d, __: _decade(d), "", "of_decade"),
             make_rule("DECADE_OF TENS_NUMBER", lambda _, d: _decade(d), romance, "of_decade"),

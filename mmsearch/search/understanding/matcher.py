@@ -25,6 +25,7 @@ _ISO_DAY: Final = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})")
 _ISO_MONTH: Final = re.compile(r"(\d{4})-(\d{2})")
 _DAY_FIRST: Final = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})")
 _MONTH_YEAR: Final = re.compile(r"(\d{1,2})/(\d{4})")
+_DAY_AND_MONTH: Final = re.compile(r"(\d{1,2})\.(\d{1,2})")
 _YEARS: Final = re.compile(r"(\d{4})[-/](\d{4}|\d{2})")
 
 
@@ -240,6 +241,17 @@ class Matcher:
         if self.is_year(year):
             yield Match(start + 1, (year, month, day), ALL_LANGUAGES)
 
+    def _day_and_month(self, start: int) -> Iterator[Match]:
+        found = _DAY_AND_MONTH.fullmatch(self.words[start].folded)
+        is_marked = start + 1 < len(self.words) and self.words[start + 1].text == "."
+        if (
+            found
+            and is_marked
+            and self.words[start].starts_free
+            and self.words[start + 1].ends_free
+        ):
+            yield Match(start + 2, (int(found[2]), int(found[1])), ALL_LANGUAGES)
+
     def _numeric_month(self, start: int) -> Iterator[Match]:
         text = self.words[start].folded
         if found := _ISO_MONTH.fullmatch(text):
@@ -261,5 +273,6 @@ class Matcher:
         "YEAR_PAIR": _number_pair,
         "YEARS_RANGE": _years,
         "NUMERIC_DAY": _numeric_day,
+        "DAY_AND_MONTH": _day_and_month,
         "NUMERIC_MONTH": _numeric_month,
     }

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from mmsearch.core.language import OtherLanguage, is_english_word, score_other_language
+from mmsearch.core.language import OtherLanguage, score_other_language
+from mmsearch.core.spelling import is_common_word
 from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.search.understanding.folding import fold_word
 from mmsearch.search.understanding.word_lists import (
@@ -133,7 +134,7 @@ class PeopleReader:
             return False
         if word.text[0].isupper():
             return True
-        if is_english_word(word.text.lower()) or self._words[start].text[0].isupper():
+        if is_common_word(word.folded) or self._words[start].text[0].isupper():
             return False
         code, log_odds = self._language()
         return code is None or log_odds < _SURE_LOG_ODDS

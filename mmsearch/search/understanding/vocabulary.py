@@ -58,6 +58,14 @@ _NUMBERS = {
     "it": "un/una/un' due tre quattro cinque sei sette otto nove dieci undici dodici",
 }
 
+_MORE_NUMBERS = (
+    ("fifteen", 15, "en"), ("twenty", 20, "en"), ("thirty", 30, "en"),
+    ("funfzehn", 15, "de"), ("zwanzig", 20, "de"), ("dreissig", 30, "de"),
+    ("quinze", 15, "fr"), ("vingt", 20, "fr"), ("trente", 30, "fr"),
+    ("quince", 15, "es"), ("veinte", 20, "es"), ("treinta", 30, "es"),
+    ("quindici", 15, "it"), ("venti", 20, "it"), ("trenta", 30, "it"),
+)  # fmt: skip
+
 _WORDS: dict[str, dict[str, dict[str, str]]] = {
     # A value, and the words for it in each language, separated by commas.
     "SEASON": {
@@ -185,7 +193,7 @@ _WORDS: dict[str, dict[str, dict[str, str]]] = {
     # Prepositions and small words, by what they do in a date.
     "OF": {"": {"en": "of, in, of the year", "de": "des jahres, im jahr",
                 "fr": "de, en, de l' annee",
-                "es": "de, del, del ano, en, de el", "it": "del, nel, dell' anno, di"}},
+                "es": "de, del, del ano, en, de el", "it": "del, nel, dell' anno, dell', di"}},
     "DAY_OF": {"": {"en": "of", "es": "de"}},
     "IN_YEAR": {"": {
         "en": "in, in the year, during, from the year, of the year",
@@ -222,7 +230,7 @@ _WORDS: dict[str, dict[str, dict[str, str]]] = {
                   "it": "dal, dall', da"}},
     "TO": {"": {"en": "to, until, till, through, -", "de": "bis, bis zum, -",
                 "fr": "a, au, jusqu' en, jusqu' a, jusqu' au, -", "es": "a, hasta, al, -",
-                "it": "al, all', a, fino al, -"}},
+                "it": "al, all', a, ad, fino al, -"}},
     "SINCE": {"": {"en": "since, starting from", "de": "seit, ab, seit dem jahr",
                    "fr": "depuis, a partir de, depuis l'", "es": "desde, a partir de, desde el",
                    "it": "dal, da, dall', a partire dal"}},
@@ -251,6 +259,7 @@ def _iter_phrases() -> Iterator[tuple[str, str, Any, str]]:
     yield from (("janner", "MONTH", 1, "de"), ("jaenner", "MONTH", 1, "de"))
     yield from (("maerz", "MONTH", 3, "de"), ("setiembre", "MONTH", 9, "es"))
     yield ("sonnabend", "WEEKDAY", 5, "de")
+    yield from ((word, "NUMBER", number, code) for word, number, code in _MORE_NUMBERS)
     for kind, values in _WORDS.items():
         for value, by_language in values.items():
             for language, phrases in by_language.items():

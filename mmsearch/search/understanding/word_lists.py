@@ -169,7 +169,7 @@ LINKS: Final = (
     of from in on at during with by for to since mit von vom im am aus bei beim an auf zu
     zum zur fur de du des d' en au aux a avec chez pour dans par del al con por para di
     dell' della dello dei degli delle nel nell' nella nello negli all' alla da dal dall'
-    dalla per tra fra und and pendant durante wahrend over my mein meine meiner mon ma mes
+    dalla per tra fra und and pendant durante durant wahrend over my mein meine meiner mon ma mes
     mi mio mia
 """)
 )
@@ -241,15 +241,18 @@ PLACES_AS_WORDS: Final = _words("""
 """Folded names of places that mean something else in lower case without a preposition."""
 
 THINGS_AFTER_PLACES: Final = _words("""
-    sandwich sandwiches sprouts sneakers shoes club salad sauce cheese sausage beer wine steak fries
-    toast muffin style flag map hilton jersey bulldog terrier hat carpet rug leather chair airlines
-    times post sprout vase plate bowl leg breast burger roll flats poster syndrome express
+    sandwich sandwiches sprouts sneakers shoes club salad sauce cheese sausage beer wine steak
+    fries toast muffin style flag map hilton jersey bulldog terrier hat carpet rug leather
+    chair airlines times post sprout vase plate bowl leg breast burger roll flats poster
+    syndrome express hoodie shirt tshirt cap mug magnet sticker souvenir cheesecake bagel
+    sausages schnitzel protocol convention postcard curry kebab steaks cheeses
 """)
 """Folded words that make the name of a place before them that of a thing."""
 
 THINGS_BEFORE_PLACES: Final = _words("""
     pizza salade salat insalata ensalada choux chou spaghetti flag fahne flagge drapeau bandera
     bandiera map karte carte mapa mappa landkarte stadtplan frasco agua acqua eau savon jambon
-    queso fromage kase prosciutto lord lady duke tarta torta
+    queso fromage kase prosciutto lord lady duke tarta torta mortadella parmigiano naranja
+    naranjas arancia arance paella ragu turron jamon tarte moutarde
 """)
 """Folded words that make the name of a place after them that of a thing."""

@@ -89,6 +89,8 @@ def test_what_is_near_a_place_is_read(query, place, text):
         "Brussels sprouts",
         "choux de bruxelles au four",
         "pizza napoli",
+        "new york cheesecake",
+        "mapa de Portugal",
         "Wiener Schnitzel",
         "Portuguese tiles",
         "hamburger",
