@@ -63,6 +63,9 @@ class HitList(list[Hit]):
         if not self:
             note = "<p>No hits.</p>"
         notices = "".join(f"<p>{escape(display_path(each.text))}</p>" for each in self.notices)
+        if self.understood is not None:
+            line = escape(display_path(self.understood.line))
+            notices = f"<p>Read as: {line}; literal=True turns this off.</p>{notices}"
         style = "display:flex;flex-wrap:wrap;gap:12px"
         return f'{notices}<div style="{style}">{"".join(figures)}</div>{note}'
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmsearch.core.hit_list import MAX_SHOWN_HITS, HitList
 from mmsearch.core.results import Hit, Notice
+from mmsearch.core.understood import Chip, Understood
 
 HIT = Hit(
     id=1,
@@ -102,3 +103,9 @@ def test_hit_list_html_shows_limited_number_of_hits(jpeg):
 
 def test_empty_hit_list_html_says_no_hits():
     assert "No hits." in HitList([], lambda hit, edge_px: None)._repr_html_()
+
+
+def test_notebooks_show_what_was_read():
+    read = Understood("", chips=(Chip("person", "<Anna>", "Anna"), Chip("date", "2019", "2019")))
+    html = HitList([], lambda hit, size: None, understood=read)._repr_html_()
+    assert "<p>Read as: &lt;Anna&gt;, 2019; literal=True turns this off.</p>" in html
