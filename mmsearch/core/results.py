@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from mmsearch.core.boxes import parse_boxes
-from mmsearch.core.display import display_path, format_position
+from mmsearch.core.display import display_path, format_place, format_position
 from mmsearch.core.query import Band, MatchedText, Mode
 from mmsearch.core.types import IMAGE_KIND, ItemLocator, Picture, Text, TimeSpan
 from mmsearch.core.understood import Understood
@@ -233,6 +233,8 @@ class Item(Picture, TimeSpan, JsonObject):
             the start of the line that matches, if one does.
         end_ms: End of the moment or the line in milliseconds, or None.
         page: Number of a page of a document, from 1, or None.
+        place: Where it was taken, for display, such as ``Lisbon, Portugal``; None if it is unknown.
+            What the file says comes before the name of its coordinates.
     """
 
     id: int
@@ -250,6 +252,7 @@ class Item(Picture, TimeSpan, JsonObject):
     start_ms: int | None = None
     end_ms: int | None = None
     page: int | None = None
+    place: str | None = None
 
     @classmethod
     def from_record(cls, record: PictureRecord, **scores: Any) -> Self:
@@ -268,6 +271,7 @@ class Item(Picture, TimeSpan, JsonObject):
             uri=display_path(record.uri),
             kind=record.kind,
             **vars(record.locator),
+            place=format_place(record.picture.texts),
             **scores,
         ).prefer_existing_file()
 

@@ -279,7 +279,7 @@ class TextSource(StrEnum):
     """Sources of the texts of a picture.
 
     ``document`` is what is written on a page of a document, ``subtitles`` the lines of a film's own
-    tracks; ``metadata`` is what a file says about itself.
+    tracks; ``metadata`` is what a file says about itself; ``gps`` is the place of its coordinates.
     """
 
     SIDECAR = "sidecar"
@@ -292,6 +292,7 @@ class TextSource(StrEnum):
     OCR = "ocr"
     SPEECH = "speech"
     CAPTIONS = "captions"
+    GPS = "gps"
 
 
 CONTENT_SOURCES = frozenset({TextSource.METADATA, TextSource.DOCUMENT, TextSource.SUBTITLES})
@@ -304,6 +305,13 @@ DERIVED_SOURCES = frozenset(
 
 They are in the full-text index, and never get a vector: what a model sees in a picture is in its
 vector already.
+"""
+
+
+MADE_SOURCES = DERIVED_SOURCES | {TextSource.GPS}
+"""Sources of texts that are made from the rest of an index, and made again where they are missing.
+
+No export contains them, and none of them gets a vector.
 """
 
 
@@ -338,7 +346,7 @@ class Text(TimeSpan):
         text: The text itself.
         language: BCP 47 tag, if known.
         source: Source of the text, a `TextSource`.
-        made_by: Model and version that made it; None if no model did.
+        made_by: Model and version that made it, or data and coordinates; None if it was given.
         confidence: Probability that it is right, 0..1, if the model says one.
         start_ms: When it starts in its film or sound, in milliseconds; None for a text without a
             time.
@@ -525,11 +533,12 @@ def collected_sources(sources: Collection[TextSource]) -> frozenset[TextSource]:
 def full_text_sources(sources: Collection[TextSource]) -> frozenset[TextSource]:
     """Return the sources of the full-text index.
 
-    These, file names, pages and subtitles if there are any, and always what models have made.
+    These, file names, pages and subtitles if there are any, and always what models have made and
+    the names of places.
     """
     in_content = {TextSource.DOCUMENT, TextSource.SUBTITLES}
     own = collected_sources(sources) | in_content if sources else frozenset()
-    return DERIVED_SOURCES | own
+    return MADE_SOURCES | own
 
 
 def select_encoded_texts(

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import SourceError
 from mmsearch.core.types import (
-    DERIVED_SOURCES,
     IMAGE_KIND,
+    MADE_SOURCES,
     WHOLE,
     ItemLocator,
     Picture,
@@ -354,9 +354,9 @@ def _parse_asset(row: Mapping[str, Any]) -> Asset:
 
 
 def _parse_texts(rows: Iterable[Mapping[str, Any]]) -> tuple[Text, ...]:
-    """Return the texts without those that a model made: a row does not say which one."""
+    """Return the texts without those that were made: a row does not say by what."""
     texts = (_parse_text(row) for row in rows)
-    return tuple([text for text in texts if text.source not in DERIVED_SOURCES])
+    return tuple([text for text in texts if text.source not in MADE_SOURCES])
 
 
 def _parse_text(row: Mapping[str, Any]) -> Text:

@@ -12,7 +12,7 @@ from mmsearch.core.errors import EncoderMismatchError, Hint, UsageError
 from mmsearch.core.identity import Identity, check_encoder
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import (
-    DERIVED_SOURCES,
+    MADE_SOURCES,
     EncoderOptions,
     FusionSpec,
     ModelInfo,
@@ -63,7 +63,7 @@ def parse_text_sources(texts: str) -> tuple[TextSource, ...]:
     """
     names = {name.strip().lower() for name in texts.split(",")} - {""}
     # Lines of subtitles never get a vector.
-    others = DERIVED_SOURCES | {TextSource.SUBTITLES}
+    others = MADE_SOURCES | {TextSource.SUBTITLES}
     known_names = [source.value for source in TextSource if source not in others]
     unknown_names = names - {*known_names, "none"}
     if unknown_names or ("none" in names and len(names) > 1) or not names:

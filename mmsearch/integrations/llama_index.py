@@ -68,7 +68,8 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 LLM_METADATA_KEYS = (
-    *("path", "position", "original", "texts", "taken_at", "camera", "latitude", "longitude"),
+    *("path", "position", "original", "texts", "taken_at", "camera", "place"),
+    *("latitude", "longitude"),
     *("lens", "rating", "label", "damage"),
 )
 """Metadata keys shown to a language model if they have a value; all others are for programs."""

@@ -20,7 +20,7 @@ from mmsearch.core.identity import require_identity
 from mmsearch.core.records import FOLDER_KIND, PictureRecord, Segment, StoredAsset, StoredPicture
 from mmsearch.core.reports import ExportReport
 from mmsearch.core.results import Progress
-from mmsearch.core.types import CONTENT_SOURCES, DERIVED_SOURCES, IMAGE_KIND, Text, TextSource
+from mmsearch.core.types import CONTENT_SOURCES, IMAGE_KIND, MADE_SOURCES, Text, TextSource
 from mmsearch.exports import kept
 from mmsearch.exports.derived import write_texts
 from mmsearch.exports.formats import PART_FORMATS, check_format, load_format
@@ -333,6 +333,6 @@ def _make_picture(item: StoredPicture, parts: int, location: _Location) -> Expor
 
 
 def _order_texts(texts: Iterable[Text]) -> tuple[Text, ...]:
-    """Return each text once that no model made, in an order that an import keeps."""
-    unique = dict.fromkeys(text for text in texts if text.source not in DERIVED_SOURCES)
+    """Return each text once that was not made, in an order that an import keeps."""
+    unique = dict.fromkeys(text for text in texts if text.source not in MADE_SOURCES)
     return tuple(sorted(unique, key=lambda text: _TEXT_ORDER.get(TextSource(text.source), 1)))

@@ -179,6 +179,7 @@ class PictureInfo(BaseModel):
         description="Where the date comes from: exif, xmp, ..., or the time of its file."
     )
     camera: str | None
+    place: str | None = Field(description="Where it was taken, such as Lisbon, Portugal.")
     texts: list[str] = Field(description="Texts about the picture, each with its kind.")
     copies: list[str] = Field(description="Other paths with the same content.")
     key: str = Field(description="Id that its source or a program gave it, or its relative path.")
@@ -210,6 +211,7 @@ class PictureInfo(BaseModel):
             date=date,
             dated_by=dated_by,
             camera=item.camera,
+            place=item.place,
             texts=_format_texts(item.texts, matched),
             copies=[display_path(path) for path in item.copies[:MAX_COPIES]],
             key=item.key,
@@ -506,6 +508,8 @@ def _format_details(picture: PictureInfo, *extra: str) -> str:
     details.append(f"{date_label} {picture.date}")
     if picture.camera:
         details.append(picture.camera)
+    if picture.place:
+        details.append(picture.place)
     copies = [f"also at {path}" for path in picture.copies]
     path = f"{picture.path} ({picture.position})" if picture.position else picture.path
     return "\n   ".join([", ".join(details), path, *copies, *picture.texts])

@@ -145,7 +145,7 @@ function showOriginal(hit) {
 
 function metadata(hit) {
   const megapixels = (hit.width * hit.height) / 1e6;
-  const place = hit.latitude === null ? null : `${hit.latitude.toFixed(4)}, ${hit.longitude.toFixed(4)}`;
+  const position = hit.latitude === null ? null : `${hit.latitude.toFixed(4)}, ${hit.longitude.toFixed(4)}`;
   return [
     ["Path", hit.path],
     ["Position", hitPosition(hit)],
@@ -159,7 +159,8 @@ function metadata(hit) {
     ["Rating", hit.rating],
     ["Label", hit.label],
     ["Damage", hit.damage],
-    ["Place", place],
+    ["Place", hit.place],
+    ["Coordinates", position],
   ];
 }
 
