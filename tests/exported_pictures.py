@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from mmsearch.core.types import (
     CONTENT_SOURCES,
     DEFAULT_SOURCES,
-    DERIVED_SOURCES,
     IMAGE_KIND,
+    MADE_SOURCES,
     EncoderSpec,
     FusionSpec,
     ItemLocator,
@@ -39,7 +39,7 @@ texts = st.builds(
     words,
     words,
     st.none() | st.just("de"),
-    st.sampled_from(sorted({*TextSource} - DERIVED_SOURCES)),
+    st.sampled_from(sorted({*TextSource} - MADE_SOURCES)),
 )
 
 

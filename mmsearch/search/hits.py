@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.core.display import display_path
+from mmsearch.core.display import display_path, format_place
 from mmsearch.core.query import TEXT_PRIOR, Band, MatchedText, TextTerm
 from mmsearch.core.records import PictureRecord
 from mmsearch.core.results import Duplicate, Hit, Moment
@@ -96,6 +96,7 @@ def make_hits(
             uri=display_path(record.uri),
             kind=record.kind,
             **vars(locators[row]),
+            place=format_place(record.picture.texts),
             moments=moments[row],
             **stacks.get(record.id, {}),
         )

@@ -68,7 +68,9 @@ def test_the_edge_of_no_other_city_is_nearer(points: list[tuple[float, float]]) 
         if city is None:
             assert km[best] > MAX_DISTANCE_KM - 1.5
         else:
-            chosen = next(i for i in np.argsort(km)[:50] if place_at(int(cities.offsets[i])) == city)
+            chosen = next(
+                i for i in np.argsort(km)[:50] if place_at(int(cities.offsets[i])) == city
+            )
             assert km[chosen] <= km[best] + 1.5
             assert km[chosen] <= MAX_DISTANCE_KM + 1.5
 
