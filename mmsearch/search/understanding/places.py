@@ -153,9 +153,10 @@ class PlaceReader:
         folded = fold_word(name)
         if folded in NO_PLACES or self._gazetteer.is_common_word(name):
             return True
+        if not name.islower() or folded == fold_word(places[0].name):
+            return False
         # Rom is Rome in German, and a word in English.
-        is_english = folded != fold_word(places[0].name) and is_english_word(folded)
-        return is_english and score_other_language(self._text).code is None
+        return is_english_word(folded) and score_other_language(self._text).code is None
 
     def _lies_in_next(self, end: int, places: Sequence[Place]) -> bool:
         """Return True if a name of what a place lies in follows, as in *Nice, France*."""

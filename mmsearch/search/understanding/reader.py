@@ -40,7 +40,7 @@ MONTHS: Final = (
 )  # fmt: skip
 
 
-_LOOSE_MARKS: Final = frozenset(",;:-\u2013\u2014+&/|")
+_LOOSE_MARKS: Final = frozenset(".?!,;:-\u2013\u2014+&/|")
 
 
 class Span(NamedTuple):

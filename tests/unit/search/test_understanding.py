@@ -471,6 +471,7 @@ def test_other_names_stay_text(query):
         ("what did I shoot yesterday", "what did I shoot"),
         ("yesterday evening by the lake", "evening by the lake"),
         ("alles vor 2010", ""),
+        ("Wo waren wir im Sommer 2020?", "Wo waren wir"),
         ("toutes les photos de 2019", ""),
         ("  a   dog   in   2019  ", "a   dog"),
         ("vacances d'été 2019", "vacances d'été"),

@@ -52,6 +52,7 @@ def read(query, known=KNOWN, **options):
         ("photos of Paris", "Paris", ""),
         ("trip to Turkey", "Turkey", "trip"),
         ("Nice, France", "Nice", ""),
+        ("Roma, aprile", "Rome", "aprile"),
         ("Rom im Frühling", "Rome", "im Frühling"),
     ],
 )
