@@ -13,12 +13,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
-from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.connection import ReadConnection, ReadPool
 from mmsearch.catalog.query_words import fold_case, quote, strip_accents
 from mmsearch.core.suggestions import MAX_PREFIX_CHARS, Suggestion, SuggestionKind
-from mmsearch.core.types import TextSource
+from mmsearch.core.types import TextSource, full_text_sources
 
 MAX_WORDS = 4
 """Maximum number of words at the end of a text that are completed together."""
@@ -40,6 +42,9 @@ MAX_NEW_TAGS = 8
 
 MAX_NEW_WORDS = 16
 """Number of words with a prefix that are looked up in the full-text index."""
+
+MAX_LISTED_ITEMS = 20_000
+"""Number of the newest items whose cameras and formats are listed."""
 
 LOOK_SHARE = 4
 """One of this many suggestions is a look if there are enough of them."""
@@ -105,6 +110,20 @@ class Suggestions:
             for suggestion in self._complete(kept, part, limit, kinds):
                 found.setdefault(fold(suggestion.text), suggestion)
         return list(found.values())[:limit]
+
+    def list_values(self, column: str) -> list[str]:
+        """Return the different cameras or formats of the newest items, sorted.
+
+        Args:
+            column: ``camera`` or ``format``.
+        """
+        rows = self._db.query(
+            f"SELECT DISTINCT {column} FROM"  # noqa: S608 - one of two names
+            f" (SELECT {column} FROM items WHERE is_live = 1 ORDER BY id DESC LIMIT ?)"
+            f" WHERE {column} IS NOT NULL",
+            [MAX_LISTED_ITEMS],
+        )
+        return sorted(value for (value,) in rows)
 
     def _complete(
         self, kept: str, part: str, limit: int, kinds: frozenset[SuggestionKind]
@@ -288,6 +307,20 @@ class Suggestions:
         }
         kinds = [kind for text_kind, kind in KIND_BY_TEXT_KIND.items() if text_kind in found]
         return kinds[0] if kinds else SuggestionKind.WORD
+
+
+@contextmanager
+def open_suggestions(path: Path) -> Iterator[Suggestions]:
+    """Open the suggestions of a catalog without its other parts, for the completion of a shell.
+
+    Raises:
+        MMSearchError: The catalog cannot be read.
+        sqlite3.Error: It has no suggestions, such as one of an earlier version.
+    """
+    with closing(ReadPool(path)) as pool, pool.read_transaction() as db:
+        rows = db.query("SELECT value FROM settings WHERE key = 'texts'")
+        sources = [TextSource(name) for name in json.loads(rows[0][0])] if rows else ()
+        yield Suggestions(db, full_text_sources(sources))
 
 
 def fold(text: str) -> str:

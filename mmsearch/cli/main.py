@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from functools import partial
 from typing import Any
 
@@ -38,15 +39,30 @@ def run(argv: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
-    # Shell completion needs typer, and on Windows typer expands wildcards.
-    needs_typer = _COMPLETION_VARIABLE in os.environ or os.name == "nt"
+    is_completion = _COMPLETION_VARIABLE in os.environ
+    if is_completion:
+        from mmsearch.cli.completion import complete
+
+        exit_code = complete(os.environ)
+        if exit_code is not None:
+            return exit_code
+    # On Windows typer expands wildcards.
+    needs_typer = is_completion or os.name == "nt"
     parsed = None if needs_typer else fast_args.parse_args(argv)
     if parsed is None:
         streams.quiet_libraries()
         from mmsearch.cli.app import app
 
+        if is_completion:
+            # Typer completes for this name alone, and prints its help for any other.
+            return _complete_by_typer(app)
         return run_command(partial(app, standalone_mode=False))
     return run_command(partial(_run_search_command, parsed))
+
+
+def _complete_by_typer(app: Callable[..., Any]) -> int:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):  # noqa: PTH123
+        return run_command(partial(app, standalone_mode=False, prog_name="mmsearch"))
 
 
 def _run_search_command(parsed: fast_args.ParsedCommand) -> None:

@@ -29,6 +29,7 @@ from mmsearch.core.types import Text
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_indexer
 from mmsearch.factories.warm_parts import WarmParts
+from mmsearch.maintenance.suggestions import update_suggestions
 from mmsearch.storage.atomic import atomic_write
 from mmsearch.storage.layout import IndexLayout, original_path
 
@@ -177,6 +178,7 @@ def add_records(
             progress=progress,
         )
         originals.remove_unused(catalog)
+        update_suggestions(layout, catalog, indexer.encoder, settings, is_addition=True)
         return report
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,9 +49,8 @@ SMALL_PICTURES = 2000
 CHANGED_SHARE = 0.1
 """Share of pictures or texts of a larger library that are new or gone before an update."""
 
-MAX_ENCODE_S = 10.0
-"""Seconds that the vocabulary may take to encode in a run; a slower model does it when the index is
-optimized."""
+MAX_ENCODE_S = 5.0
+"""Seconds of a run for encoding the vocabulary; the next run goes on. A small model takes one."""
 
 NEAREST = 10
 """Number of the nearest pictures of which one must show a word: a page of hits."""
@@ -67,6 +67,7 @@ def update_suggestions(
     settings: Settings,
     *,
     force: bool = False,
+    is_addition: bool = False,
 ) -> bool:
     """Update the suggestions if the index has changed enough; return whether it was done.
 
@@ -78,16 +79,23 @@ def update_suggestions(
         encoder: Encoder of the index.
         settings: Settings of this process.
         force: True to update them in any case, however long the model takes.
+        is_addition: True after a program has added some pictures: a small library counts as a large
+            one, because an update for each of many calls would cost more than the calls.
     """
     words = read_vocabulary()
     state = catalog.suggestions.current_state(encoder.spec.fingerprint, _digest(words))
-    if not force and not is_due(catalog.suggestions.saved_state(), state):
+    if not force and not is_due(
+        catalog.suggestions.saved_state(), state, 0 if is_addition else SMALL_PICTURES
+    ):
         return False
     with suppress(MMSearchError):
         looks: list[SuggestedWord] = []
         if state.pictures >= MIN_PICTURES:
             vectors = encode_vocabulary(words, encoder, settings.cache, force=force)
-            if vectors is not None:
+            if vectors is None:
+                # The next run goes on.
+                state = replace(state, vocabulary="")
+            else:
                 looks = find_looks(layout, catalog, encoder, words, vectors)
         own = sorted(catalog.suggestions.collect(), key=lambda word: -word.count)
         catalog.suggestions.save([*own, *looks], state)
@@ -101,13 +109,21 @@ def read_vocabulary() -> tuple[str, ...]:
     return tuple(text.splitlines())
 
 
-def is_due(saved: SuggestionState | None, now: SuggestionState) -> bool:
-    """Return True if an index has changed enough since its suggestions were made."""
+def is_due(
+    saved: SuggestionState | None, now: SuggestionState, small_pictures: int = SMALL_PICTURES
+) -> bool:
+    """Return True if an index has changed enough since its suggestions were made.
+
+    Args:
+        saved: State of the last update.
+        now: State now.
+        small_pictures: Number of pictures up to which each change is enough.
+    """
     if saved is None or (saved.encoder, saved.vocabulary) != (now.encoder, now.vocabulary):
         return now.pictures > 0
     if saved.generation == now.generation:
         return False
-    if now.pictures <= SMALL_PICTURES:
+    if now.pictures <= small_pictures:
         return True
     new_pictures = abs(now.pictures - saved.pictures)
     new_texts = abs(now.last_text - saved.last_text)
@@ -119,22 +135,30 @@ def is_due(saved: SuggestionState | None, now: SuggestionState) -> bool:
 def encode_vocabulary(
     words: Sequence[str], encoder: Encoder, cache: Path, *, force: bool = False
 ) -> Vectors | None:
-    """Return the query vectors of words, (n, dim), kept in the cache; None if that is too slow."""
+    """Return the query vectors of n words, (n, dim), which the cache keeps.
+
+    Args:
+        words: The words.
+        encoder: The encoder.
+        cache: Folder of compiled models.
+        force: True to encode all words now.
+
+    Returns:
+        The vectors; None if the time was over before, so that a later call must go on.
+    """
     path = cache / _VOCABULARY_FOLDER / f"{encoder.spec.fingerprint}-{_digest(words)}.npy"
-    kept = _read_vectors(path, (len(words), encoder.spec.dim))
-    if kept is not None:
+    kept = _read_vectors(path, encoder.spec.dim)
+    if len(kept) == len(words):
         return kept
     queries = QueryEncoder(encoder, _load_no_image)
-    parts: list[Vectors] = []
-    for batch in _batches(words):
-        started_at = time.monotonic()
-        terms = [Term(word) for word in batch]
+    parts = [kept[: len(words)]]
+    stop_s = time.monotonic() + MAX_ENCODE_S
+    for start in range(len(parts[0]), len(words), BATCH):
+        terms = [Term(word) for word in words[start : start + BATCH]]
         queries.prefetch([Query(tuple(terms))])
         parts.append(queries.vectors(terms))
-        # The first batch loads the model.
-        is_slow = (time.monotonic() - started_at) * len(words) / BATCH > MAX_ENCODE_S
-        if is_slow and len(parts) == 2 and not force:
-            return None
+        if time.monotonic() > stop_s and not force:
+            break
     vectors: Vectors = np.concatenate(parts)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +166,7 @@ def encode_vocabulary(
         with temporary.open("wb") as file:
             np.save(file, vectors, allow_pickle=False)
         temporary.replace(path)
-    return vectors
+    return vectors if len(vectors) == len(words) else None
 
 
 def find_looks(
@@ -194,17 +218,14 @@ def find_looks(
     return sorted(looks, key=lambda look: -look.confidence)
 
 
-def _read_vectors(path: Path, shape: tuple[int, int]) -> Vectors | None:
+def _read_vectors(path: Path, dim: int) -> Vectors:
+    """Return the kept vectors, (n, dim); none if there is no such file or it is damaged."""
     with suppress(OSError, ValueError, EOFError):
         vectors: Vectors = np.load(path, allow_pickle=False)
-        if vectors.shape == shape and vectors.dtype == np.float32 and np.isfinite(vectors).all():
+        is_valid = vectors.shape[1:] == (dim,) and vectors.dtype == np.float32
+        if is_valid and np.isfinite(vectors).all():
             return vectors
-    return None
-
-
-def _batches(words: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(words), BATCH):
-        yield words[start : start + BATCH]
+    return np.empty((0, dim), np.float32)
 
 
 def _digest(words: Sequence[str]) -> str:

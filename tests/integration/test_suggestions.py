@@ -167,6 +167,7 @@ def test_update_is_due_after_much_has_changed(pictures, last_text, generation, e
     saved = SuggestionState("e", "v", 5000 if large else 100, 9000 if large else 100, 5)
     now = SuggestionState("e", "v", pictures, last_text, generation)
     assert is_due(saved, now) is expected
+    assert not is_due(saved, replace(now, pictures=saved.pictures, last_text=saved.last_text), 0)
     assert is_due(replace(saved, encoder="other"), now)
     assert is_due(replace(saved, vocabulary="other"), now)
     assert is_due(None, now)
@@ -190,7 +191,7 @@ class CountingEncoder:
         return np.full((len(batch), self.spec.dim), self.spec.dim**-0.5, np.float32)
 
 
-def test_vocabulary_is_encoded_once_and_not_by_a_slow_model(local, tmp_path, monkeypatch):
+def test_vocabulary_is_encoded_once(local, tmp_path):
     encoder = CountingEncoder(local.status().identity.encoder)
     words = [f"word {n}" for n in range(100)]
     vectors = encode_vocabulary(words, encoder, tmp_path)
@@ -202,11 +203,17 @@ def test_vocabulary_is_encoded_once_and_not_by_a_slow_model(local, tmp_path, mon
     (kept,) = (path for path in tmp_path.rglob("*.npy") if path.stat().st_size > vectors.nbytes)
     kept.write_bytes(kept.read_bytes()[:200])
     assert np.array_equal(encode_vocabulary(words, encoder, tmp_path), vectors)
+
+
+def test_slow_model_encodes_the_vocabulary_over_several_runs(local, tmp_path, monkeypatch):
+    encoder = CountingEncoder(local.status().identity.encoder)
+    words = [f"word {n}" for n in range(2 * suggestions.BATCH + 1)]
     monkeypatch.setattr(suggestions, "MAX_ENCODE_S", 0.0)
-    encoder.encoded = 0
-    assert encode_vocabulary(words, encoder, tmp_path / "other") is None
-    assert encoder.encoded == 2 * suggestions.BATCH
-    assert encode_vocabulary(words, encoder, tmp_path / "other", force=True).shape[0] == 100
+    assert encode_vocabulary(words, encoder, tmp_path) is None
+    assert encode_vocabulary(words, encoder, tmp_path) is None
+    assert encode_vocabulary(words, encoder, tmp_path).shape[0] == len(words)
+    assert encoder.encoded == len(words)
+    assert encode_vocabulary([*words, "more"], encoder, tmp_path, force=True).shape[0] == 34
 
 
 def test_optimize_updates_the_suggestions_and_an_unchanged_run_does_not(home, folder):
