@@ -83,7 +83,7 @@ def page(results: dict[str, Any]) -> str:
     lines += ["|--:|--:|--:|--:|---|--:|"]
     lines += [
         f"| {row['pictures']:,} | {row['words']:,} | {row['median_ms']:.1f} | {row['worst_ms']:.1f}"
-        f" | `{row['worst_prefix']}` | {row['update_s']:.1f} |"
+        f" | {row['worst_prefix'] or 'none'} | {row['update_s']:.1f} |"
         for row in results["speed"]
     ]
     return "\n".join([*lines, ""])
