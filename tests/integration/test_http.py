@@ -426,7 +426,8 @@ def test_http_search_like_picture_with_missing_file_gives_same_hits(home, folder
 def test_http_search_like_unknown_picture_id_returns_404(server, image_id):
     answer = server.post(f"{AT}/search", json={"like": [image_id]})
     assert answer.status_code == 404
-    assert answer.json()["detail"] == f"Index 'default' has no picture {image_id}."
+    message = f"Index 'default' has no picture {image_id}. Use the id of a hit."
+    assert answer.json()["detail"] == message
 
 
 def test_http_picture_whose_first_file_is_gone_shows_its_copy(home, folder):
