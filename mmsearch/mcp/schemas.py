@@ -29,12 +29,20 @@ def as_list(value: Any) -> Any:
     """Return a list: models omit the brackets of a single value, and send null for no value."""
     if value is None:
         return []
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, str | int) else value
 
 
 TextList = Annotated[list[BoundedText], Field(max_length=MAX_LIST_ITEMS), BeforeValidator(as_list)]
 ImageId = Annotated[
     int, Field(ge=1, le=2**63 - 1, description="An id from search_images or similar_images.")
+]
+ImageIds = Annotated[list[ImageId], Field(max_length=MAX_LIST_ITEMS), BeforeValidator(_as_list)]
+LikeIds = Annotated[
+    ImageIds, Field(description="Ids of matches that are right: rank pictures like them higher.")
+]
+UnlikeIds = Annotated[
+    ImageIds,
+    Field(description="Ids of matches that are wrong: leave them out and rank similar ones lower."),
 ]
 Limit = Annotated[int, Field(ge=1, le=MAX_HITS, description="Maximum number of pictures.")]
 
@@ -71,6 +79,8 @@ class SearchOptions(StrictModel):
     without: TextList = Field(
         [], description="What the pictures should not show; one thing per entry."
     )
+    like: LikeIds = Field([])
+    unlike: UnlikeIds = Field([])
     mode: Literal["vector", "text", "hybrid"] | None = Field(
         None,
         description="vector: by look; text: by the words of captions, keywords and file names; "
@@ -110,6 +120,8 @@ class SpeechOptions(StrictModel):
     without: TextList = Field(
         [], description="What the pictures should not show; one thing per entry."
     )
+    like: LikeIds = Field([])
+    unlike: UnlikeIds = Field([])
     mode: Literal["vector", "text", "hybrid"] | None = Field(
         None, description="As for search_images; leave it out unless one of them is meant."
     )

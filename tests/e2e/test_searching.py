@@ -137,6 +137,32 @@ def test_query_without_good_match_prints_closest_results(mmsearch, home):
     assert sure.out == ""
 
 
+def test_query_with_right_and_wrong_hits_ranks_the_others_again(mmsearch, home, tmp_path):
+    def ask(*arguments):
+        return json.loads(mmsearch("query", *arguments, "-k", "100", "--json", "--home", home).out)
+
+    first = ask("a windmill")["hits"]
+    right, wrong = first[0], first[1]
+    answer = ask("a windmill", "--like", right["id"], f"--unlike={wrong['id']}")
+    ids = [hit["id"] for hit in answer["hits"]]
+    assert wrong["id"] not in ids
+    assert len(ids) == len(first) - 1
+    assert answer["query"] == f"picture {right['id']} + a windmill - picture {wrong['id']}"
+    alone = ask("--like", right["id"], "--unlike", wrong["id"])
+    assert alone["hits"][0]["id"] == right["id"]
+    file = tmp_path / "queries.txt"
+    file.write_text("a windmill\n", encoding="utf-8")
+    clicks = ("--like", right["id"], "--unlike", wrong["id"])
+    batch = mmsearch("query", "--batch", file, *clicks, "-k", "100", "--home", home)
+    assert [hit["id"] for hit in json.loads(batch.out)["hits"]] == ids
+    refused = mmsearch("query", "--unlike", wrong["id"], "--home", home, code=2)
+    assert "or give one that is right: --like ID" in refused.err
+    both = mmsearch("query", "x", "--like", "1", "--unlike", "1", "--home", home, code=2)
+    assert "Picture 1 is both liked and disliked. Leave one of them out." in both.err
+    unknown = mmsearch("query", "x", "--like", "99999", "--home", home, code=2)
+    assert "no picture 99999. Use the id of a hit, which --json shows." in unknown.err
+
+
 def test_query_batch_file_answers_each_line_and_reports_failures(mmsearch, home, tmp_path):
     file = tmp_path / "queries.txt"
     file.write_text("windmill\n\n-people\ngiraffe + grass\n", encoding="utf-8")
