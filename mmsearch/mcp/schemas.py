@@ -36,7 +36,7 @@ TextList = Annotated[list[BoundedText], Field(max_length=MAX_LIST_ITEMS), Before
 ImageId = Annotated[
     int, Field(ge=1, le=2**63 - 1, description="An id from search_images or similar_images.")
 ]
-ImageIds = Annotated[list[ImageId], Field(max_length=MAX_LIST_ITEMS), BeforeValidator(_as_list)]
+ImageIds = Annotated[list[ImageId], Field(max_length=MAX_LIST_ITEMS), BeforeValidator(as_list)]
 LikeIds = Annotated[
     ImageIds, Field(description="Ids of matches that are right: rank pictures like them higher.")
 ]
