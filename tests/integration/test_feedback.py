@@ -35,9 +35,9 @@ def click(hits, word, word_of):
 
 @pytest.mark.parametrize("word", ["multimeter", "windmill", "scissors", "measuring tape"])
 def test_two_clicks_find_pictures_that_the_words_missed(index, word_of, word):
-    first = index.search(word, ALL, mode="vector")
+    first = index.search(word, ALL, mode="vector", fold=False)
     right, wrong = click(first, word, word_of)
-    second = index.search(word, ALL, like=[right], unlike=[wrong], mode="vector")
+    second = index.search(word, ALL, like=[right], unlike=[wrong], mode="vector", fold=False)
     clicked = {right.id, wrong.id}
     before = unseen_precision(first, word, word_of, clicked)
     assert unseen_precision(second, word, word_of, clicked) > before + 0.05
@@ -46,7 +46,7 @@ def test_two_clicks_find_pictures_that_the_words_missed(index, word_of, word):
 def test_disliked_hit_is_left_out_and_liked_one_stays(index):
     first = index.search("a windmill", 20)
     right, wrong = first[0], first[7]
-    hits = index.search("a windmill", ALL, like=right, unlike=wrong.id)
+    hits = index.search("a windmill", ALL, like=right, unlike=wrong.id, fold=False)
     assert len(hits) == ALL - 1
     ids = [hit.id for hit in hits]
     assert wrong.id not in ids
@@ -57,12 +57,12 @@ def test_disliked_hit_is_left_out_and_liked_one_stays(index):
 def test_counts_leave_out_disliked_pictures(index):
     wrong = index.search("a windmill", 3)
     query = mmsearch.parse_query("a windmill", unlike=wrong)
-    result = index.query(mmsearch.SearchRequest(query))
+    result = index.query(mmsearch.SearchRequest(query, fold=False))
     assert (result.passed, result.pictures) == (ALL - 3, ALL)
     filters = {"orientation": "landscape"}
-    passing = index.search("a windmill", ALL, filters=filters)
+    passing = index.search("a windmill", ALL, filters=filters, fold=False)
     query = mmsearch.parse_query("a windmill", unlike=passing[:2], filters=filters)
-    result = index.query(mmsearch.SearchRequest(query, ALL))
+    result = index.query(mmsearch.SearchRequest(query, ALL, fold=False))
     assert result.passed == len(result.hits) == len(passing) - 2
 
 
@@ -115,7 +115,7 @@ def test_bands_stay_honest(index, word_of):
     """Most hits that are called likely after two clicks are right."""
     likely = []
     for word in ("windmill", "fish", "scissors", "hammer", "dam", "solar"):
-        first = index.search(word, ALL, mode="vector")
+        first = index.search(word, ALL, mode="vector", fold=False)
         right = next(hit for hit in first if word_of[hit.path.name] == word)
         wrong = next(hit for hit in first if word_of[hit.path.name] != word)
         hits = index.search(word, ALL, like=right, unlike=wrong, mode="vector")
@@ -139,7 +139,7 @@ def test_texts_rank_beside_clicks(tmp_path, photos, word_of):
         liked = index.search("the windmill of Gandria", 20, like=right)
         assert hammer in [hit.path.name for hit in liked[:3]]
         assert next(h for h in liked if h.id == right.id).rank <= right.rank
-        crossed_out = index.search("the windmill of Gandria", 50, unlike=first[0])
+        crossed_out = index.search("the windmill of Gandria", 50, unlike=first[0], fold=False)
         assert len(crossed_out) == len(rows) - 1
         words_only = index.search("windmill of Gandria", 20, unlike=first[0], mode="text")
         assert not words_only
