@@ -35,6 +35,7 @@ from benchmarks.speed import (
     decode,
     embeddings,
     encode_cpu,
+    facets,
     flat,
     incremental,
     memory,
@@ -77,6 +78,7 @@ SPEED: dict[str, Any] = {
     "build": build,
     "memory": memory,
     "metadata": metadata,
+    "facets": facets,
     "embeddings": embeddings,
     "serving": serving,
 }
@@ -85,6 +87,7 @@ LARGE: dict[str, Any] = {
     "ann_1m": ann,
     "ood_1m": ood,
     "build_1m": build,
+    "facets_1m": facets,
     "scale": scale,
 }
 ROWS = dict.fromkeys(LARGE, 1_000_000) | {"scale": scale.ROWS}
