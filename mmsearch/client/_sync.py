@@ -317,9 +317,9 @@ class Client(BaseClient):
             like_url: See `search`.
             filters: See `search`.
             mode: See `search`.
-            fold: Count near duplicates and the pictures of a burst as one picture.
             literal: See `search`.
             literal_words: See `search`.
+            fold: Count near duplicates and the pictures of a burst as one picture.
 
         Raises:
             InvalidQueryError: A field is unknown, the limit is out of range, or the query is

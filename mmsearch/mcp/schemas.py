@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -430,12 +430,15 @@ def format_search_heading(output: SearchOutput) -> str:
     if isinstance(output, SpokenSearchOutput):
         heard = [f'Heard: "{display_path(output.heard)}"']
     count = f"{len(output.hits)} of {output.pictures:,} pictures."
-    return "\n".join([*heard, *_format_understood(output), *_format_notices(output), count])
+    return "\n".join(
+        [*heard, *format_understood(output.understood), *_format_notices(output), count]
+    )
 
 
-def _format_understood(output: SearchOutput) -> Iterator[str]:
-    if output.understood is not None:
-        line = Understood.from_dict(output.understood).line
+def format_understood(understood: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield the line that says what was read in the words of a query, if anything was."""
+    if understood is not None:
+        line = Understood.from_dict(understood).line
         yield f"Read as: {display_path(line)}; literal: true turns this off."
 
 

@@ -128,6 +128,34 @@ def test_query_filters_return_exactly_matching_pictures(mmsearch, home, collecti
     assert giraffes
 
 
+def test_facets_count_pictures_and_name_the_options_that_narrow(mmsearch, home, collection):
+    _, words = collection
+    done = mmsearch("facets", "--by", "tag,format", "--home", home)
+    rows = [line.split("\t") for line in done.out.splitlines()]
+    giraffes = sum(word == "giraffe" for word in words.values())
+    assert ["tag", "zoo", str(giraffes), "--tag zoo"] in rows
+    assert ["tag", "", str(len(words) - giraffes), ""] in rows
+    assert ["format", "JPEG", str(len(words)), "--format JPEG"] in rows
+    narrowed = mmsearch("query", "a picture", "--tag", "zoo", "-k", 100, "--paths", "--home", home)
+    assert len(names(narrowed)) == giraffes
+    found = json.loads(mmsearch("facets", "tall one at zoo", "--json", "--home", home).out)
+    assert found["match"] in ("likely", "possible")
+    assert 0 < found["counted"] < found["of"] == len(words)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--by", "decade"], "Pictures are not counted by 'decade'. Known: year, month"),
+        (["--by", ""], "Known: year, month"),
+        (["--limit", "0"], "--limit must be at least 1"),
+        (["--after", "soon"], "'soon' is not a date"),
+    ],
+)
+def test_facets_invalid_arguments_exit_2_with_reason(mmsearch, home, options, complaint):
+    assert complaint in mmsearch("facets", *options, "--home", home, code=2).err
+
+
 def test_query_without_good_match_prints_closest_results(mmsearch, home):
     done = mmsearch("query", "a quantum physicist in a courtroom", "-k2", "--home", home)
     guesses = "does not know 'a quantum physicist in a courtroom' well."
