@@ -18,6 +18,7 @@ from benchmarks.gpu import calib, decode_gpu, encode_gpu, flat_gpu
 from benchmarks.quality import (
     captions,
     confidence,
+    duplicates,
     fusion,
     modules,
     ocr,
@@ -59,6 +60,7 @@ QUALITY: dict[str, Any] = {
     "queries": queries,
     "speech": speech,
     "ocr": ocr,
+    "duplicates": duplicates,
     "modules": modules,
     "suggestions": suggestions,
 }
@@ -122,6 +124,7 @@ def measure(part: str, photos: Path, stamps: Path, wallpapers: Path, cache: Path
         "queries": lambda: queries.measure(photos, stamps),
         "speech": lambda: speech.measure(photos, cache),
         "ocr": lambda: ocr.measure(photos),
+        "duplicates": lambda: duplicates.measure(photos),
         "modules": lambda: modules.measure(photos),
         "suggestions": lambda: suggestions.measure(photos),
         "confidence": lambda: confidence.measure(photos, stamps, wallpapers, cache)[0],
