@@ -18,7 +18,6 @@ from benchmarks.gpu import calib, decode_gpu, encode_gpu, flat_gpu
 from benchmarks.quality import (
     captions,
     confidence,
-    duplicates,
     fusion,
     modules,
     ocr,
@@ -26,6 +25,7 @@ from benchmarks.quality import (
     speech,
     starter,
     suggestions,
+    understanding,
     words,
 )
 from benchmarks.speed import (
@@ -36,7 +36,6 @@ from benchmarks.speed import (
     decode,
     embeddings,
     encode_cpu,
-    facets,
     flat,
     incremental,
     memory,
@@ -60,8 +59,8 @@ QUALITY: dict[str, Any] = {
     "queries": queries,
     "speech": speech,
     "ocr": ocr,
-    "duplicates": duplicates,
     "modules": modules,
+    "understanding": understanding,
     "suggestions": suggestions,
 }
 SPEED: dict[str, Any] = {
@@ -80,7 +79,6 @@ SPEED: dict[str, Any] = {
     "build": build,
     "memory": memory,
     "metadata": metadata,
-    "facets": facets,
     "embeddings": embeddings,
     "serving": serving,
 }
@@ -89,7 +87,6 @@ LARGE: dict[str, Any] = {
     "ann_1m": ann,
     "ood_1m": ood,
     "build_1m": build,
-    "facets_1m": facets,
     "scale": scale,
 }
 ROWS = dict.fromkeys(LARGE, 1_000_000) | {"scale": scale.ROWS}
@@ -124,8 +121,8 @@ def measure(part: str, photos: Path, stamps: Path, wallpapers: Path, cache: Path
         "queries": lambda: queries.measure(photos, stamps),
         "speech": lambda: speech.measure(photos, cache),
         "ocr": lambda: ocr.measure(photos),
-        "duplicates": lambda: duplicates.measure(photos),
         "modules": lambda: modules.measure(photos),
+        "understanding": understanding.measure,
         "suggestions": lambda: suggestions.measure(photos),
         "confidence": lambda: confidence.measure(photos, stamps, wallpapers, cache)[0],
     }
