@@ -38,6 +38,7 @@ class IndexFacets(IndexItems):
         syntax: bool = False,
         without: Texts = (),
         like: PictureIds = (),
+        unlike: PictureIds = (),
         filters: FilterValues | None = None,
         mode: str | None = None,
         fold: bool = True,
@@ -61,6 +62,7 @@ class IndexFacets(IndexItems):
             syntax: See `search`.
             without: See `search`.
             like: See `search`.
+            unlike: See `search`.
             filters: See `search`.
             mode: See `search`.
             fold: True to count a stack of duplicates as one picture; it has a value if one of its
@@ -87,12 +89,20 @@ class IndexFacets(IndexItems):
         names = check_facet_fields(None if fields is None else to_texts(fields))
         check_facet_limit(limit)
         if isinstance(query, Query):
-            check_no_options(syntax=syntax, without=without, like=like, filters=filters, mode=mode)
-        elif (isinstance(query, str) and not query.strip()) and not (without or like):
+            check_no_options(
+                syntax=syntax, without=without, like=like, unlike=unlike, filters=filters, mode=mode
+            )
+        elif (isinstance(query, str) and not query.strip()) and not (without or like or unlike):
             query = Query((), NO_FILTERS if filters is None else to_filters(filters))
         else:
             query = parse_query(
-                query, without=without, like=like, filters=filters, mode=mode, syntax=syntax
+                query,
+                without=without,
+                like=like,
+                unlike=unlike,
+                filters=filters,
+                mode=mode,
+                syntax=syntax,
             )
         if not query.terms:
             return self._count_facets(query, names, limit, fold=fold)

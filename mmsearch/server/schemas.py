@@ -266,6 +266,7 @@ class FacetsParams(FilterParams):
     )
     without: list[BoundedText] = Field([], alias="not", max_length=20)
     like: list[int] = Field([], max_length=20, description="Ids of pictures.")
+    unlike: UnlikeList = Field([])
     like_url: UrlList = Field([])
     mode: Literal["vector", "text", "hybrid"] | None = None
     fields: FacetFields = Field(None)

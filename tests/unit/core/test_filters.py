@@ -30,6 +30,8 @@ SEARCH_OPTIONS = {
     "speech",
     "speech_language",
     "literal",
+    "like",
+    "unlike",
 }
 
 GIVEN = {
