@@ -18,6 +18,7 @@ from benchmarks.gpu import calib, decode_gpu, encode_gpu, flat_gpu
 from benchmarks.quality import (
     captions,
     confidence,
+    duplicates,
     fusion,
     modules,
     ocr,
@@ -36,6 +37,7 @@ from benchmarks.speed import (
     decode,
     embeddings,
     encode_cpu,
+    facets,
     flat,
     incremental,
     memory,
@@ -59,6 +61,7 @@ QUALITY: dict[str, Any] = {
     "queries": queries,
     "speech": speech,
     "ocr": ocr,
+    "duplicates": duplicates,
     "modules": modules,
     "understanding": understanding,
     "suggestions": suggestions,
@@ -79,6 +82,7 @@ SPEED: dict[str, Any] = {
     "build": build,
     "memory": memory,
     "metadata": metadata,
+    "facets": facets,
     "embeddings": embeddings,
     "serving": serving,
 }
@@ -87,6 +91,7 @@ LARGE: dict[str, Any] = {
     "ann_1m": ann,
     "ood_1m": ood,
     "build_1m": build,
+    "facets_1m": facets,
     "scale": scale,
 }
 ROWS = dict.fromkeys(LARGE, 1_000_000) | {"scale": scale.ROWS}
@@ -121,6 +126,7 @@ def measure(part: str, photos: Path, stamps: Path, wallpapers: Path, cache: Path
         "queries": lambda: queries.measure(photos, stamps),
         "speech": lambda: speech.measure(photos, cache),
         "ocr": lambda: ocr.measure(photos),
+        "duplicates": lambda: duplicates.measure(photos),
         "modules": lambda: modules.measure(photos),
         "understanding": understanding.measure,
         "suggestions": lambda: suggestions.measure(photos),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,8 @@ from mmsearch.core.arguments import (
     to_texts,
 )
 from mmsearch.core.filters import NO_FILTERS
-from mmsearch.core.query import Band, EncodedQuery, Query, SearchRequest
+from mmsearch.core.query import Band, Query, SearchRequest
+from mmsearch.search.query_parser import check_request, format_query
 
 if TYPE_CHECKING:
     from mmsearch.core.facets import Facets
@@ -50,7 +52,8 @@ class IndexFacets(IndexItems):
         Each value has the filters that narrow a search to it: with them and without a description,
         exactly as many pictures pass. Without a query, all pictures that pass the filters count.
         With one, its best 1,000 hits count, without weak matches if the confidence of its hits is
-        calibrated: those are the pictures that its pages list.
+        calibrated and there are others (`Facets.match`). Dates, people and places are read in
+        its words as in a search; if they are all of it, all pictures that pass them count.
 
         Args:
             query: See `search`; may be empty.
@@ -65,10 +68,10 @@ class IndexFacets(IndexItems):
             unlike: See `search`.
             filters: See `search`.
             mode: See `search`.
-            fold: True to count a stack of duplicates as one picture; it has a value if one of its
-                pictures that pass has it.
             literal: See `search`.
             literal_words: See `search`.
+            fold: True to count a stack of duplicates as one picture; it has a value if one of its
+                pictures that pass has it.
 
         Raises:
             UnknownIndexError: The index does not exist.
@@ -82,9 +85,11 @@ class IndexFacets(IndexItems):
         from mmsearch.core.facets import (  # noqa: PLC0415 - searches never need it
             FACET_HITS,
             Facets,
+            add_read_filters,
             check_facet_fields,
             check_facet_limit,
         )
+        from mmsearch.search.query_reader import QueryReader  # noqa: PLC0415 - as a search does
 
         names = check_facet_fields(None if fields is None else to_texts(fields))
         check_facet_limit(limit)
@@ -104,50 +109,35 @@ class IndexFacets(IndexItems):
                 mode=mode,
                 syntax=syntax,
             )
-        if not query.terms:
-            return self._count_facets(query, names, limit, fold=fold)
         request = SearchRequest(
             query,
             FACET_HITS,
             fold=False,
-            check_files=False,
             literal=literal,
             literal_words=tuple(to_texts(literal_words)),
+            check_files=False,
         )
-        result = self._session.search_one(request)
-        if result.understood is not None:
-            for read in self._session.encode([request]) or ():
-                if not isinstance(read, EncodedQuery):
-                    continue
-                query = read.request.query
-                if not query.terms:
-                    # Its words are all filters: not only the newest pictures count.
-                    return self._count_facets(query, names, limit, fold=fold, line=result.query)
-        ids = [
-            hit.id for hit in result.hits if not (result.calibrated and hit.band is Band.UNLIKELY)
-        ]
-        found = np.array(sorted(ids), np.int64)
+        understood = None
+        line = format_query(query.terms)
+        if query.terms:
+            with self._session.catalog() as catalog:
+                request, understood = QueryReader(catalog).read(check_request(request))
+        given = add_read_filters(query.filters, request.query.filters, understood)
+        ids = match = None
+        if request.query.terms:
+            result = self._session.search_one(replace(request, literal=True))
+            match = result.match
+            has_weak = result.calibrated and match is not Band.UNLIKELY
+            ids = [hit.id for hit in result.hits if not has_weak or hit.band is not Band.UNLIKELY]
+        passing = request.query.filters
         with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
-            counted, facets = snapshot.count_facets(
-                names, found, query.filters, limit=limit, fold=fold
-            )
-        return Facets(
-            result.query, counted, result.passed, fold, snapshot.generation, tuple(facets)
-        )
-
-    def _count_facets(
-        self, query: Query, fields: tuple[str, ...], limit: int, *, fold: bool, line: str = ""
-    ) -> Facets:
-        """Return the facets of all pictures that pass the filters of a query."""
-        from mmsearch.core.facets import Facets  # noqa: PLC0415 - searches never need it
-
-        filters = query.filters
-        with self._session.catalog() as catalog, catalog.snapshot() as snapshot:
-            ids = None
-            if filters:
+            passed = None
+            if passing:
                 from mmsearch.core.filter_tree import make_filter_tree  # noqa: PLC0415 - rare
 
-                ids = snapshot.filter_ids(make_filter_tree(filters))
-            passed = snapshot.pictures if ids is None else snapshot.count_contents(ids)
-            counted, facets = snapshot.count_facets(fields, ids, filters, limit=limit, fold=fold)
-            return Facets(line, counted, passed, fold, snapshot.generation, tuple(facets))
+                passed = snapshot.filter_ids(make_filter_tree(passing))
+            of = snapshot.pictures if passed is None else snapshot.count_contents(passed)
+            found = passed if ids is None else np.array(sorted(ids), np.int64)
+            counted, facets = snapshot.count_facets(names, found, given, limit=limit, fold=fold)
+            generation = snapshot.generation
+        return Facets(line, counted, of, fold, generation, tuple(facets), match, understood)

@@ -69,6 +69,7 @@ class Index(IndexDuplicates, IndexFacets, IndexModelTasks, IndexSuggestions):
         syntax: bool = False,
         without: Texts = (),
         like: PictureIds = (),
+        unlike: PictureIds = (),
         filters: FilterValues | None = None,
         mode: str | None = None,
         min_score: float | None = None,
@@ -92,7 +93,10 @@ class Index(IndexDuplicates, IndexFacets, IndexModelTasks, IndexSuggestions):
             k: Maximum number of hits.
             syntax: True if the text is a line of the query language, which may name files.
             without: Descriptions of what hits should not look like.
-            like: Pictures of the index (`Hit`, or `Hit.id`) that hits should look like.
+            like: Pictures of the index (`Hit`, or `Hit.id`) that hits should look like, such as
+                hits that are right.
+            unlike: Pictures of the index that hits should not look like, such as hits that are
+                wrong; they are left out.
             filters: Filters that restrict the results, or a mapping of them such as
                 ``{"after": "2019", "camera": "nikon"}``.
             mode: ``vector``, ``text`` or ``hybrid``. Default: hybrid if the index has texts, else
@@ -114,10 +118,18 @@ class Index(IndexDuplicates, IndexFacets, IndexModelTasks, IndexSuggestions):
                 that it has itself.
         """
         if isinstance(query, Query):
-            check_no_options(syntax=syntax, without=without, like=like, filters=filters, mode=mode)
+            check_no_options(
+                syntax=syntax, without=without, like=like, unlike=unlike, filters=filters, mode=mode
+            )
         else:
             query = parse_query(
-                query, without=without, like=like, filters=filters, mode=mode, syntax=syntax
+                query,
+                without=without,
+                like=like,
+                unlike=unlike,
+                filters=filters,
+                mode=mode,
+                syntax=syntax,
             )
         result = self._session.search_one(
             SearchRequest(

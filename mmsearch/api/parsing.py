@@ -39,6 +39,7 @@ def parse_query(
     without: Texts = (),
     images: Paths = (),
     like: PictureIds = (),
+    unlike: PictureIds = (),
     urls: Texts = (),
     filters: FilterValues | None = None,
     mode: str | None = None,
@@ -56,7 +57,10 @@ def parse_query(
             `Index.listen` is taken literally.
         without: Descriptions of what the results should not look like.
         images: Paths of pictures that the results should look like.
-        like: Ids of indexed pictures that the results should look like.
+        like: Ids of indexed pictures that the results should look like, such as hits that are
+            right.
+        unlike: Ids of indexed pictures that the results should not look like, such as hits that
+            are wrong. They are no hits.
         urls: URLs of pictures that the results should look like; only a server that fetches URLs
             can answer such a query.
         filters: Filters that restrict the results, or a mapping of them; None for no restriction.
@@ -71,7 +75,8 @@ def parse_query(
         UsageError: An argument has the wrong type.
     """
     pictures = [Term(image=expand_user(os.fsdecode(image))) for image in to_paths(images)]
-    pictures += [Term(picture=image_id) for image_id in to_picture_ids(like)]
+    # The same click twice is one click.
+    pictures += [Term(picture=image_id) for image_id in dict.fromkeys(to_picture_ids(like))]
     pictures += [Term(url=url) for url in to_texts(urls)]
     terms: Sequence[Term] = ()
     if not isinstance(line, str):
@@ -79,6 +84,8 @@ def parse_query(
     elif line.strip():
         terms = language.parse_query(line) if syntax else (Term(line.strip()),)
     negatives = [Term(text, weight=-1.0) for text in to_texts(without)]
+    disliked = dict.fromkeys(to_picture_ids(unlike))
+    negatives += [Term(picture=image_id, weight=-1.0) for image_id in disliked]
     return Query(
         language.check_terms([*pictures, *terms, *negatives]),
         NO_FILTERS if filters is None else to_filters(filters),

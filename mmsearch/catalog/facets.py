@@ -122,19 +122,19 @@ class FacetTable:
         """Return the ids of the items, the position of the content of each, and their ids."""
         with self._lock:
             if self._items is None:
-                self._read_items(db)
-            assert self._items is not None  # noqa: S101 - for mypy
+                self._items = self._read_items(db)
             return self._items
 
     def column(self, db: ReadConnection, field: str) -> _Column:
         """Return the values of a field of items, contents or their texts."""
         with self._lock:
-            self.items(db)
             if field not in self._columns:
                 if field == "folder":
                     self._columns[field] = self._read_folders(db)
                 elif field == "kind":
                     self._columns[field] = self._read_kinds(db)
+                elif field in _ITEM_FIELDS:
+                    self._columns[field] = self._read_values(db, _ITEM_FIELDS[field])
                 else:
                     self._columns[field] = self._read_tags(db, _TAG_KINDS[field])
             return self._columns[field]
@@ -160,28 +160,23 @@ class FacetTable:
 
     # --- reading ---
 
-    def _chunks(
-        self, db: ReadConnection, columns: Sequence[str], table: str, where: str
-    ) -> Iterator[list[list[Any]]]:
-        """Yield lists of values of the columns, for chunks of the rows with an id."""
-        names = ", ".join(f"{column} AS c{number}" for number, column in enumerate(columns))
-        listed = ", ".join(f"json_group_array(c{number})" for number in range(len(columns)))
+    def _iter_items(self, db: ReadConnection, column: str) -> Iterator[tuple[Ids, str]]:
+        """Yield the ids of live items and their values as a JSON list, in chunks."""
+        where = "is_live = 1"
+        if self._wanted is not None:
+            where += " AND id IN (SELECT value FROM json_each(?2))"
         after = 0
         while True:
-            rows = db.query(
-                f"SELECT max(id), {listed} FROM (SELECT id, {names} FROM {table}"  # noqa: S608
-                f" WHERE id > ?1 AND {where} ORDER BY id LIMIT {_CHUNK_ROWS})",
+            ((last, ids, values),) = db.query(
+                "SELECT max(id), group_concat(id), json_group_array(value) FROM"  # noqa: S608
+                f" (SELECT id, {column} AS value FROM items WHERE id > ?1 AND {where}"
+                f" ORDER BY id LIMIT {_CHUNK_ROWS})",
                 [after] if self._wanted is None else [after, self._wanted],
             )
-            last, *texts = rows[0]
             if last is None:
                 return
             after = last
-            yield [json.loads(text) for text in texts]
-
-    @property
-    def _is_wanted(self) -> str:
-        return "" if self._wanted is None else " AND id IN (SELECT value FROM json_each(?2))"
+            yield _parse_ids(ids), values
 
     def _read_stacks(self, db: ReadConnection) -> list[tuple[Any, ...]]:
         statement = "SELECT content_id, stack_id FROM duplicates"
@@ -190,24 +185,31 @@ class FacetTable:
         wanted = _WANTED_CONTENTS.format("?")
         return db.query(f"{statement} WHERE content_id IN ({wanted})", [self._wanted])
 
-    def _read_items(self, db: ReadConnection) -> None:
-        columns = ("id", "content_id", *_ITEM_FIELDS.values())
-        read: list[list[Any]] = [[] for _ in range(2 + len(_ITEM_FIELDS))]
-        for chunk in self._chunks(db, columns, "items", f"is_live = 1{self._is_wanted}"):
-            for values, more in zip(read, chunk, strict=True):
-                values.extend(more)
-        ids, contents = (np.array(values, np.int64) for values in read[:2])
+    def _read_items(self, db: ReadConnection) -> tuple[Ids, Codes, Ids]:
+        read = list(self._iter_items(db, "content_id"))
+        ids = _concatenate([ids for ids, _ in read])
+        contents = _concatenate([_parse_ids(values[1:-1]) for _, values in read])
         content_ids, content_of = np.unique(contents, return_inverse=True)
-        self._items = ids, content_of.astype(np.int64), content_ids
-        positions = np.arange(len(ids))
-        for field, values in zip(_ITEM_FIELDS, read[2:], strict=True):
-            self._columns[field] = _encode(positions, values)
+        return ids, content_of.astype(np.int64), content_ids
+
+    def _read_values(self, db: ReadConnection, column: str) -> _Column:
+        ids: list[Ids] = []
+        values: list[Any] = []
+        for more_ids, listed in self._iter_items(db, column):
+            ids.append(more_ids)
+            values += json.loads(listed)
+        owners, is_live = _find(self.items(db)[0], _concatenate(ids))
+        codes, distinct = _encode(values)
+        return _Column(owners[is_live], codes[is_live], distinct)
 
     def _read_kinds(self, db: ReadConnection) -> _Column:
-        assert self._items is not None  # noqa: S101 - for mypy
-        content_ids = self._items[2]
+        content_ids = self.items(db)[2]
         # Most contents are pictures: only the others are read.
-        rows = db.query("SELECT id, kind FROM contents WHERE kind <> ?", [IMAGE_KIND])
+        statement, parameters = "SELECT id, kind FROM contents WHERE kind <> ?", [IMAGE_KIND]
+        if self._wanted is not None:
+            statement += f" AND id IN ({_WANTED_CONTENTS.format('?')})"
+            parameters.append(self._wanted)
+        rows = db.query(statement, parameters)
         positions, is_live = _find(content_ids, np.array([row[0] for row in rows], np.int64))
         values = [IMAGE_KIND, *dict.fromkeys(kind for _, kind in rows)]
         numbers = {kind: number for number, kind in enumerate(values)}
@@ -217,8 +219,7 @@ class FacetTable:
         return _Column(np.arange(len(content_ids)), codes, values, by_content=True)
 
     def _read_tags(self, db: ReadConnection, kind: str) -> _Column:
-        assert self._items is not None  # noqa: S101 - for mypy
-        ids = self._items[0]
+        ids = self.items(db)[0]
         counted = "SELECT tag, count(*), group_concat(tags.item_id) FROM"
         if self._wanted is None:
             rows = db.query(f"{counted} tags WHERE kind = ? GROUP BY tag", [kind])
@@ -231,7 +232,7 @@ class FacetTable:
             )
         listed = ",".join(row[2] for row in rows)
         codes = np.repeat(np.arange(len(rows)), [row[1] for row in rows])
-        owners, is_live = _find(ids, np.fromstring(listed, np.int64, sep=","))
+        owners, is_live = _find(ids, _parse_ids(listed))
         keys = codes[is_live] * len(ids) + owners[is_live]
         # An item may have a value in several texts.
         if np.any(np.diff(keys) <= 0):
@@ -240,7 +241,6 @@ class FacetTable:
         return _Column(owners, codes, [row[0] for row in rows])
 
     def _read_folders(self, db: ReadConnection) -> _Column:
-        assert self._items is not None  # noqa: S101 - for mypy
         where, parameters = "content_id IS NOT NULL", []
         if self._wanted is not None:
             where, parameters = f"content_id IN ({_WANTED_CONTENTS.format('?')})", [self._wanted]
@@ -252,19 +252,25 @@ class FacetTable:
         ):
             contents.append(content_id)
             codes.append(numbers.setdefault(key.rpartition(b"/")[0], len(numbers)))
-        owners, is_live = _find(self._items[2], np.array(contents, np.int64))
+        owners, is_live = _find(self.items(db)[2], np.array(contents, np.int64))
         column = np.array(codes, np.int64)[is_live]
         return _Column(owners[is_live], column, list(numbers), by_content=True)
 
 
-def _encode(owners: Codes, values: Sequence[Any]) -> _Column:
-    """Return a column of one value for each owner; None is no value."""
-    distinct = list(dict.fromkeys(values))
-    numbers = {
-        value: number for number, value in enumerate(each for each in distinct if each is not None)
-    }
-    codes = np.fromiter((numbers.get(value, -1) for value in values), np.int64, len(values))
-    return _Column(owners, codes, list(numbers))
+def _encode(values: Sequence[Any]) -> tuple[Codes, list[Any]]:
+    """Return the number of each value, -1 for None, and the different values by their numbers."""
+    distinct = [value for value in dict.fromkeys(values) if value is not None]
+    numbers = {value: number for number, value in enumerate(distinct)} | {None: -1}
+    return np.fromiter(map(numbers.__getitem__, values), np.int64, len(values)), distinct
+
+
+def _parse_ids(listed: str) -> Ids:
+    """Return the numbers of a text in which commas stand between them."""
+    return np.fromstring(listed, np.int64, sep=",")
+
+
+def _concatenate(arrays: Sequence[Codes]) -> Codes:
+    return np.concatenate([np.empty(0, np.int64), *arrays])
 
 
 def _find(ids: Ids, wanted: Ids) -> tuple[Codes, NDArray[np.bool_]]:

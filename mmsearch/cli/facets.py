@@ -17,7 +17,7 @@ from mmsearch.cli.search import DESCRIPTION, with_options
 from mmsearch.core.display import display_path
 from mmsearch.core.facets import DEFAULT_FACET_VALUES, FACET_FIELDS, MAX_FACET_VALUES
 from mmsearch.core.filters import FILTERS
-from mmsearch.core.query import Query
+from mmsearch.core.query import Band, Query
 
 if TYPE_CHECKING:
     from mmsearch.core.facets import Facet, Facets
@@ -80,7 +80,7 @@ def facets(**values: Any) -> None:
     """Count pictures by year, place, camera, folder and other fields.
 
     Each line ends with the option that narrows a search to these pictures. With a description, its
-    best 1,000 hits count, without weak matches.
+    best 1,000 hits count, without weak matches if there are others.
 
     Example: mmsearch facets beach --by year,place --person Anna
     """
@@ -93,6 +93,10 @@ def facets(**values: Any) -> None:
             fold=not values["no_fold"],
             literal=values["literal"],
         )
+    if found.understood is not None and not values["as_json"]:
+        output.warn(f"Read as: {found.understood.line}; --literal turns this off.")
+    if found.match is Band.UNLIKELY and not values["as_json"]:
+        output.warn("Best guesses: no picture is at least a possible match.")
     if values["as_json"]:
         output.print_json(found.to_dict())
     elif sys.stdout.isatty():

@@ -81,6 +81,7 @@ def build_search_body(
     syntax: bool = False,
     without: Texts = (),
     like: PictureIds = (),
+    unlike: PictureIds = (),
     like_url: Texts = (),
     filters: FilterValues | None = None,
     mode: str | None = None,
@@ -111,6 +112,9 @@ def build_search_body(
             "mode": mode,
         }
     body["like"] += to_picture_ids(like)
+    # Older servers do not know it.
+    if disliked := [*body.pop("unlike", ()), *to_picture_ids(unlike)]:
+        body["unlike"] = disliked
     body["like_url"] += to_texts(like_url)
     body |= {"min_score": min_score, "min_confidence": min_confidence}
     quoted = [phrase for term in getattr(query, "terms", ()) for phrase in term.literal_words]
@@ -129,7 +133,9 @@ def _build_query_body(query: Query) -> dict[str, Any]:
     Raises:
         UsageError: The query names a file, or weighs a picture of the index.
     """
-    parts, like = [], []
+    parts: list[str] = []
+    like: list[int] = []
+    unlike: list[int] = []
     for term in query.terms:
         weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):.10f}:"
         sign = "-" if term.weight < 0 else "+"
@@ -139,12 +145,12 @@ def _build_query_body(query: Query) -> dict[str, Any]:
                 "Send it with client.similar(FILE, query=...).",
             )
         if term.picture is not None:
-            if term.weight != 1:
+            if abs(term.weight) != 1:
                 raise UsageError(
                     "A query to a server cannot weigh pictures of the index.",
                     "Leave out the weight.",
                 )
-            like.append(term.picture)
+            (like if term.weight > 0 else unlike).append(term.picture)
         elif term.url is not None:
             parts.append(f"{sign} {weight}image:{term.url}")
         else:
@@ -153,6 +159,7 @@ def _build_query_body(query: Query) -> dict[str, Any]:
         "query": " ".join(parts).removeprefix("+ "),
         "not": [],
         "like": like,
+        "unlike": unlike,
         "like_url": [],
         "filters": build_filters_body(query.filters),
         "mode": query.mode and str(query.mode),
@@ -166,22 +173,19 @@ def build_picture_form(query: str | Query, **options: Any) -> dict[str, str | li
 
     Args:
         query: The query text or a parsed query; may be empty.
-        **options: The options of `build_search_body`, except ``like`` and ``like_url``.
+        **options: The options of `build_search_body`, except ``like_url``.
 
     Raises:
         UsageError: See `build_search_body`.
     """
     body = build_search_body(query, **options)
-    if body["like"]:
-        raise UsageError(
-            "A query with an uploaded picture cannot name pictures of the index.",
-            "Leave one of them out.",
-        )
     form = {"query": body["query"], "not": body["not"], "filters": json.dumps(body["filters"])}
     names = ("mode", "min_score", "min_confidence", "fold", "literal")
     optional = {name: body.get(name) for name in names}
     if "literal_words" in body:
         form["literal_words"] = body["literal_words"]
+    clicks = {name: list(map(str, body.get(name, ()))) for name in ("like", "unlike")}
+    form |= {name: ids for name, ids in clicks.items() if ids}
     return form | {name: str(value) for name, value in optional.items() if value is not None}
 
 

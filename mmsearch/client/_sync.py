@@ -88,6 +88,7 @@ class Client(BaseClient):
         syntax: bool = False,
         without: Texts = (),
         like: PictureIds = (),
+        unlike: PictureIds = (),
         like_url: Texts = (),
         filters: FilterValues | None = None,
         mode: str | None = None,
@@ -106,7 +107,10 @@ class Client(BaseClient):
             k: Maximum number of hits, 1000 at most; more than 200 take several requests.
             syntax: True if the text is a line of the query language, which cannot name files.
             without: Descriptions that pictures should not match.
-            like: Pictures of the index (or their ids) that hits should look like.
+            like: Pictures of the index (or their ids) that hits should look like, such as hits
+                that are right.
+            unlike: Hits (or their ids) that are wrong: they are left out, and pictures like them
+                rank lower.
             like_url: URLs of such pictures, four at most, for a server that fetches URLs.
             filters: `mmsearch.Filters`, or a mapping of them such as
                 ``{"after": "2019", "min_width": 1000, "camera": ["nikon"]}``.
@@ -135,6 +139,7 @@ class Client(BaseClient):
                 syntax=syntax,
                 without=without,
                 like=like,
+                unlike=unlike,
                 like_url=like_url,
                 filters=filters,
                 mode=mode,
@@ -155,6 +160,8 @@ class Client(BaseClient):
         query: str | Query = "",
         syntax: bool = False,
         without: Texts = (),
+        like: PictureIds = (),
+        unlike: PictureIds = (),
         filters: FilterValues | None = None,
         mode: str | None = None,
         min_score: float | None = None,
@@ -174,6 +181,8 @@ class Client(BaseClient):
             query: Additional description that hits should match, as in `search`.
             syntax: See `search`.
             without: See `search`.
+            like: See `search`.
+            unlike: See `search`.
             filters: See `search`.
             mode: See `search`; without a query, only ``vector`` is valid.
             min_score: Minimum score of a hit.
@@ -200,6 +209,8 @@ class Client(BaseClient):
                 query,
                 syntax=syntax,
                 without=without,
+                like=like,
+                unlike=unlike,
                 filters=filters,
                 mode=mode,
                 min_score=min_score,
@@ -218,6 +229,8 @@ class Client(BaseClient):
         *,
         language: str | None = None,
         without: Texts = (),
+        like: PictureIds = (),
+        unlike: PictureIds = (),
         filters: FilterValues | None = None,
         mode: str | None = None,
         min_score: float | None = None,
@@ -235,6 +248,8 @@ class Client(BaseClient):
             k: Maximum number of hits, 1000 at most.
             language: Code of the language that is spoken, such as ``de``; None to detect it.
             without: See `search`; the other arguments, too.
+            like: See `search`.
+            unlike: See `search`.
             filters: See `search`.
             mode: See `search`.
             min_score: See `search`.
@@ -261,6 +276,8 @@ class Client(BaseClient):
                 k,
                 language,
                 without=without,
+                like=like,
+                unlike=unlike,
                 filters=filters,
                 mode=mode,
                 min_score=min_score,
@@ -300,9 +317,9 @@ class Client(BaseClient):
             like_url: See `search`.
             filters: See `search`.
             mode: See `search`.
-            fold: Count near duplicates and the pictures of a burst as one picture.
             literal: See `search`.
             literal_words: See `search`.
+            fold: Count near duplicates and the pictures of a burst as one picture.
 
         Raises:
             InvalidQueryError: A field is unknown, the limit is out of range, or the query is

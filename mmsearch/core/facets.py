@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.globs import MAX_PATTERN_CHARS, escape_glob, fold_path
+from mmsearch.core.query import Band
 from mmsearch.core.results import JsonObject
+from mmsearch.core.understood import Understood
 
 if TYPE_CHECKING:
     from mmsearch.core.filters import Filters
@@ -102,10 +104,13 @@ class Facets(JsonObject):
         query: The query as one line of text; empty if all pictures that pass the filters count.
         counted: Number of pictures that are counted: all that pass the filters or, with a
             description, the best hits without weak matches, at most `FACET_HITS`.
-        of: Number of pictures that pass the filters.
+        of: Number of pictures that pass the filters, each of a stack of duplicates among them.
         fold: True if the pictures of a group of duplicates count once, as a search lists them.
         generation: Generation of the index.
         facets: A facet for each field, in the order of the request.
+        match: Band of the best hit, as `SearchResult.match`: if it is unlikely, there are only weak
+            matches, which then count. None without a description.
+        understood: Filters that were read in the words of the query; None without any.
     """
 
     query: str
@@ -114,6 +119,8 @@ class Facets(JsonObject):
     fold: bool
     generation: int
     facets: Sequence[Facet]
+    match: Band | None = None
+    understood: Understood | None = None
 
     def __getitem__(self, field: str) -> Facet:
         """Return the facet of a field.
@@ -129,11 +136,19 @@ class Facets(JsonObject):
     @classmethod
     def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         parsed = super()._parse(values)
-        return parsed | {"facets": tuple(map(Facet.from_dict, values["facets"]))}
+        match, understood = values.get("match"), values.get("understood")
+        return parsed | {
+            "match": None if match is None else Band(match),
+            "facets": tuple(map(Facet.from_dict, values["facets"])),
+            "understood": None if understood is None else Understood.from_dict(understood),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return the facets as a JSON object."""
-        return vars(self) | {"facets": [facet.to_dict() for facet in self.facets]}
+        return vars(self) | {
+            "facets": [facet.to_dict() for facet in self.facets],
+            "understood": None if self.understood is None else self.understood.to_dict(),
+        }
 
 
 FACET_HITS: Final = 1000
@@ -275,6 +290,23 @@ def _join_condition(condition: str, filters: Filters) -> dict[str, Any] | None:
 
     joined = f"({format_condition(filters.where)}) and {condition}"
     return {"where": joined} if len(joined) <= MAX_CHARACTERS else None
+
+
+def add_read_filters(given: Filters, read: Filters, understood: Understood | None) -> Filters:
+    """Return the filters that the filter of a value narrows.
+
+    A search reads no dates and no people in words if there are filters on them, so a filter of
+    theirs must say what the words say, too.
+
+    Args:
+        given: The filters that were given.
+        read: The same with those that were read in the words of the query.
+        understood: What was read; None for nothing.
+    """
+    if understood is None:
+        return given
+    people = (*given.people, *(f"={name}" for name in understood.people))
+    return replace(given, after=read.after, before=read.before, people=people)
 
 
 def apply_narrowing(filters: Filters, narrowing: Mapping[str, Any]) -> Filters:

@@ -62,6 +62,8 @@ class Term:
         text: A description.
         image: A picture file.
         picture: Id of a picture of the index (`Hit.id`); its stored vector is used, not its file.
+            Beside a text or another picture, it is feedback: a hit that is right or, with a
+            negative weight, wrong and therefore left out.
         url: The http or https URL of a picture. A server fetches it and replaces the URL by the
             downloaded file; an index refuses URLs.
         weight: Weight of the term; a negative weight ranks similar pictures lower. Never 0.

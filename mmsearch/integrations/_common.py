@@ -14,7 +14,7 @@ from mmsearch.api import Index, parse_query
 from mmsearch.api.parsing import parse_mode
 from mmsearch.client import AsyncClient, Client
 from mmsearch.client._requests import as_url
-from mmsearch.core.arguments import check_value, to_filters, to_int
+from mmsearch.core.arguments import PictureIds, check_value, to_filters, to_int, to_picture_ids
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, SourceError, UsageError
 from mmsearch.core.files import expand_user
@@ -32,6 +32,8 @@ def build_query(
     images: Sequence[str] = (),
     filters: object = None,
     mode: str | None = None,
+    like: PictureIds = (),
+    unlike: PictureIds = (),
     hint: str,
 ) -> Query:
     """Return the query for texts that must not name files or URLs.
@@ -43,6 +45,8 @@ def build_query(
             which only a server can fetch.
         filters: Filters for the pictures to search, or a mapping of them.
         mode: Search mode; see `mmsearch.Index.search`.
+        like: Hits that are right, or their ids.
+        unlike: Hits that are wrong, or their ids.
         hint: Next step, for the error message.
 
     Raises:
@@ -57,8 +61,13 @@ def build_query(
     if any(term.text is None for term in terms):
         raise InvalidQueryError("The text of a query cannot name files or URLs.", hint)
     pictures = [Term(image=expand_user(file)) for file in files] + [Term(url=url) for url in urls]
+    clicks = [
+        Term(picture=picture_id, weight=weight)
+        for ids, weight in ((like, 1.0), (unlike, -1.0))
+        for picture_id in dict.fromkeys(to_picture_ids(ids))
+    ]
     return Query(
-        check_terms([*pictures, *terms]),
+        check_terms([*pictures, *terms, *clicks]),
         NO_FILTERS if filters is None else to_filters(filters),
         parse_mode(mode),
     )

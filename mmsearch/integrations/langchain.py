@@ -19,6 +19,7 @@ from pydantic import ConfigDict, ValidationError, model_validator
 
 from mmsearch.api import Index
 from mmsearch.client import AsyncClient
+from mmsearch.core.arguments import check_value
 from mmsearch.core.errors import MissingExtraError, UsageError
 from mmsearch.core.results import Hit, Item
 from mmsearch.core.validation import format_validation_errors
@@ -47,7 +48,17 @@ except ModuleNotFoundError as missing:
     raise MissingExtraError.for_extra("The retriever", "langchain-core", "langchain") from missing
 
 
-CALL_OPTIONS = ("k", "filters", "mode", "min_score", "min_confidence", "literal", "fold")
+CALL_OPTIONS = (
+    "k",
+    "filters",
+    "mode",
+    "min_score",
+    "min_confidence",
+    "literal",
+    "fold",
+    "like",
+    "unlike",
+)
 """Options that a call may override: ``retriever.invoke("a red car", k=3)``."""
 
 
@@ -70,6 +81,8 @@ class MMSearchRetriever(BaseRetriever):
             which cannot name files here, and dates, people and places in its words as filters.
         fold: Return one of near duplicates and of a burst, whose metadata ``folded`` and
             ``duplicates`` have the number and the paths of the others; False to return each.
+        like: Pictures of the index (hits or their ids) that are right; those like them rank higher.
+        unlike: Hits that are wrong: they are left out, and pictures like them rank lower.
 
     All of them except ``source`` can also be passed to ``invoke`` and similar methods, for one
     call.
@@ -88,6 +101,8 @@ class MMSearchRetriever(BaseRetriever):
     min_confidence: float | None = None
     literal: bool = True
     fold: bool = True
+    like: Any = ()
+    unlike: Any = ()
 
     def __init__(self, **arguments: Any) -> None:
         try:
@@ -102,6 +117,8 @@ class MMSearchRetriever(BaseRetriever):
     def _check(self) -> Self:
         check_source(self.source, self.filters)
         check_options(self.k, self.mode, self.min_score, self.min_confidence, fold=self.fold)
+        for name in ("like", "unlike"):
+            check_value(name, getattr(self, name), "PictureIds", "Pass hits or their ids.")
         return self
 
     def _get_relevant_documents(
@@ -149,6 +166,8 @@ class MMSearchRetriever(BaseRetriever):
             literal=self.literal,
             filters=self.filters,
             mode=self.mode,
+            like=self.like,
+            unlike=self.unlike,
             hint="To search by a file, call index.similar(FILE).",
         )
         return self.source.search(

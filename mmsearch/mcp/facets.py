@@ -9,7 +9,15 @@ from pydantic import BaseModel, BeforeValidator, Field, create_model
 
 from mmsearch.core.display import display_path
 from mmsearch.core.facets import FACET_FIELDS, Facet, Facets
-from mmsearch.mcp.schemas import MAX_LIST_ITEMS, FoldArgument, LiteralArgument, TextList, as_list
+from mmsearch.core.query import Band
+from mmsearch.mcp.schemas import (
+    MAX_LIST_ITEMS,
+    FoldArgument,
+    LiteralArgument,
+    TextList,
+    as_list,
+    format_understood,
+)
 from mmsearch.server.schemas import BoundedText, StrictModel, filter_fields
 
 MAX_VALUES = 50
@@ -20,8 +28,8 @@ Count the pictures of the user's collection by year, month, place, person, camer
 format, kind, keyword or rating. Use it for "which years?", "where was I?", "how many of Anna?", \
 and to see how a search with many results can be narrowed. Each value has the arguments that \
 narrow search_images to it: pass them beside the query and the other filters. Without a query, \
-all pictures that pass the filters count; with one, its best 1,000 matches without weak ones. Ask \
-for the fields that you need.\
+all pictures that pass the filters count; with one, its best 1,000 matches without weak ones, if \
+there are others. Ask for the fields that you need.\
 """
 
 if TYPE_CHECKING:
@@ -107,17 +115,35 @@ class FacetsOutput(BaseModel):
     counted: int = Field(description="Pictures that are counted.")
     of: int = Field(description="Pictures that pass the filters, each duplicate among them.")
     facets: list[FacetInfo]
+    only_weak: bool = Field(
+        description="True if the query has only weak matches, which then count: say so."
+    )
+    understood: dict[str, Any] | None = Field(
+        description="Filters that were read in the words of the query."
+    )
 
     @classmethod
     def from_facets(cls, found: Facets) -> Self:
         """Make the output from facets."""
         facets = [FacetInfo.from_facet(facet) for facet in found.facets]
-        return cls(counted=found.counted, of=found.of, facets=facets)
+        understood = None if found.understood is None else found.understood.to_dict()
+        return cls(
+            counted=found.counted,
+            of=found.of,
+            facets=facets,
+            only_weak=found.match is Band.UNLIKELY,
+            understood=understood,
+        )
 
 
 def format_facets(output: FacetsOutput) -> str:
     """Return the output as text for a model."""
-    lines = [f"{output.counted:,} pictures are counted, of {output.of:,} that pass the filters."]
+    lines = list(format_understood(output.understood))
+    lines.append(
+        f"{output.counted:,} pictures are counted, of {output.of:,} that pass the filters."
+    )
+    if output.only_weak:
+        lines.append("All of them are weak matches: perhaps no picture shows this.")
     for facet in output.facets:
         lines.append(f"{FACET_FIELDS[facet.field]}:")
         lines += _format_values(facet)

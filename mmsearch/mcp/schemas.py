@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -29,12 +29,20 @@ def as_list(value: Any) -> Any:
     """Return a list: models omit the brackets of a single value, and send null for no value."""
     if value is None:
         return []
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, str | int) else value
 
 
 TextList = Annotated[list[BoundedText], Field(max_length=MAX_LIST_ITEMS), BeforeValidator(as_list)]
 ImageId = Annotated[
     int, Field(ge=1, le=2**63 - 1, description="An id from search_images or similar_images.")
+]
+ImageIds = Annotated[list[ImageId], Field(max_length=MAX_LIST_ITEMS), BeforeValidator(as_list)]
+LikeIds = Annotated[
+    ImageIds, Field(description="Ids of matches that are right: rank pictures like them higher.")
+]
+UnlikeIds = Annotated[
+    ImageIds,
+    Field(description="Ids of matches that are wrong: leave them out and rank similar ones lower."),
 ]
 Limit = Annotated[int, Field(ge=1, le=MAX_HITS, description="Maximum number of pictures.")]
 
@@ -71,6 +79,8 @@ class SearchOptions(StrictModel):
     without: TextList = Field(
         [], description="What the pictures should not show; one thing per entry."
     )
+    like: LikeIds = Field([])
+    unlike: UnlikeIds = Field([])
     mode: Literal["vector", "text", "hybrid"] | None = Field(
         None,
         description="vector: by look; text: by the words of captions, keywords and file names; "
@@ -110,6 +120,8 @@ class SpeechOptions(StrictModel):
     without: TextList = Field(
         [], description="What the pictures should not show; one thing per entry."
     )
+    like: LikeIds = Field([])
+    unlike: UnlikeIds = Field([])
     mode: Literal["vector", "text", "hybrid"] | None = Field(
         None, description="As for search_images; leave it out unless one of them is meant."
     )
@@ -418,12 +430,15 @@ def format_search_heading(output: SearchOutput) -> str:
     if isinstance(output, SpokenSearchOutput):
         heard = [f'Heard: "{display_path(output.heard)}"']
     count = f"{len(output.hits)} of {output.pictures:,} pictures."
-    return "\n".join([*heard, *_format_understood(output), *_format_notices(output), count])
+    return "\n".join(
+        [*heard, *format_understood(output.understood), *_format_notices(output), count]
+    )
 
 
-def _format_understood(output: SearchOutput) -> Iterator[str]:
-    if output.understood is not None:
-        line = Understood.from_dict(output.understood).line
+def format_understood(understood: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield the line that says what was read in the words of a query, if anything was."""
+    if understood is not None:
+        line = Understood.from_dict(understood).line
         yield f"Read as: {display_path(line)}; literal: true turns this off."
 
 

@@ -299,7 +299,7 @@ def _parse_words(arguments: SearchArguments | FacetsArguments) -> Query:
     """
     query = _parse_query(arguments.query, arguments)
     # A remote caller could find out which files exist outside the collection.
-    if any(term.text is None for term in query.terms):
+    if any(term.text is None and term.picture is None for term in query.terms):
         raise InvalidQueryError(
             "This tool searches for words only; a query cannot contain a path or a URL.",
             "Use similar_images with the id of a picture.",
@@ -318,6 +318,8 @@ def _parse_query(
     return api.parse_query(
         line,
         without=arguments.without,
+        like=getattr(arguments, "like", ()),
+        unlike=getattr(arguments, "unlike", ()),
         mode=arguments.mode,
         filters=_parse_filters(arguments),
     )
@@ -345,7 +347,8 @@ The query is a plain description in English ("a red car on a bridge"), or severa
 its weight ("2:dog + snow"), and quotation marks make signs literal. Dates ("last summer") and \
 names of people and places that the collection knows are read as filters and returned as \
 "understood"; folders, cameras and keywords belong in their own arguments, not in the query. If \
-nothing fits, try other words once or twice, then say so.\
+some matches are right and others wrong, ask again with their ids as like and unlike. If nothing \
+fits, try other words once or twice, then say so.\
 """
 
 SPEECH_DESCRIPTION = """\

@@ -28,6 +28,7 @@ from mmsearch.core.records import IndexCalibration
 from mmsearch.core.results import Notice
 from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.core.types import Background, Calibration, ScoreMap, Vectors
+from mmsearch.search.feedback import Feedback, feedback_rows
 from mmsearch.search.query_parser import format_query
 from mmsearch.search.retrieval import Candidates, SearchScope
 
@@ -53,6 +54,7 @@ def look_confidences(
     terms: Sequence[Term],
     vectors: Vectors | None,
     calibration: Calibration,
+    feedback: Feedback | None = None,
 ) -> Floats | None:
     """Return the probability of each candidate that it shows what a query describes.
 
@@ -60,12 +62,16 @@ def look_confidences(
     logits of both are averaged by weight. A negative term lowers the probability by the probability
     that the picture shows it.
 
+    Liked and disliked pictures move the query: a picture is as probable as one that exceeds the
+    background by as many standard deviations of the query without them.
+
     Args:
         scope: Scope that holds the candidates.
         candidates: The candidates, n pictures.
         terms: Terms of the query.
         vectors: (terms, dim), one row for each term; None in text mode.
         calibration: Calibration of the encoder.
+        feedback: `QueryPlan.feedback` of the query.
 
     Returns:
         float64 (n,), in [0, 1], 1 for a picture that is compared with itself, NaN for items without
@@ -79,7 +85,9 @@ def look_confidences(
     seen = np.flatnonzero(~np.isnan(candidates.visual))
     if len(seen) < len(candidates.ids):
         confidences = np.full(len(candidates.ids), np.nan)
-        known = look_confidences(scope, candidates.take(seen), terms, vectors, calibration)
+        known = look_confidences(
+            scope, candidates.take(seen), terms, vectors, calibration, feedback
+        )
         if known is not None:
             confidences[seen] = known
         return confidences
@@ -94,10 +102,12 @@ def look_confidences(
     if calibration.background is None:
         background = candidates.background
         above_mean = candidates.visual.astype(np.float64) - background.mean
-        confidences = _sigmoid(_logits(above_mean, background.std, calibration.texts))
+        std = background.std if feedback is None else feedback.base_std
+        above_mean = above_mean / background.std * std
+        confidences = _sigmoid(_logits(above_mean, std, calibration.texts))
     else:
         confidences = _combine_terms(
-            terms, vectors, similarities, calibration.background, calibration
+            terms, vectors, similarities, calibration.background, calibration, feedback
         )
     if is_one_picture:
         confidences[similarities[0] >= SAME_PICTURE] = 1.0
@@ -143,7 +153,8 @@ def decode_background(stored: str, dim: int) -> Background | None:
 
 def is_calibrated(terms: Sequence[Term], calibration: Calibration) -> bool:
     """Return True if the confidences of a query come from fitted maps."""
-    has_picture = any(term.text is None for term in terms)
+    clicked = set(feedback_rows(terms).tolist())
+    has_picture = any(term.text is None for row, term in enumerate(terms) if row not in clicked)
     return (
         len(terms) > 0
         and calibration.measured
@@ -207,11 +218,14 @@ def _combine_terms(
     similarities: Sequence[NDArray[np.float32]],
     background: Background,
     calibration: Calibration,
+    feedback: Feedback | None,
 ) -> Floats:
     """Return the probabilities of pictures, of which (terms, n) similarities are known."""
     scores = np.stack(similarities).astype(np.float64)
     maps = {False: calibration.texts, True: calibration.pictures or ScoreMap()}
     weights = np.array([term.weight for term in terms])
+    clicked = np.empty(0, np.intp) if feedback is None else feedback.rows
+    weights[clicked] = 0.0
     kinds = np.array([term.text is None for term in terms])
     logits, total = np.zeros(scores.shape[1]), 0.0
     for is_picture in (False, True):
@@ -221,15 +235,54 @@ def _combine_terms(
             norm = max(float(np.linalg.norm(mixed)), MIN_NORM)
             mixed_scores = weights[chosen] @ scores[chosen] / norm
             weight = float(weights[chosen].sum())
-            logits += weight * _term_logits(
-                mixed_scores, mixed / norm, background, maps[is_picture]
-            )
+            above_mean, std = score_features(mixed_scores[None], (mixed / norm)[None], background)
+            if feedback is not None:
+                above_mean = std * _moved_deviations(
+                    mixed_scores / std[0],
+                    mixed / norm / std[0],
+                    feedback.weights,
+                    scores[clicked],
+                    vectors[clicked],
+                    background,
+                )
+            logits += weight * _logits(above_mean[0], std[0], maps[is_picture])
             total += weight
     probabilities = _sigmoid(logits / total)
     for row in np.flatnonzero(weights < 0):
         unwanted = _term_logits(scores[row], vectors[row], background, maps[bool(kinds[row])])
         probabilities *= 1.0 - _sigmoid(unwanted)
     return probabilities
+
+
+def _moved_deviations(
+    scores: Floats,
+    vector: NDArray[np.floating],
+    weights: Floats,
+    clicked_scores: Floats,
+    clicked_vectors: Vectors,
+    background: Background,
+) -> Floats:
+    """Return the standard deviations by which pictures exceed the background of a moved query.
+
+    Args:
+        scores: float64 (n,), similarities of the pictures to the query, divided by its standard
+            deviation.
+        vector: float64 (dim,), the query, divided likewise.
+        weights: float64 (clicked,), see `Feedback.weights`.
+        clicked_scores: float64 (clicked, n), similarities to the clicked pictures.
+        clicked_vectors: (clicked, dim).
+        background: The background.
+
+    Returns:
+        float64 (1, n).
+    """
+    _, stds = score_features(clicked_scores, clicked_vectors, background)
+    scaled = weights / stds[:, 0]
+    vector = np.asarray(vector + scaled @ clicked_vectors.astype(np.float64))
+    norm = max(float(np.linalg.norm(vector)), MIN_NORM)
+    moved_scores = (scores + scaled @ clicked_scores) / norm
+    above_mean, std = score_features(moved_scores[None], (vector / norm)[None], background)
+    return above_mean / std
 
 
 def _term_logits(

@@ -36,6 +36,7 @@ from mmsearch.search.confidence import (
     is_calibrated,
     look_confidences,
 )
+from mmsearch.search.feedback import disliked_ids
 from mmsearch.search.hits import make_hits
 from mmsearch.search.notices import describe_incomplete, find_notices
 from mmsearch.search.query_encoder import QueryEncoder
@@ -230,11 +231,12 @@ class SearchEngine:
             )
             for position in positions:
                 request = queries[position].request
+                disliked = disliked_ids(request.query.terms)
                 try:
                     plans[position] = QueryPlan.from_query(
                         request.query,
                         queries[position].vectors,
-                        scope,
+                        scope.exclude(disliked, fold=request.fold) if len(disliked) else scope,
                         max(request.k, MATCH_DEPTH),
                         fold=request.fold,
                     )
@@ -261,24 +263,27 @@ class SearchEngine:
                     plan,
                     vector_matches,
                     partial(self._make_rank_fusion, name),
-                    partial(self._rate_look, plan.scope, queries[position]),
+                    partial(self._rate_look, plan, queries[position]),
                 )
             except MMSearchError as error:
                 outcomes[position] = error
         return candidates
 
     def _rate_look(
-        self, scope: SearchScope, encoded: EncodedQuery, candidates: Candidates
+        self, plan: QueryPlan, encoded: EncodedQuery, candidates: Candidates
     ) -> NDArray[np.float64] | None:
         """Return the probability of each candidate that it shows what a query describes.
 
         It grows with the similarity that the candidates were found by.
         """
-        terms, calibration = encoded.request.query.terms, self._calibration(scope.snapshot)
+        terms, scope = encoded.request.query.terms, plan.scope
+        calibration = self._calibration(scope.snapshot)
         if len(terms) > 1 or not scope.has_image_vectors:
             # The background of an encoder says nothing about a mixed query or a fused vector.
             calibration = replace(calibration, background=None)
-        return look_confidences(scope, candidates, terms, encoded.vectors, calibration)
+        return look_confidences(
+            scope, candidates, terms, encoded.vectors, calibration, plan.feedback
+        )
 
     def _make_hits(
         self,
@@ -307,7 +312,9 @@ class SearchEngine:
             vectors = encoded.vectors if explain and plan.mode is not Mode.TEXT else None
             text_terms = plan.text_terms if explain else []
             try:
-                look = look_confidences(plan.scope, found, terms, vectors, calibration)
+                look = look_confidences(
+                    plan.scope, found, terms, vectors, calibration, plan.feedback
+                )
                 hits[position] = make_hits(
                     plan.scope,
                     found,

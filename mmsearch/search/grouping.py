@@ -31,7 +31,7 @@ def add_groups(plan: QueryPlan, found: VectorMatches) -> VectorMatches:
     """
     scope, count = plan.scope, plan.num_candidates
     ids, scores = found.ids, found.scores
-    excluded = np.empty(0, np.int64)
+    excluded = np.empty(0, np.int64) if scope.excluded is None else scope.excluded
     is_last = len(ids) < count or count >= scope.items
     while plan.query_vector is not None and not is_last and lacks_groups(plan, ids):
         count = min(WIDENING * count, max(plan.depth, MAX_WIDENED))

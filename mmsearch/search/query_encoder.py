@@ -272,7 +272,10 @@ class StoredVectorLookup:
                     "Search for words that are in its texts.",
                 )
         if missing:
-            raise UnknownNameError(f"Index {self._layout.name!r} has no picture {missing[0]}.")
+            raise UnknownNameError(
+                f"Index {self._layout.name!r} has no picture {missing[0]}.",
+                Hint("Use {}.", "the id of a hit", "the id of a hit, which --json shows"),
+            )
         stored_vectors = {}
         for term, image_id in known_ids.items():
             segment = segments[image_id]

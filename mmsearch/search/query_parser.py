@@ -19,6 +19,9 @@ from mmsearch.core.query import SearchRequest, Term
 from mmsearch.core.sorting import check_sort
 
 MAX_TERMS = 32
+MAX_CLICKS = 100
+"""Maximum number of pictures of the index, which a person liked or disliked, in a query."""
+
 MAX_WEIGHT = 100.0
 
 _EXAMPLE = Hint("Describe a picture{}", ", such as 'a red car'.", ': mmsearch query "a red car"')
@@ -68,8 +71,8 @@ def check_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
     """Return the terms of a query after validating them.
 
     Raises:
-        InvalidQueryError: There are no terms, only negative ones, or too many; a term is empty; or
-            a weight is out of range.
+        InvalidQueryError: There are no terms, only negative ones, or too many; a term is empty; a
+            weight is out of range; or a picture is both liked and disliked.
     """
     if not terms:
         raise InvalidQueryError("The query is empty.", _EXAMPLE)
@@ -82,13 +85,28 @@ def check_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
         has_image = any(source is not None for source in (term.image, term.picture, term.url))
         if not has_image and not (term.text or "").strip():
             raise InvalidQueryError("A term of the query is empty.", _EXAMPLE)
+    clicked = [term for term in terms if term.picture is not None]
     if not any(term.weight > 0 for term in terms):
         raise InvalidQueryError(
             "The query only says what pictures should not look like.",
-            "Also say what they should look like: street -people",
+            Hint("Also describe them, or give one that is right: {}", "like=[ID]", "--like ID")
+            if clicked
+            else "Also say what they should look like: street -people",
         )
-    if len(terms) > MAX_TERMS:
-        raise InvalidQueryError(f"The query has {len(terms)} terms; {MAX_TERMS} are allowed.")
+    num_others = len(terms) - len(clicked)
+    if num_others > MAX_TERMS:
+        raise InvalidQueryError(f"The query has {num_others} terms; {MAX_TERMS} are allowed.")
+    if len(clicked) > MAX_CLICKS:
+        raise InvalidQueryError(
+            f"The query names {len(clicked)} pictures; {MAX_CLICKS} are allowed.",
+            "Leave out the oldest ones.",
+        )
+    liked = {term.picture for term in clicked if term.weight > 0}
+    for term in clicked:
+        if term.weight < 0 and term.picture in liked:
+            raise InvalidQueryError(
+                f"Picture {term.picture} is both liked and disliked.", "Leave one of them out."
+            )
     return tuple(terms)
 
 

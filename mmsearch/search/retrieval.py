@@ -23,6 +23,7 @@ from mmsearch.core.query import (
 )
 from mmsearch.core.types import Ids, Vectors
 from mmsearch.core.vectors import as_unit_vectors, ranks_in_groups, row_scores
+from mmsearch.search.feedback import Feedback, feedback_rows, move_query
 from mmsearch.search.grouping import (
     WIDENING,
     add_groups,
@@ -128,6 +129,8 @@ class SearchScope:
         filters: Filters that they pass; None for all.
         size: Number of pictures that may be found; a content with several items counts once.
         undated: See `SearchResult.undated`.
+        excluded: Ids of items that are no hits although they pass the filters, int64, ascending;
+            None for none.
     """
 
     store: VectorStore
@@ -137,6 +140,7 @@ class SearchScope:
     filters: FilterTree | None
     size: int
     undated: int = 0
+    excluded: Ids | None = None
 
     @cached_property
     def allowed(self) -> Ids | None:
@@ -147,6 +151,29 @@ class SearchScope:
     def items(self) -> int:
         """Number of items that may be found."""
         return self.snapshot.items if self.allowed is None else len(self.allowed)
+
+    def exclude(self, ids: Ids, *, fold: bool = False) -> SearchScope:
+        """Return the scope without the contents of some items, which are no hits then.
+
+        Args:
+            ids: Ids of the items, int64 (n,).
+            fold: True to leave out their stacks, for which a hit stands.
+        """
+        snapshot = self.snapshot
+        is_folded = fold and snapshot.has_stacks
+        excluded = snapshot.stack_item_ids(ids) if is_folded else snapshot.sibling_ids(ids)
+        excluded = np.setdiff1d(excluded, snapshot.deleted_ids)
+        passing = excluded if self.allowed is None else np.intersect1d(excluded, self.allowed)
+        size = self.size - self.snapshot.count_contents(passing)
+        return replace(self, excluded=excluded, size=max(size, 0))
+
+    def match(self, terms: Sequence[TextTerm], limit: int) -> TextMatches:
+        """Return at most ``limit`` items of the scope whose texts hold most of the words."""
+        if self.excluded is None:
+            return self.snapshot.match(terms, limit, self.allowed)
+        found = self.snapshot.match(terms, limit + len(self.excluded), self.allowed)
+        kept = np.flatnonzero(np.isin(found.ids, self.excluded, invert=True))[:limit]
+        return TextMatches(found.ids[kept], found.scores[kept], found.evidence[kept])
 
     @property
     def has_image_vectors(self) -> bool:
@@ -240,6 +267,7 @@ class QueryPlan:
         query_vector: (1, fused dim), vector to compare with stored vectors; None in text mode.
         depth: Number of candidates to rank.
         fold: True if the contents of a stack become one candidate; only if there are stacks.
+        feedback: How pictures that a person liked or disliked move the query; None without any.
     """
 
     scope: SearchScope
@@ -248,6 +276,7 @@ class QueryPlan:
     query_vector: Vectors | None
     depth: int
     fold: bool = False
+    feedback: Feedback | None = None
 
     @classmethod
     def from_query(
@@ -288,8 +317,17 @@ class QueryPlan:
         fold = fold and scope.snapshot.has_stacks
         if vectors is None or mode is Mode.TEXT:
             return cls(scope, mode, text_terms, None, depth, fold)
-        query_vector = _combine_terms(scope, vectors, query.terms)
-        return cls(scope, mode, text_terms, query_vector, depth, fold)
+        term_vectors = scope.fusion.fuse_query(vectors)
+        clicked = feedback_rows(query.terms)
+        if not len(clicked):
+            query_vector = _combine_terms(scope, term_vectors, query.terms)
+            return cls(scope, mode, text_terms, query_vector, depth, fold)
+        rows = np.setdiff1d(np.arange(len(query.terms)), clicked)
+        base = _combine_terms(
+            scope, term_vectors[rows], [query.terms[row] for row in rows.tolist()]
+        )
+        query_vector, feedback = move_query(scope, base, term_vectors, query.terms)
+        return cls(scope, mode, text_terms, query_vector, depth, fold, feedback)
 
     @property
     def num_candidates(self) -> int:
@@ -339,7 +377,7 @@ def retrieve_batch(plans: Sequence[QueryPlan]) -> list[VectorMatches | None]:
     for (_, k), positions in groups.items():
         scope = plans[positions[0]].scope
         queries = np.concatenate([q for n in positions if (q := plans[n].query_vector) is not None])
-        ranking = scope.store.search(queries, k, scope.filters)
+        ranking = scope.store.search(queries, k, scope.filters, scope.excluded)
         rows = zip(ranking.ids, ranking.scores, scope.score_distributions(queries), strict=True)
         for position, (ids, scores, background) in zip(positions, rows, strict=True):
             is_hit = ids >= 0  # Short rankings are padded with -1.
@@ -390,7 +428,7 @@ def rank_candidates(
     return candidates.take(np.arange(min(plan.depth, len(candidates.ids))))
 
 
-def _combine_terms(scope: SearchScope, vectors: Vectors, terms: Sequence[Term]) -> Vectors:
+def _combine_terms(scope: SearchScope, term_vectors: Vectors, terms: Sequence[Term]) -> Vectors:
     """Combine the vectors of several terms into one query vector.
 
     Text and image vectors occupy different regions of the shared space: the similarities of a
@@ -400,7 +438,7 @@ def _combine_terms(scope: SearchScope, vectors: Vectors, terms: Sequence[Term]) 
 
     Args:
         scope: The pictures to search.
-        vectors: (n, dim), one row for each term.
+        term_vectors: (n, fused dim), one row for each term.
         terms: The terms; one with a negative weight is subtracted.
 
     Returns:
@@ -409,7 +447,6 @@ def _combine_terms(scope: SearchScope, vectors: Vectors, terms: Sequence[Term]) 
     Raises:
         InvalidQueryError: The terms cancel each other.
     """
-    term_vectors = scope.fusion.fuse_query(vectors)
     if len(term_vectors) == 1:
         return term_vectors
     stds = np.array([background.std for background in scope.score_distributions(term_vectors)])
@@ -442,11 +479,11 @@ def _rank_by_vectors(query_vector: Vectors, vector_matches: VectorMatches) -> Ca
 def _rank_by_texts(plan: QueryPlan) -> Candidates:
     """Return candidates ranked by their text scores alone, enough if there are as many."""
     scope, limit = plan.scope, max(plan.depth, FUSION_DEPTH)
-    matches = scope.snapshot.match(plan.text_terms, limit, scope.allowed)
+    matches = scope.match(plan.text_terms, limit)
     num_found = len(matches.ids)
     while plan.fold and num_found >= limit and lacks_groups(plan, matches.ids):
         limit *= WIDENING
-        more = scope.snapshot.match(plan.text_terms, limit, scope.allowed)
+        more = scope.match(plan.text_terms, limit)
         num_found = len(more.ids)
         matches = append_groups(plan, matches, more)
     scores = matches.scores
@@ -474,9 +511,7 @@ def _rank_hybrid(
     k: int,
 ) -> Candidates:
     """Return the candidates of both lists, ranked by a rank fusion."""
-    matches = _order_by_evidence(
-        scope.snapshot.match(text_terms, max(k, FUSION_DEPTH), scope.allowed)
-    )
+    matches = _order_by_evidence(scope.match(text_terms, max(k, FUSION_DEPTH)))
     candidates = _merge_candidates(scope, query_vector, vector_matches, matches, rate_look)
     scores = rank_fusion.fuse(candidates)
     # A text that holds all words is better evidence than the best look, which may match nothing.

@@ -21,6 +21,9 @@ TEXT_LIMIT = 2000
 URLS_LIMIT = 4
 """Maximum number of pictures fetched for a query."""
 
+CLICKS_LIMIT = 100
+"""Maximum number of hits that a request says to be right, and of those to be wrong."""
+
 KEYS_LIMIT = 10_000
 """Maximum number of pictures that one request changes or deletes."""
 
@@ -33,6 +36,22 @@ UrlList = Annotated[
     ),
 ]
 
+
+LikeList = Annotated[
+    list[int],
+    Field(
+        max_length=CLICKS_LIMIT,
+        description="Ids of pictures that hits should look like, such as hits that are right.",
+    ),
+]
+UnlikeList = Annotated[
+    list[int],
+    Field(
+        max_length=CLICKS_LIMIT,
+        description="Ids of hits that are wrong: they are left out, and pictures like them rank"
+        " lower.",
+    ),
+]
 
 if TYPE_CHECKING:
     SortOrder = str
@@ -146,9 +165,8 @@ class QueryBody(StrictModel):
         max_length=20,
         description="Descriptions of what hits should not look like.",
     )
-    like: list[int] = Field(
-        [], max_length=20, description="Ids of pictures that hits should look like."
-    )
+    like: LikeList = []
+    unlike: UnlikeList = []
     like_url: UrlList = []
     mode: Literal["vector", "text", "hybrid"] | None = Field(
         None, description="Default: hybrid if the index has texts."
@@ -199,7 +217,8 @@ class SearchParams(FilterParams):
         "", description="A query in the query language.", examples=["a windmill"]
     )
     without: list[BoundedText] = Field([], alias="not", max_length=20)
-    like: list[int] = Field([], max_length=20, description="Ids of pictures.")
+    like: LikeList = Field([])
+    unlike: UnlikeList = Field([])
     like_url: UrlList = Field([])
     sort: SortOrder = "score"
     limit: int = Field(20, ge=1, le=PAGE_LIMIT)

@@ -128,6 +128,37 @@ def test_query_filters_return_exactly_matching_pictures(mmsearch, home, collecti
     assert giraffes
 
 
+def test_facets_count_pictures_and_name_the_options_that_narrow(mmsearch, home, collection):
+    _, words = collection
+    done = mmsearch("facets", "--by", "tag,format", "--no-fold", "--home", home)
+    rows = [line.split("\t") for line in done.out.splitlines()]
+    giraffes = sum(word == "giraffe" for word in words.values())
+    assert ["tag", "zoo", str(giraffes), "--tag zoo"] in rows
+    assert ["tag", "", str(len(words) - giraffes), ""] in rows
+    assert ["format", "JPEG", str(len(words)), "--format JPEG"] in rows
+    narrowing = ("--tag", "zoo", "--no-fold")
+    narrowed = mmsearch("query", "a picture", *narrowing, "-k", 100, "--paths", "--home", home)
+    assert len(names(narrowed)) == giraffes
+    found = json.loads(
+        mmsearch("facets", "tall one at zoo", "--json", "--no-fold", "--home", home).out
+    )
+    assert found["match"] in ("likely", "possible")
+    assert 0 < found["counted"] < found["of"] == len(words)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--by", "decade"], "Pictures are not counted by 'decade'. Known: year, month"),
+        (["--by", ""], "Known: year, month"),
+        (["--limit", "0"], "--limit must be at least 1"),
+        (["--after", "soon"], "'soon' is not a date"),
+    ],
+)
+def test_facets_invalid_arguments_exit_2_with_reason(mmsearch, home, options, complaint):
+    assert complaint in mmsearch("facets", *options, "--home", home, code=2).err
+
+
 def test_query_without_good_match_prints_closest_results(mmsearch, home):
     done = mmsearch("query", "a quantum physicist in a courtroom", "-k2", "--home", home)
     guesses = "does not know 'a quantum physicist in a courtroom' well."
@@ -135,6 +166,32 @@ def test_query_without_good_match_prints_closest_results(mmsearch, home):
     assert len(done.out.splitlines()) == 2
     sure = mmsearch("query", "a red car", "--min-confidence", "0.9", "--paths", "--home", home)
     assert sure.out == ""
+
+
+def test_query_with_right_and_wrong_hits_ranks_the_others_again(mmsearch, home, tmp_path):
+    def ask(*arguments):
+        return json.loads(mmsearch("query", *arguments, "-k", "100", "--json", "--home", home).out)
+
+    first = ask("a windmill")["hits"]
+    right, wrong = first[0], first[1]
+    answer = ask("a windmill", "--like", right["id"], f"--unlike={wrong['id']}")
+    ids = [hit["id"] for hit in answer["hits"]]
+    assert wrong["id"] not in ids
+    assert len(ids) == len(first) - 1
+    assert answer["query"] == f"picture {right['id']} + a windmill - picture {wrong['id']}"
+    alone = ask("--like", right["id"], "--unlike", wrong["id"])
+    assert alone["hits"][0]["id"] == right["id"]
+    file = tmp_path / "queries.txt"
+    file.write_text("a windmill\n", encoding="utf-8")
+    clicks = ("--like", right["id"], "--unlike", wrong["id"])
+    batch = mmsearch("query", "--batch", file, *clicks, "-k", "100", "--home", home)
+    assert [hit["id"] for hit in json.loads(batch.out)["hits"]] == ids
+    refused = mmsearch("query", "--unlike", wrong["id"], "--home", home, code=2)
+    assert "or give one that is right: --like ID" in refused.err
+    both = mmsearch("query", "x", "--like", "1", "--unlike", "1", "--home", home, code=2)
+    assert "Picture 1 is both liked and disliked. Leave one of them out." in both.err
+    unknown = mmsearch("query", "x", "--like", "99999", "--home", home, code=2)
+    assert "no picture 99999. Use the id of a hit, which --json shows." in unknown.err
 
 
 def test_query_batch_file_answers_each_line_and_reports_failures(mmsearch, home, tmp_path):

@@ -139,6 +139,20 @@ def test_client_sort_orders_hits_of_all_pages_as_local_index(client, local, phot
             source.search("a dog", sort="colour")
 
 
+def test_client_search_with_right_and_wrong_hits_matches_local_index(client, asked, local):
+    first = client.search("a windmill", 6)
+    expected = local.search("a windmill", 30, like=first[1], unlike=[first[0], first[5]])
+    options = {"like": first[1], "unlike": [first[0].id, first[5].id]}
+    assert_same(client.search("a windmill", 30, **options), expected)
+    assert_same(asked(lambda other: other.search("a windmill", 30, **options)), expected)
+    parsed = mmsearch.parse_query("a windmill", **options)
+    assert_same(client.search(parsed, 30), expected)
+    similar = client.similar(first[1], 30, query="a windmill", unlike=[first[0], first[5]])
+    assert_same(similar, expected)
+    uploaded = client.similar(local.original(first[1].id), 30, unlike=first[0])
+    assert first[0].id not in [hit.id for hit in uploaded]
+
+
 def test_async_client_concurrent_searches_match_local_index(asked, local):
     async def several(client):
         return await asyncio.gather(*(client.search(query) for query in ("a dog", "a boat")))
@@ -194,7 +208,9 @@ def test_client_similar_with_words_and_filters_matches_local_search(client, aske
     expected = local.search(query, 10)
     more = {"query": "at night", "without": ["snow"], "filters": {"orientation": "portrait"}}
     known = local.similar(file, 1)[0].id
-    assert_same(client.similar(known, 10, **more), expected)
+    # A picture of the index beside words is a hit that is right.
+    marked = mmsearch.parse_query("at night", without=["snow"], like=known, filters=portrait)
+    assert_same(client.similar(known, 10, **more), local.search(marked, 10))
     # The client shrinks the picture before the upload, so scores differ a little.
     sent = client.similar(file, 10, **more)
     assert {hit.id for hit in sent[:3]} <= {hit.id for hit in expected}

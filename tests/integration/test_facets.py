@@ -155,15 +155,40 @@ def test_facets_fold_stacks_as_a_search_lists_them(index, shared_home):
 
 def test_facets_of_description_count_its_hits_without_weak_matches(photo_index):
     with mmsearch.open_index(home=photo_index) as index:
-        request = SearchRequest(mmsearch.parse_query("a dog", syntax=False), HITS_LIMIT)
+        query = mmsearch.parse_query("a dog", syntax=False)
+        request = SearchRequest(query, HITS_LIMIT, fold=False)
         result = index.query(request)
-        found = index.facets("a dog", fields="format")
+        found = index.facets("a dog", fields="format", fold=False)
         strong = [hit for hit in result.hits if hit.band != "unlikely"]
         assert result.calibrated
         assert 0 < found.counted == len(strong) < found.of == result.passed
         assert sum(counts(found, "format").values()) == len(strong)
+        weak = index.facets("a windmill at night in the rain", fields="kind", fold=False)
+        assert (weak.match, weak.counted) == ("unlikely", weak.of)
         alike = index.facets(like=strong[0], fields=["kind"])
         assert 0 < counts(alike, "kind")["image"] <= alike.of
+
+
+def test_facets_read_dates_and_people_in_words_as_a_search_does(index):
+    found = index.facets("photos of Anna in July 2019", fields=["month", "person"])
+    assert (found.understood.after, found.understood.people) == ("2019-07-01", ("Anna",))
+    only = index.facets("2019", fields=["month", "person", "kind"])
+    assert (only.query, only.counted, only.of) == ("2019", 3, 3)
+    assert counts(only, "month") == {"2019-08": 1, "2019-07": 2}
+    for facet in only.facets:
+        for value in facet.values:
+            filters = apply_narrowing(NO_FILTERS, value.filter)
+            request = SearchRequest(mmsearch.parse_query("2019", filters=filters))
+            assert index.query(request).passed == value.count
+    literal = index.facets("2019", fields="month", literal=True)
+    assert (literal.understood, literal.of) == (None, len(PICTURES))
+
+
+def test_facet_of_a_person_keeps_the_person_in_the_words(index):
+    found = index.facets("Anna", fields="person")
+    assert (found.counted, counts(found, "person")) == (2, {"Anna": 2, "Bert": 1})
+    (bert,) = (value for value in found["person"].values if value.value == "Bert")
+    assert bert.filter == {"person": ["=Anna", "=Bert"]}
 
 
 def test_facets_of_folder_are_those_below_it(index):
@@ -224,6 +249,11 @@ def test_http_facets_are_those_of_the_index_by_body_and_by_url(index):
                 assert answer["passed"] == len(answer["hits"]) == value["count"]
         body = {"query": "a dog", "fields": ["kind"], "limit": 3, "fold": False}
         described = server.post(f"{AT}/facets", json=body).json()
+        read = server.get(f"{AT}/facets", params={"q": "2019", "fields": "year"}).json()
+        assert read["understood"]["after"] == "2019-01-01"
+        assert read == index.facets("2019", fields="year").to_dict()
+        body_of_words = {"query": "2019", "fields": ["year"], "literal": True}
+        assert server.post(f"{AT}/facets", json=body_of_words).json()["understood"] is None
         assert described["query"] == "a dog"
         assert described == index.facets("a dog", fields="kind", limit=3, fold=False).to_dict()
 

@@ -26,20 +26,23 @@ TOYS = Filters(paths=("*.toy",))
 TEXTS = ("picture 3", "picture 41", "red boat", "an old mill")
 
 
-def write_pictures(folder):
-    """Write pictures, every third of them with a caption, and a film."""
+def write_pictures(folder, *, film):
+    """Write pictures, every third of them with a caption, and a film or one more picture."""
     folder.mkdir()
     for number in range(PICTURES):
         write(folder, b"%02d.toy" % number, b"picture %d" % number, 1 + number)
         if number % 3 == 0:
             caption = (b"a red boat", b"an old mill")[number % 2]
             write(folder, b"%02d.toy.txt" % number, caption, 1)
+    if not film:
+        write(folder, b"one_more.toy", b"one more", 1)
+        return
     lines = [f"film-{part}|a red boat {part}" for part in range(MOMENTS)]
     write(folder, b"tour.film", "\n".join(["film", *lines]).encode(), 1)
 
 
-def make_layout(path):
-    write_pictures(path / "files")
+def make_layout(path, *, film=True):
+    write_pictures(path / "files", film=film)
     layout = IndexLayout(path / "home" / "index")
     with toy_indexer(layout, ToyEncoder(), fusion=FusionSpec("weighted", 0.4)) as indexer:
         indexer.run(IndexRequest(os.fsencode(path / "files")))
@@ -51,9 +54,9 @@ def layout(tmp_path):
     return make_layout(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def shared_layout(tmp_path_factory):
-    return make_layout(tmp_path_factory.mktemp("stacks"))
+@pytest.fixture(scope="module", params=[True, False], ids=["with film", "pictures"])
+def shared_layout(request, tmp_path_factory):
+    return make_layout(tmp_path_factory.mktemp("stacks"), film=request.param)
 
 
 def search(layout, text, k=10, mode=Mode.VECTOR, filters=Filters(), **options):  # noqa: B008
@@ -219,7 +222,8 @@ def fold(hits, stacks):
     best = {}
     members = {}
     for hit in hits:
-        group = stack_of.get(hit.id, -hit.id)
+        # The moments of the film follow the pictures.
+        group = stack_of.get(min(hit.id, PICTURES + 1), -hit.id)
         best.setdefault(group, hit)
         members.setdefault(group, []).append(hit.id)
     return [(hit.id, hit.score, len(members[group]) - 1) for group, hit in best.items()]

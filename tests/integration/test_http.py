@@ -125,6 +125,58 @@ def test_http_search_like_picture_id_matches_index_similar(server, index):
     assert answer["hits"][0]["id"] == first.id
 
 
+def test_http_search_with_right_and_wrong_hits_equals_local_search(server, index):
+    first = index.search("a windmill", 9)
+    liked, disliked = [first[0].id, first[3].id], [first[1].id, first[8].id]
+    expected = [hit.id for hit in index.search("a windmill", 30, like=liked, unlike=disliked)]
+    pages, cursor = [], None
+    for _ in range(2):
+        answer = search(
+            server, query="a windmill", like=liked, unlike=disliked, limit=15, cursor=cursor
+        )
+        pages += [hit["id"] for hit in answer["hits"]]
+        cursor = answer["next_cursor"]
+    assert pages == expected
+    assert answer["passed"] == answer["pictures"] - 2
+    url = f"{AT}/search?q=a windmill&limit=30"
+    url += "".join(f"&like={picture}" for picture in liked)
+    url += "".join(f"&unlike={picture}" for picture in disliked)
+    assert [hit["id"] for hit in server.get(url).json()["hits"]] == expected
+    body = {"searches": [{"query": "a windmill", "like": liked, "unlike": disliked, "limit": 30}]}
+    batch = server.post(f"{AT}/search/batch", json=body).json()["answers"][0]
+    assert [hit["id"] for hit in batch["hits"]] == expected
+
+
+def test_http_upload_with_right_and_wrong_hits(server, index):
+    first = index.search("a windmill", 1)
+    alone = search(server, like=[first[0].id], limit=200)["hits"]
+    liked = alone[30]["id"]
+    form = {"unlike": [str(alone[1]["id"])], "like": [str(liked)], "limit": "200"}
+    with first[0].path.open("rb") as file:
+        answer = server.post(f"{AT}/search/picture", files={"picture": file}, data=form)
+    assert answer.status_code == 200, answer.text
+    ids = [hit["id"] for hit in answer.json()["hits"]]
+    assert alone[1]["id"] not in ids
+    rank = [hit["id"] for hit in alone].index(liked)
+    assert ids.index(liked) <= rank
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "detail"),
+    [
+        ({"unlike": [1]}, 400, "Also describe them, or give one that is right: like=[ID]"),
+        ({"query": "a dog", "like": [1], "unlike": [1]}, 400, "Picture 1 is both liked and"),
+        ({"query": "a dog", "unlike": [99999]}, 404, "no picture 99999. Use the id of a hit."),
+        ({"query": "a dog", "unlike": ["x"]}, 422, "unlike"),
+        ({"query": "a dog", "like": list(range(101))}, 422, "like"),
+    ],
+)
+def test_http_search_with_unusable_clicks(server, body, status, detail):
+    answer = server.post(f"{AT}/search", json=body)
+    assert answer.status_code == status
+    assert detail in answer.json()["detail"]
+
+
 def test_http_search_by_uploaded_picture_ranks_same_picture_first(server, index):
     first = index.search("a windmill", k=1)[0]
     with first.path.open("rb") as file:
@@ -426,7 +478,8 @@ def test_http_search_like_picture_with_missing_file_gives_same_hits(home, folder
 def test_http_search_like_unknown_picture_id_returns_404(server, image_id):
     answer = server.post(f"{AT}/search", json={"like": [image_id]})
     assert answer.status_code == 404
-    assert answer.json()["detail"] == f"Index 'default' has no picture {image_id}."
+    message = f"Index 'default' has no picture {image_id}. Use the id of a hit."
+    assert answer.json()["detail"] == message
 
 
 def test_http_picture_whose_first_file_is_gone_shows_its_copy(home, folder):

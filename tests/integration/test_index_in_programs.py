@@ -88,7 +88,7 @@ def test_index_searched_while_a_thread_adds_pictures_answers_every_search(photos
 
         def search_until(stop):
             while not stop.is_set():
-                sizes.append(len(index.search("a bird", 100)))
+                sizes.append(len(index.search("a bird", 100, fold=False)))
 
         stop = threading.Event()
         with ThreadPoolExecutor(4) as threads:
@@ -102,7 +102,7 @@ def test_index_searched_while_a_thread_adds_pictures_answers_every_search(photos
             for search in searches:
                 search.result()
         assert set(sizes) <= set(range(8, 25))
-        assert len(index.search("a bird", 100)) == 24
+        assert len(index.search("a bird", 100, fold=False)) == 24
 
 
 def test_repr_of_index_shows_name_pictures_and_model(index, tmp_path):

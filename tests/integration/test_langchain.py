@@ -51,6 +51,15 @@ def test_langchain_retriever_call_options_override_constructor_options(index):
     assert len(retriever.invoke("a dog", verbose=True)) == 2
 
 
+def test_langchain_retriever_takes_right_and_wrong_hits(index):
+    retriever = MMSearchRetriever(source=index, k=20)
+    first = index.search("a dog", 20)
+    expected = [hit.id for hit in index.search("a dog", 20, like=first[2], unlike=first[0])]
+    assert ids(retriever.invoke("a dog", like=first[2].id, unlike=[first[0]])) == expected
+    with pytest.raises(UsageError, match="like must be ids of pictures or hits"):
+        retriever.invoke("a dog", like="the first")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

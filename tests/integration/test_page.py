@@ -125,7 +125,11 @@ def test_page_has_labelled_field_for_each_filter(service):
     [
         ("/?q=a+dog&after=soon", 400, "soon"),
         ("/?q=a+dog&min_width=wide", 422, "min_width"),
-        ("/?like=999999", 404, "Index &#39;default&#39; has no picture 999999."),
+        (
+            "/?like=999999",
+            404,
+            "Index &#39;default&#39; has no picture 999999. Use the id of a hit.",
+        ),
         ("/?q=a+dog&cursor=x", 400, "cursor"),
         ("/?q=a+dog&sort=colour", 422, "sort must be"),
     ],

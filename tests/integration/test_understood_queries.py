@@ -70,6 +70,10 @@ def names(hits):
         ("vor 2020", ["dog.jpg", "beach.jpg"]),
         ("Anna 2021", []),
         ("near Lisbon", ["beach.jpg"]),
+        ("in Portugal", ["dog.jpg", "beach.jpg"]),
+        ("Anna in Portogallo", ["dog.jpg", "beach.jpg"]),
+        ("Lissabon 2019", ["beach.jpg"]),
+        ("Berlin, Germany", ["bridge.jpg"]),
         ("in der Nähe von Lissabon", ["beach.jpg"]),
     ],
 )

@@ -108,9 +108,10 @@ export class Details {
     this.shownMoment = buttons[moments.indexOf(hit)];
   }
 
-  /** Return what precedes a text: that a model has read it, or a button that plays from its time. */
+  /** Return what precedes a text: where it comes from, or a button that plays from its time. */
   #textOrigin({ kind, source, start_ms: startMs, start_s: start }) {
     if (source === "captions") return ["Described by a model: "];
+    if (source === "gps") return ["By its coordinates: "];
     if (kind === "ocr") return ["Written in the picture: "];
     if (startMs === null || startMs === undefined) return [];
     const button = document.createElement("button");

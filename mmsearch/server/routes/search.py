@@ -30,6 +30,7 @@ from mmsearch.server.rate_limit import charge
 from mmsearch.server.rendering import decode_cursor, render_search
 from mmsearch.server.route_classes import SearchRoute, Upload, UploadRoute
 from mmsearch.server.schemas import (
+    CLICKS_LIMIT,
     METADATA_PREFIX,
     URLS_LIMIT,
     BatchAnswer,
@@ -112,6 +113,8 @@ async def search_batch(
 def read_search_form(
     *,
     without: Annotated[list[BoundedText], Form(alias="not", max_length=20)] = [],  # noqa: B006
+    like: Annotated[list[int], Form(max_length=CLICKS_LIMIT)] = [],  # noqa: B006
+    unlike: Annotated[list[int], Form(max_length=CLICKS_LIMIT)] = [],  # noqa: B006
     filters: Annotated[
         Json[FilterBody] | None,
         Form(
@@ -132,6 +135,8 @@ def read_search_form(
     return SearchBody.model_validate(
         {
             "not": without,
+            "like": like,
+            "unlike": unlike,
             "filters": filters or {},
             "mode": mode,
             "min_score": min_score,
@@ -296,6 +301,7 @@ def make_query(
         without=body.without,
         images=images,
         like=body.like,
+        unlike=body.unlike,
         urls=body.like_url,
         filters=parse_filters(body.filters),
         mode=body.mode,

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -150,6 +150,7 @@ ANY_PATH = st.lists(ANY_NAME, min_size=1, max_size=4).map(b"/".join)
 
 
 @given(paths=st.sets(ANY_PATH, max_size=8), inner=ANY_PATH, wide=st.booleans())
+@example(paths={b"\n", b"a/.\n"}, inner=b"..\n", wide=True)
 @settings(max_examples=examples(40), deadline=None)
 def test_list_files_under_any_path_bytes_returns_committed_paths(paths, inner, wide):
     with tempfile.TemporaryDirectory() as folder:

@@ -160,6 +160,17 @@ def test_speech_tool_searches_for_the_words_literally_with_filters():
     assert len(answer.structured.hits) == 1
 
 
+def test_tools_pass_right_and_wrong_matches_on():
+    worker = RequestWorker()
+    tools = Tools(worker, ThumbnailCache({Size.SMALL: 10}))
+    asyncio.run(tools.search(SearchArguments(query="a dog", like=3, unlike=[4, 5])))
+    (request,) = worker.requests
+    clicked = [(term.picture, term.weight) for term in request.query.terms if term.picture]
+    assert clicked == [(3, 1.0), (4, -1.0), (5, -1.0)]
+    worker, _ = speak("dog", language="de", like=[3], unlike=None)
+    assert [term.picture for term in worker.requests[0].query.terms] == [3, None]
+
+
 @pytest.mark.parametrize("audio", ["/home/ada/question.wav", "question.wav", "aGk=\n\0"])
 def test_speech_tool_reads_no_paths(audio):
     tools = Tools(RequestWorker(), ThumbnailCache({}), SpeechQueue())

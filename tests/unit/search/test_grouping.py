@@ -53,7 +53,9 @@ class FakeSnapshot:
 def search(store, snapshot, depth):
     """Return the ids of the hits of a folded search by vectors."""
     size = len(store.ids)
-    scope = SimpleNamespace(store=store, snapshot=snapshot, filters=None, items=size, size=size)
+    scope = SimpleNamespace(
+        store=store, snapshot=snapshot, filters=None, excluded=None, items=size, size=size
+    )
     query = np.ones((1, 1), dtype=np.float32)
     plan = QueryPlan(scope, Mode.VECTOR, [], query, min(depth, size), fold=True)
     ranking = store.search(query, plan.num_candidates)
