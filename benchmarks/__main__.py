@@ -19,6 +19,7 @@ from benchmarks.quality import (
     captions,
     confidence,
     duplicates,
+    feedback,
     fusion,
     modules,
     ocr,
@@ -65,6 +66,7 @@ QUALITY: dict[str, Any] = {
     "modules": modules,
     "understanding": understanding,
     "suggestions": suggestions,
+    "feedback": feedback,
 }
 SPEED: dict[str, Any] = {
     "decode": decode,
@@ -127,6 +129,7 @@ def measure(part: str, photos: Path, stamps: Path, wallpapers: Path, cache: Path
         "speech": lambda: speech.measure(photos, cache),
         "ocr": lambda: ocr.measure(photos),
         "duplicates": lambda: duplicates.measure(photos),
+        "feedback": lambda: feedback.measure(photos, stamps, cache),
         "modules": lambda: modules.measure(photos),
         "understanding": understanding.measure,
         "suggestions": lambda: suggestions.measure(photos),
@@ -176,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except calib.NoGpuError as error:
             print(error, file=sys.stderr)
             return 1
-    if selected & {"starter", "confidence", "queries"}:
+    if selected & {"starter", "confidence", "queries", "feedback"}:
         fetch_set("stamps", options.stamps, "caption_de")
     if selected & {"captions", "confidence"}:
         fetch_set("wallpapers", options.wallpapers, "package")
