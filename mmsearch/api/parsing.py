@@ -53,8 +53,8 @@ def parse_query(
     of a language model; `Index.search` takes such a text literally.
 
     Args:
-        line: A line of the query language; may be empty if there are pictures. A transcript of
-            `Index.listen` is taken literally.
+        line: A line of the query language; may be empty if there are pictures, or filters alone,
+            which list the newest pictures first. A transcript of `Index.listen` is taken literally.
         without: Descriptions of what the results should not look like.
         images: Paths of pictures that the results should look like.
         like: Ids of indexed pictures that the results should look like, such as hits that are
@@ -86,9 +86,10 @@ def parse_query(
     negatives = [Term(text, weight=-1.0) for text in to_texts(without)]
     disliked = dict.fromkeys(to_picture_ids(unlike))
     negatives += [Term(picture=image_id, weight=-1.0) for image_id in disliked]
+    parsed_filters = NO_FILTERS if filters is None else to_filters(filters)
     return Query(
-        language.check_terms([*pictures, *terms, *negatives]),
-        NO_FILTERS if filters is None else to_filters(filters),
+        language.check_terms([*pictures, *terms, *negatives], may_be_empty=bool(parsed_filters)),
+        parsed_filters,
         parse_mode(mode),
         blend,
         None if prompts is None else to_texts(prompts),

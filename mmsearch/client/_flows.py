@@ -40,7 +40,6 @@ from mmsearch.core.arguments import (
     check_arguments,
     check_value,
     to_picture_id,
-    to_picture_ids,
     to_texts,
 )
 from mmsearch.core.duplicate_groups import DuplicateGroups, check_kind
@@ -118,7 +117,8 @@ class IndexFlows:
         except (TypeError, ValueError, OverflowError):
             picture = None
         if picture is not None:
-            liked = [picture, *to_picture_ids(options.pop("like", ()))]
+            others = check_value("like", options.pop("like", ()), "PictureIds")
+            liked = [picture, *others]
             return self.search(query, k, like=liked, **options)
         if (url := as_url(image)) is not None:
             return self.search(query, k, like_url=url, **options)

@@ -67,24 +67,23 @@ def reject_urls(terms: Sequence[Term]) -> None:
             )
 
 
-def check_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
+def check_terms(terms: Sequence[Term], *, may_be_empty: bool = False) -> tuple[Term, ...]:
     """Return the terms of a query after validating them.
+
+    Args:
+        terms: The terms.
+        may_be_empty: True if there may be none, because there are filters.
 
     Raises:
         InvalidQueryError: There are no terms, only negative ones, or too many; a term is empty; a
             weight is out of range; or a picture is both liked and disliked.
     """
+    if not terms and may_be_empty:
+        return ()
     if not terms:
         raise InvalidQueryError("The query is empty.", _EXAMPLE)
     for term in terms:
-        if not 0 < abs(term.weight) <= MAX_WEIGHT:
-            raise InvalidQueryError(
-                f"The weight must be above 0 and at most {MAX_WEIGHT:g}, got {abs(term.weight):g}.",
-                'Write a weight before a term: "2:golden retriever + snow"',
-            )
-        has_image = any(source is not None for source in (term.image, term.picture, term.url))
-        if not has_image and not (term.text or "").strip():
-            raise InvalidQueryError("A term of the query is empty.", _EXAMPLE)
+        _check_term(term)
     clicked = [term for term in terms if term.picture is not None]
     if not any(term.weight > 0 for term in terms):
         raise InvalidQueryError(
@@ -96,6 +95,22 @@ def check_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
     num_others = len(terms) - len(clicked)
     if num_others > MAX_TERMS:
         raise InvalidQueryError(f"The query has {num_others} terms; {MAX_TERMS} are allowed.")
+    _check_clicks(clicked)
+    return tuple(terms)
+
+
+def _check_term(term: Term) -> None:
+    if not 0 < abs(term.weight) <= MAX_WEIGHT:
+        raise InvalidQueryError(
+            f"The weight must be above 0 and at most {MAX_WEIGHT:g}, got {abs(term.weight):g}.",
+            'Write a weight before a term: "2:golden retriever + snow"',
+        )
+    has_image = any(source is not None for source in (term.image, term.picture, term.url))
+    if not has_image and not (term.text or "").strip():
+        raise InvalidQueryError("A term of the query is empty.", _EXAMPLE)
+
+
+def _check_clicks(clicked: Sequence[Term]) -> None:
     if len(clicked) > MAX_CLICKS:
         raise InvalidQueryError(
             f"The query names {len(clicked)} pictures; {MAX_CLICKS} are allowed.",
@@ -107,7 +122,6 @@ def check_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
             raise InvalidQueryError(
                 f"Picture {term.picture} is both liked and disliked.", "Leave one of them out."
             )
-    return tuple(terms)
 
 
 def check_request(request: SearchRequest) -> SearchRequest:
@@ -118,7 +132,7 @@ def check_request(request: SearchRequest) -> SearchRequest:
             sort order is unknown.
         SourceError: The query names a picture by its URL.
     """
-    check_terms(request.query.terms)
+    check_terms(request.query.terms, may_be_empty=bool(request.query.filters))
     reject_urls(request.query.terms)
     check_sort(request.sort)
     if request.k < 1:

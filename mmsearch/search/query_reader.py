@@ -1,7 +1,7 @@
 """Reading of queries: dates, people and places in their words become filters.
 
 What a library does not know stays text: a person or a place that no picture shows, and a date if no
-picture has one. Filters that a user gives win over words.
+picture has one. Filters that a user gives hold beside those of words.
 """
 
 from __future__ import annotations
@@ -78,9 +78,8 @@ class QueryReader:
             return request, None
         with self._catalog.snapshot() as snapshot:
             self._update_facts(snapshot)
-            query = request.query
             readings: dict[int, Reading] = {}
-            has_date = query.filters.after is not None or query.filters.before is not None
+            has_date = False
             for position, term in enumerate(terms):
                 if not _may_be_read(term):
                     continue
@@ -102,12 +101,11 @@ class QueryReader:
     def _read_term(
         self, snapshot: Snapshot, term: Term, request: SearchRequest, *, dates: bool
     ) -> Reading | None:
-        text, filters = term.text or "", request.query.filters
+        text = term.text or ""
         words = split_folded(text)
         dates = dates and may_have_date(text, words) and snapshot.has_dates()
-        has_people = not filters.people and self._may_have_people(words)
-        has_places = self._facts.has_places and not (filters.places or filters.near)
-        has_places = has_places and _may_have_places(words)
+        has_people = self._may_have_people(words)
+        has_places = self._facts.has_places and _may_have_places(words)
         if not dates and not has_people and not has_places:
             return None
         # Most queries have no such words, and importing the grammar takes longer than a search.
@@ -194,7 +192,8 @@ def _merge(parts: list[Understood], terms: list[Term]) -> Understood:
 
 
 def _add_filters(filters: Filters, understood: Understood, places: list[PlaceMatch]) -> Filters:
-    """Return filters with those that were read in the words of a query."""
+    """Return filters with those that were read in the words of a query; pictures must pass both."""
+    read = Filters(after=understood.after, before=understood.before)
     conditions: list[Condition] = [] if filters.where is None else [filters.where]
     if understood.months:
         conditions.append(OneOf("month", understood.months))
@@ -202,8 +201,8 @@ def _add_filters(filters: Filters, understood: Understood, places: list[PlaceMat
     conditions += [_in_place(match.place, near=match.near) for match in places]
     return replace(
         filters,
-        after=understood.after or filters.after,
-        before=understood.before or filters.before,
+        after=max(filter(None, (read.after, filters.after)), default=None),
+        before=min(filter(None, (read.before, filters.before)), default=None),
         where=AllOf(tuple(conditions)) if len(conditions) > 1 else next(iter(conditions), None),
     )
 

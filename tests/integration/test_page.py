@@ -6,6 +6,7 @@ import json
 import re
 import time
 from contextlib import closing
+from urllib.parse import parse_qsl
 
 import httpx
 import pytest
@@ -18,7 +19,7 @@ from mmsearch.core.settings import Settings
 from mmsearch.server import auth
 from mmsearch.server.app import make_app, serve_in_thread, wrap_with_middleware
 from mmsearch.server.config import ServerConfig
-from mmsearch.server.routes.page import _describe_match
+from mmsearch.server.routes.page import _describe_match, _parse_search_body
 from mmsearch.server.state import ServerState
 
 TOKEN = "open sésame"  # noqa: S105 - only for these tests
@@ -156,6 +157,7 @@ def hit(rank, band="unlikely", confidence=0.01):
 LIKELY, POSSIBLE = hit(1, "likely", 0.834), hit(2, "possible", 0.4)
 GUESSES = {"code": "best_guesses", "text": "Best guesses: ...", "suggestion": None}
 SPELLING = {"code": "spelling", "text": "Did you mean 'a gnu'?", "suggestion": "a gnu"}
+NOTHING_ELSE = {"notices": [], "understood": None}
 LANGUAGE = {"code": "language", "text": "It reads English.", "suggestion": None}
 
 
@@ -178,19 +180,30 @@ LANGUAGE = {"code": "language", "text": "It reads English.", "suggestion": None}
     ],
 )
 def test_page_labels_and_divides_hits(hits, facts, fields, expected):
-    answer = {"hits": hits, "calibrated": True, "match": "likely", "notices": []} | facts
+    answer = {"hits": hits, "calibrated": True, "match": "likely"} | NOTHING_ELSE | facts
     shown = _describe_match(answer, fields)
     assert (shown["labels"], shown["divider"], shown["nothing"]) == expected
 
 
 def test_page_notices_without_scripts_are_lines_and_links_with_the_same_filters():
-    answer = {"hits": [], "calibrated": True, "match": None}
+    answer = {"hits": [], "calibrated": True, "match": None} | NOTHING_ELSE
     answer["notices"] = [GUESSES, LANGUAGE, SPELLING]
     shown = _describe_match(answer, {"q": "a gnuu", "camera": "a & b", "index": "default"})
     assert shown["notices"] == [
         ("It reads English.", None),
         ("Did you mean 'a gnu'?", "q=a+gnu&camera=a+%26+b&index=default"),
     ]
+
+
+def test_page_without_scripts_removes_what_was_read_by_links():
+    answer = {"hits": [], "calibrated": True, "match": None} | NOTHING_ELSE
+    chips = [{"kind": "date", "label": "2019-05-03", "words": "May 3, 2019"}]
+    answer["understood"] = {"chips": chips}
+    fields = {"q": "Anna May 3, 2019", "literal_words": "Anna", "index": "default"}
+    ((label, address),) = _describe_match(answer, fields)["understood"]
+    assert label == "2019-05-03"
+    read = _parse_search_body(dict(parse_qsl(address)) | {"index": ""})
+    assert read.literal_words == ["Anna", "May 3, 2019"]
 
 
 def test_page_without_scripts_shows_the_labels_of_the_api(service):

@@ -1,8 +1,11 @@
 // The search page: keeps the form, the address, the hits and the open picture in sync.
 
-import { FILTER_FIELDS, ProblemError, ROOT, fetchJson, parseLocation, hasQuery, search, searchBySpeech, split, formatLocation } from "./search_form.js";
+import { FILTER_FIELDS, ProblemError, ROOT, fetchJson, parseLocation, hasQuery, search, searchBySpeech, joinValues, valuesOf, formatLocation } from "./search_form.js";
 import { Details } from "./details.js";
-import { fileNameFromUrl, renderChips, bindUpload } from "./upload.js";
+import { fileNameFromUrl, bindUpload } from "./upload.js";
+import { renderChips } from "./chips.js";
+import { Facets } from "./facets.js";
+import { bindSuggestions } from "./suggestions.js";
 import { Grid } from "./grid.js";
 import { bindIndexPanel } from "./admin.js";
 import { bindSpeech } from "./speech.js";
@@ -25,8 +28,9 @@ let controller = new AbortController();
 let timer = 0;
 let typing = false;
 
-const grid = new Grid(element("hits"), (id) => open(id, true));
-const details = new Details({ onClose, onMove, alike });
+const grid = new Grid(element("hits"), (id) => open(id, true), vote);
+const details = new Details({ onClose, onMove, alike, onOpen: replace });
+const facets = new Facets(element("facets"), index, narrow);
 
 /** Return the cache key of the hits, which does not depend on the open picture. */
 function key() {
@@ -41,7 +45,7 @@ function updateHistory(push) {
 
 function updateTitle() {
   const { q, like, like_url: url } = searchState;
-  const picture = upload?.name ?? (like ? `like picture ${split(like).join(", ")}` : url && fileNameFromUrl(url));
+  const picture = upload?.name ?? (like ? `like picture ${valuesOf(searchState, "like").join(", ")}` : url && fileNameFromUrl(url));
   const title = [q.trim(), picture].filter(Boolean).join(", ");
   document.title = title ? `${title} - mmsearch` : "mmsearch";
 }
@@ -51,17 +55,41 @@ function renderForm() {
     if (field.name && searchState[field.name] !== undefined) field.value = searchState[field.name];
   }
   if (element("index")) element("index").value = index;
-  const given = upload
-    ? [{ source: upload.source, name: upload.name, drop: () => removePictures([]) }]
-    : split(searchState.like).map((id, _, all) => ({
+  renderChips(element("given"), [...pictureChips(), ...filterChips()]);
+}
+
+function pictureChips() {
+  const chips = upload
+    ? [{ source: upload.source, name: upload.name, drop: () => removeChip({}, { picture: null }) }]
+    : [];
+  for (const field of ["like", "unlike"]) {
+    const ids = valuesOf(searchState, field);
+    for (const id of ids) {
+      chips.push({
         source: `${ROOT}/v1/indexes/${encodeURIComponent(index)}/pictures/${encodeURIComponent(id)}/thumbnail?size=small`,
-        name: `like picture ${id}`,
-        drop: () => removePictures(all.filter((other) => other !== id)),
-      }));
-  if (searchState.like_url) {
-    given.push({ source: null, name: fileNameFromUrl(searchState.like_url), drop: () => change({ like_url: "" }) });
+        name: `${field} picture ${id}`,
+        drop: () => removeChip({ [field]: joinValues(field, ids.filter((other) => other !== id)) }),
+      });
+    }
   }
-  renderChips(given);
+  if (searchState.like_url) {
+    chips.push({ name: fileNameFromUrl(searchState.like_url), drop: () => removeChip({ like_url: "" }) });
+  }
+  return chips;
+}
+
+/** Return the chip of a filter that was read in words; without it, these words describe the picture. */
+function understoodChip({ label, words }) {
+  const literal = [...valuesOf(searchState, "literal_words"), words];
+  return { name: label, drop: () => removeChip({ literal_words: joinValues("literal_words", literal) }) };
+}
+
+/** Return a chip for each filter, which is visible while its field is not. */
+function filterChips() {
+  return FILTER_FIELDS.filter((name) => searchState[name].trim()).map((name) => {
+    const label = form.querySelector(`label[for="${name}"]`).textContent;
+    return { name: `${label}: ${searchState[name]}`, drop: () => removeChip({ [name]: "" }) };
+  });
 }
 
 function change(changes, { push = true, picture = upload } = {}) {
@@ -69,17 +97,39 @@ function change(changes, { push = true, picture = upload } = {}) {
   upload = picture;
   updateHistory(push);
   renderForm();
-  runSearch();
+  return runSearch();
 }
 
-function removePictures(left) {
-  change({ like: left.join(",") }, { picture: null });
+function removeChip(changes, options) {
+  change(changes, options);
   element("q").focus();
+}
+
+/** Rank hits like a picture higher or lower, or take that back. */
+function vote(field, id) {
+  const other = field === "like" ? "unlike" : "like";
+  const without = (name) => valuesOf(searchState, name).filter((each) => each !== String(id));
+  const isSet = valuesOf(searchState, field).includes(String(id));
+  const votes = { [field]: isSet ? without(field) : [...without(field), id], [other]: without(other) };
+  const at = answer.hits.findIndex((hit) => hit.id === id);
+  change(Object.fromEntries(Object.entries(votes).map(([name, ids]) => [name, joinValues(name, ids)])))
+    .then(() => grid.focusVote(field, id) || grid.focusAt(Math.min(at, answer?.hits.length - 1)));
+}
+
+/** Add a filter to those of the search; a second condition holds beside the first one. */
+function narrow(filter) {
+  const changes = {};
+  for (const [name, given] of Object.entries(filter)) {
+    const value = String(Array.isArray(given) ? given[0] : given);
+    const known = searchState[name].trim();
+    changes[name] = name === "where" && known && known !== value ? `(${known}) and (${value})` : value;
+  }
+  change(changes);
 }
 
 function alike(hit) {
   details.hide();
-  change({ q: "", not: "", like: String(hit.id), like_url: "" }, { picture: null });
+  change({ q: "", not: "", like: String(hit.id), unlike: "", like_url: "" }, { picture: null });
   // Focusing the hits would scroll past the search field and its picture.
   element("hits").focus({ preventScroll: true });
   scrollTo(0, 0);
@@ -114,7 +164,9 @@ function show(found, cacheKey) {
   displayedKey = cacheKey;
   cacheResults();
   const ranked = ["", "score"].includes(searchState.sort);
-  grid.show(answer.hits, { calibrated: answer.calibrated ?? false, ranked });
+  const votes = { like: valuesOf(searchState, "like"), unlike: valuesOf(searchState, "unlike") };
+  grid.show(answer.hits, { calibrated: answer.calibrated ?? false, ranked, votes });
+  facets.show(upload || searchState.like_url ? null : searchState);
   say();
 }
 
@@ -137,6 +189,7 @@ function say() {
         : `${shown} of ${answer.passed} pictures, ${element("sort").selectedOptions[0]?.label ?? "best match first"}`) +
       (answer.undated ? `; ${answer.undated} without a known date left out` : "");
   element("problem").hidden = true;
+  renderChips(element("understood"), (asking && answer.understood?.chips || []).map(understoodChip));
   const notices = (asking && answer.notices) || [];
   const guesses =
     notices.find((notice) => notice.code === "best_guesses")?.text ??
@@ -183,6 +236,7 @@ function showError(error, again) {
     element("start").hidden = true;
     element("nothing").hidden = true;
     element("notices").replaceChildren();
+    renderChips(element("understood"), []);
     grid.show([]);
     answer = null;
     displayedKey = null;
@@ -231,9 +285,13 @@ async function onMove(step) {
   if (position() < 0) return;
   if (position() + step === answer.hits.length) await more(false);
   const next = answer.hits[position() + step];
-  if (!next) return;
+  if (next) await replace(next.id);
+}
+
+/** Show another picture in place of the one that is open. */
+async function replace(id) {
   const { opened, upload: uploadId } = history.state ?? {};
-  await open(next.id, false);
+  await open(id, false);
   history.replaceState({ opened, upload: uploadId ?? null }, "", formatLocation(searchState));
 }
 
@@ -271,7 +329,9 @@ function formValues() {
 form.addEventListener("input", (event) => {
   if (!event.target.name) return;
   // The first keystroke adds a history entry; further ones replace it.
-  searchState = { ...searchState, ...formValues(), picture: "" };
+  const { q } = formValues();
+  const kept = valuesOf(searchState, "literal_words").filter((words) => q.includes(words));
+  searchState = { ...searchState, ...formValues(), literal_words: joinValues("literal_words", kept), picture: "" };
   updateHistory(!typing);
   typing = true;
   clearTimeout(timer);
@@ -284,14 +344,14 @@ form.addEventListener("submit", (event) => {
 });
 element("index")?.addEventListener("change", () => location.assign(`${ROOT}/?${new URLSearchParams(formValues())}`));
 element("clear").addEventListener("click", () => {
-  change(Object.fromEntries(["not", ...FILTER_FIELDS, "sort"].map((name) => [name, ""])));
+  change(Object.fromEntries(["not", ...FILTER_FIELDS, "fold", "literal", "literal_words", "sort"].map((name) => [name, ""])));
 });
 element("more").addEventListener("click", (event) => {
   event.preventDefault();
   more(true);
 });
 document.addEventListener("keydown", (event) => {
-  if (details.dialog.open || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.defaultPrevented || details.dialog.open || event.ctrlKey || event.metaKey || event.altKey) return;
   const inField = event.target.matches("input, select, textarea");
   if (event.key === "/" && !inField) {
     event.preventDefault();
@@ -312,17 +372,17 @@ function given(file) {
   const picture = { id: crypto.getRandomValues(new Uint32Array(1))[0], file };
   uploads.set(picture.id, { ...picture, source: URL.createObjectURL(file), name: file.name || "a picture" });
   details.hide();
-  change({ like: "", like_url: "" }, { picture: uploads.get(picture.id) });
+  change({ like: "", unlike: "", like_url: "" }, { picture: uploads.get(picture.id) });
 }
 
 function searchByUrl(url) {
   details.hide();
-  change({ like: "", like_url: url }, { picture: null });
+  change({ like: "", unlike: "", like_url: url }, { picture: null });
 }
 
 async function searchRecording(recording) {
   const found = await searchBySpeech(index, searchState, recording, { limit });
-  const heard = { q: found.query, like: "", like_url: "" };
+  const heard = { q: found.query, like: "", unlike: "", like_url: "" };
   // The hits are shown as those of the words, which stay in the search field to be corrected.
   resultCache.set(` ${formatLocation({ ...searchState, ...heard, picture: "" })}`, found);
   details.hide();
@@ -333,8 +393,10 @@ async function searchRecording(recording) {
 
 bindSpeech(document.body.dataset.speech === "true", searchRecording);
 bindUpload(given, document.body.dataset.urls === "true" ? searchByUrl : null);
+bindSuggestions(index, element("q"), element("suggestions"), (text) => change({ q: text }, { push: !typing }));
 bindIndexPanel(index, document.body.dataset.indexing === "true", () => {
   resultCache.clear();
+  facets.forget();
   if (hasQuery(searchState, upload)) runSearch();
 });
 element("clear").hidden = false;

@@ -1,6 +1,6 @@
 // Dialog with a large picture, its metadata and why it was found.
 
-import { formatTime, hitCaption, hitPosition, hitTitle, matchLabel } from "./grid.js";
+import { formatTime, hasLook, hitCaption, hitPosition, hitTitle, matchLabel } from "./grid.js";
 import { Player } from "./player.js";
 
 const BANDS = {
@@ -18,8 +18,10 @@ export class Details {
    * @param {() => void} callbacks.onClose Called after the user closes the dialog.
    * @param {(step: number) => void} callbacks.onMove Called to show the next (1) or previous (-1) picture.
    * @param {(hit: object) => void} callbacks.alike Called to search for similar pictures.
+   * @param {(id: number) => void} callbacks.onOpen Called to show another picture.
    */
-  constructor({ onClose, onMove, alike }) {
+  constructor({ onClose, onMove, alike, onOpen }) {
+    this.onOpen = onOpen;
     this.dialog = element("details");
     this.hit = null;
     this.player = new Player();
@@ -47,9 +49,10 @@ export class Details {
     this.hit = hit;
     this.player.show(hit, hitTitle(hit));
     this.#showMoments(hit);
+    this.#showDuplicates(hit);
     element("details-title").textContent = hitCaption(hit);
     showOriginal(hit);
-    element("alike").hidden = hit.kind !== "image" && hit.width === 0;
+    element("alike").hidden = !hasLook(hit);
     element("previous").disabled = first;
     element("next").disabled = last;
     renderPairs(element("metadata"), metadata(hit));
@@ -106,6 +109,28 @@ export class Details {
     });
     element("moments-list").replaceChildren(...buttons);
     this.shownMoment = buttons[moments.indexOf(hit)];
+  }
+
+  /** Show a thumbnail of each duplicate that is folded into a hit. */
+  #showDuplicates(hit) {
+    const duplicates = hit.duplicates ?? [];
+    element("duplicates").hidden = duplicates.length === 0;
+    const others = hit.folded - duplicates.length;
+    element("duplicates-title").textContent = `${hit.folded} similar ${hit.folded === 1 ? "picture" : "pictures"}`
+      + (others > 0 ? `, ${duplicates.length} of them here` : "");
+    element("duplicates-list").replaceChildren(...duplicates.map(({ id, path, kind }) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      const name = path.split("/").at(-1);
+      button.title = path;
+      button.ariaLabel = `Show ${name}, ${kind === "burst" ? "of the same burst" : "nearly the same picture"}`;
+      const picture = new Image();
+      picture.alt = "";
+      picture.src = `${hit.links.thumbnail.replace(`pictures/${hit.id}/`, `pictures/${id}/`)}?size=small`;
+      button.append(picture, name.length > 16 ? `${name.slice(0, 15)}…` : name);
+      button.addEventListener("click", () => this.onOpen(id));
+      return button;
+    }));
   }
 
   /** Return what precedes a text: where it comes from, or a button that plays from its time. */

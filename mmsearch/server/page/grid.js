@@ -5,6 +5,11 @@ const MAX_ASPECT_RATIO = 3;
 const ASPECT_RATIO_OF_WAVEFORMS = 2;
 const DEFAULT_ASPECT_RATIO = 1.5;
 
+const VOTES = [
+  { field: "like", sign: "+", label: "More like" },
+  { field: "unlike", sign: "−", label: "Less like" },
+];
+
 /** Return the title of a hit: its first text, or the name of its file. */
 export function hitTitle(hit) {
   const text = hit.texts[0]?.text ?? hit.path.split("/").at(-1);
@@ -41,10 +46,13 @@ export class Grid {
   /**
    * @param {HTMLUListElement} list Element for the hits.
    * @param {(id: number) => void} open Called with the id of the chosen hit.
+   * @param {(field: string, id: number) => void} vote Called with "like" or "unlike" and the id of a hit, if the user
+   *   wants more or fewer hits like it, or takes that back.
    */
-  constructor(list, open) {
+  constructor(list, open, vote) {
     this.list = list;
     this.open = open;
+    this.vote = vote;
     this.hits = [];
     list.addEventListener("click", (event) => this.#click(event));
     list.addEventListener("keydown", (event) => this.#key(event));
@@ -55,10 +63,10 @@ export class Grid {
    * Replace all hits.
    *
    * @param {object[]} hits The hits.
-   * @param {{calibrated: boolean, ranked: boolean}} shown If hits get labels, and if they are in the order of their
-   *   ranks, so that a divider can precede weaker matches.
+   * @param {{calibrated: boolean, ranked: boolean, votes: Record<string, string[]>}} shown If hits get labels; if they
+   *   are in the order of their ranks, so that a divider can precede weaker matches; and the ids of the votes by field.
    */
-  show(hits, shown = { calibrated: false, ranked: false }) {
+  show(hits, shown = { calibrated: false, ranked: false, votes: {} }) {
     this.shown = shown;
     this.hits = [];
     this.list.replaceChildren();
@@ -68,7 +76,7 @@ export class Grid {
 
   /** Append hits. */
   append(hits) {
-    this.list.append(...hits.map((hit) => createItem(hit, matchLabel(hit, this.shown.calibrated))));
+    this.list.append(...hits.map((hit) => createItem(hit, matchLabel(hit, this.shown.calibrated), this.shown.votes)));
     this.hits.push(...hits);
     this.#divide();
     if (!this.list.querySelector('a[tabindex="0"]')) this.#makeTabbable(this.#links()[0]);
@@ -79,6 +87,13 @@ export class Grid {
     const link = this.list.querySelector(`li[data-id="${CSS.escape(String(id))}"] > a`);
     link?.focus();
     return Boolean(link);
+  }
+
+  /** Focus a button of a hit; return true if the hit is shown. */
+  focusVote(field, id) {
+    const button = this.list.querySelector(`li[data-id="${CSS.escape(String(id))}"] button[name="${field}"]`);
+    button?.focus();
+    return Boolean(button);
   }
 
   /** Focus the hit at a position, from 0. */
@@ -104,10 +119,12 @@ export class Grid {
     return [...this.list.querySelectorAll("a")];
   }
 
-  #makeTabbable(link) {
-    if (!link?.matches?.("a")) return;
-    for (const other of this.list.querySelectorAll('a[tabindex="0"]')) other.tabIndex = -1;
-    link.tabIndex = 0;
+  /** Let the Tab key reach one hit with its buttons, and leave the others to the arrow keys. */
+  #makeTabbable(target) {
+    const entry = target?.closest?.("li[data-id]");
+    if (!entry) return;
+    for (const other of this.list.querySelectorAll('[tabindex="0"]')) other.tabIndex = -1;
+    for (const each of entry.querySelectorAll("a, button")) each.tabIndex = 0;
   }
 
   #click(event) {
@@ -115,13 +132,20 @@ export class Grid {
     // With these keys a browser opens the link in a new tab or window.
     if (!chosen || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    this.open(Number(chosen.dataset.id));
+    const button = event.target.closest("button");
+    if (button) this.vote(button.name, Number(chosen.dataset.id));
+    else this.open(Number(chosen.dataset.id));
   }
 
   #key(event) {
     const links = this.#links();
     const at = links.indexOf(document.activeElement);
     if (at < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
+    const field = { "+": "like", "-": "unlike" }[event.key];
+    if (field) {
+      links[at].parentElement.querySelector(`button[name="${field}"]`)?.click();
+      return;
+    }
     const moves = {
       ArrowRight: () => links[at + 1],
       ArrowLeft: () => links[at - 1],
@@ -136,7 +160,7 @@ export class Grid {
   }
 }
 
-function createItem(hit, text) {
+function createItem(hit, text, votes) {
   const entry = document.createElement("li");
   entry.dataset.id = hit.id;
   // A sound has no size, and that of a picture is not known after some imports.
@@ -163,9 +187,44 @@ function createItem(hit, text) {
   place.className = `place ${hit.kind}`;
   place.ariaHidden = true;
   place.textContent = hitPosition(hit);
-  link.append(picture, ...(text ? [label] : []), ...(place.textContent ? [place] : []), caption);
-  entry.append(link);
+  link.append(picture, ...(text ? [label] : []), ...(place.textContent ? [place] : []), ...folded(hit), caption);
+  // An item without pixels has no look that others could be like.
+  entry.append(link, ...(hasLook(hit) ? [createVotes(hit, votes)] : []));
   return entry;
+}
+
+/** Return true if a hit has pixels, so that others can be compared with it. */
+export function hasLook(hit) {
+  return hit.kind !== "sound" && (hit.kind === "image" || hit.width > 0);
+}
+
+/** Return a badge with the number of duplicates behind a hit, if there are any. */
+function folded(hit) {
+  if (!hit.folded) return [];
+  const badge = document.createElement("span");
+  const unit = document.createElement("span");
+  badge.className = "folded";
+  unit.className = "unseen";
+  unit.textContent = " similar";
+  badge.append(`+${hit.folded}`, unit);
+  return [badge];
+}
+
+function createVotes(hit, votes) {
+  const group = document.createElement("span");
+  group.className = "votes";
+  for (const { field, sign, label } of VOTES) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.name = field;
+    button.tabIndex = -1;
+    button.textContent = sign;
+    button.title = `${label} this`;
+    button.ariaLabel = `${label} ${hitCaption(hit)}`;
+    button.ariaPressed = Boolean(votes[field]?.includes(String(hit.id)));
+    group.append(button);
+  }
+  return group;
 }
 
 function beside(links, from, direction) {

@@ -10,7 +10,11 @@ export const FILTER_FIELDS = [...FILTER_TYPES.keys()];
 /** Path below which a proxy serves the page; "" for none. */
 export const ROOT = document.body.dataset.root;
 
-const SINGLE_FIELDS = ["q", "like_url", ...FILTER_FIELDS, "sort", "index"];
+/** Names of the fields that hold several values, and what separates them; words may contain commas. */
+const SEPARATORS = { not: ",", like: ",", unlike: ",", literal_words: "\n" };
+const LIST_FIELDS = Object.keys(SEPARATORS);
+
+const SINGLE_FIELDS = ["q", "like_url", ...FILTER_FIELDS, "fold", "literal", "sort", "index"];
 
 /** An error whose message is shown to the user. */
 export class ProblemError extends Error {
@@ -24,9 +28,14 @@ export class ProblemError extends Error {
   }
 }
 
-/** Split a text at commas, and drop empty parts. */
-export function split(text) {
-  return text.split(",").map((part) => part.trim()).filter(Boolean);
+/** Return the values of a field that holds several, without empty ones. */
+export function valuesOf(searchState, name) {
+  return searchState[name].split(SEPARATORS[name]).map((part) => part.trim()).filter(Boolean);
+}
+
+/** Return the text of a field that holds several values. */
+export function joinValues(name, values) {
+  return values.join(name === "not" ? ", " : SEPARATORS[name]);
 }
 
 /**
@@ -37,7 +46,7 @@ export function split(text) {
  */
 export function parseLocation(search) {
   const params = new URLSearchParams(search);
-  const searchState = { not: params.getAll("not").join(", "), like: params.getAll("like").join(",") };
+  const searchState = Object.fromEntries(LIST_FIELDS.map((name) => [name, joinValues(name, params.getAll(name))]));
   for (const name of [...SINGLE_FIELDS, "picture"]) searchState[name] = params.get(name) ?? "";
   return searchState;
 }
@@ -45,8 +54,9 @@ export function parseLocation(search) {
 /** Return the address of a search state, without empty fields. */
 export function formatLocation(searchState) {
   const address = new URLSearchParams();
-  for (const name of ["q", "not", "like", "like_url", ...FILTER_FIELDS, "sort", "index", "picture"]) {
-    if (searchState[name]?.trim()) address.set(name, searchState[name].trim());
+  for (const name of ["q", ...LIST_FIELDS, ...SINGLE_FIELDS.slice(1), "picture"]) {
+    if (name === "literal_words") for (const words of valuesOf(searchState, name)) address.append(name, words);
+    else if (searchState[name]?.trim()) address.set(name, searchState[name].trim());
   }
   const query = address.toString();
   return query ? `${ROOT}/?${query}` : `${ROOT}/`;
@@ -54,7 +64,8 @@ export function formatLocation(searchState) {
 
 /** Return true if there is anything to search for. */
 export function hasQuery(searchState, upload) {
-  return Boolean(upload || searchState.q.trim() || searchState.like || searchState.like_url);
+  const names = ["q", "like", "like_url", ...FILTER_FIELDS];
+  return Boolean(upload || names.some((name) => searchState[name].trim()));
 }
 
 /**
@@ -99,14 +110,22 @@ export function search(index, searchState, upload, { cursor, limit, signal }) {
     if (cursor) form.set("cursor", cursor);
     return fetchJson(`${searchUrl}/picture`, { method: "POST", body: form, signal });
   }
-  const params = new URLSearchParams({ q: searchState.q, limit: String(limit) });
-  for (const part of split(searchState.not)) params.append("not", part);
-  for (const part of split(searchState.like)) params.append("like", part);
-  if (searchState.like_url) params.set("like_url", searchState.like_url);
-  for (const name of FILTER_FIELDS) if (searchState[name].trim()) params.set(name, searchState[name].trim());
-  if (searchState.sort) params.set("sort", searchState.sort);
+  const params = searchParams(searchState);
+  params.set("limit", String(limit));
   if (cursor) params.set("cursor", cursor);
   return fetchJson(`${searchUrl}?${params}`, { signal });
+}
+
+/** Return the parameters of a search by text and by pictures of the index, without empty ones. */
+export function searchParams(searchState) {
+  const params = new URLSearchParams({ q: searchState.q });
+  for (const name of LIST_FIELDS) {
+    for (const value of valuesOf(searchState, name)) params.append(name, value);
+  }
+  for (const name of ["like_url", ...FILTER_FIELDS, "fold", "literal", "sort"]) {
+    if (searchState[name].trim()) params.set(name, searchState[name].trim());
+  }
+  return params;
 }
 
 /**
@@ -126,9 +145,9 @@ export function searchBySpeech(index, searchState, recording, { limit }) {
 function uploadForm(searchState, name, file, limit) {
   const form = new FormData();
   form.set(name, file, name);
-  for (const part of split(searchState.not)) form.append("not", part);
+  for (const name of LIST_FIELDS) for (const value of valuesOf(searchState, name)) form.append(name, value);
   form.set("filters", JSON.stringify(filters(searchState)));
-  if (searchState.sort) form.set("sort", searchState.sort);
+  for (const name of ["fold", "literal", "sort"]) if (searchState[name]) form.set(name, searchState[name]);
   form.set("limit", String(limit));
   return form;
 }

@@ -70,32 +70,3 @@ export function bindUpload(given, named) {
     if (!takeFile(data.files)) takeUrl(data.getData("text/uri-list"));
   });
 }
-
-/**
- * Show the pictures to search by, each with a button that removes it.
- *
- * @param {{source: string | null, name: string, drop: () => void}[]} pictures A source of null means that the
- *   picture is on another site, from which nothing is loaded.
- */
-export function renderChips(pictures) {
-  const list = document.getElementById("chips");
-  document.getElementById("given").hidden = pictures.length === 0;
-  list.replaceChildren(
-    ...pictures.map(({ source, name, drop }) => {
-      const entry = document.createElement("li");
-      const picture = new Image();
-      picture.alt = "";
-      picture.addEventListener("error", () => picture.remove());
-      if (source) picture.src = source;
-      const label = document.createElement("span");
-      label.textContent = name;
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = "Remove";
-      button.setAttribute("aria-label", `Remove ${name}`);
-      button.addEventListener("click", drop);
-      entry.append(...(source ? [picture] : []), label, button);
-      return entry;
-    }),
-  );
-}

@@ -20,6 +20,7 @@ from mmsearch.core.display import (
     format_position,
 )
 from mmsearch.core.errors import MMSearchError
+from mmsearch.core.facets import FACET_FIELDS
 from mmsearch.core.filters import FILTERS
 from mmsearch.core.server_results import IndexSummary
 from mmsearch.core.sorting import SORTS
@@ -77,12 +78,12 @@ SEARCH_PAGE_HEADERS = PAGE_HEADERS | {
 }
 """Headers of the search page, which may ask for the microphone."""
 
-LIST_FIELDS = ("not", "like")
-"""Fields that take several values, separated by commas."""
+SEPARATORS = {"not": ",", "like": ",", "unlike": ",", "literal_words": "\n"}
+"""Fields that take several values, and what separates these; words may contain commas."""
 
 FILTER_FIELDS = tuple(spec.name for spec in FILTERS)
 
-FIELDS = ("q", *LIST_FIELDS, "like_url", *FILTER_FIELDS, "sort", "fold", "cursor")
+FIELDS = ("q", *SEPARATORS, "like_url", *FILTER_FIELDS, "fold", "literal", "sort", "cursor")
 
 _templates = Environment(
     loader=FileSystemLoader(PAGE_DIR),
@@ -102,7 +103,10 @@ async def page(request: Request, server_state: StateDep) -> HTMLResponse:
     names = server_state.index_pool.names()
     requested_name = request.query_params.get("index", "")
     name = requested_name if requested_name in names or not names else names[0]
-    fields = {field: ", ".join(request.query_params.getlist(field)) for field in FIELDS}
+    fields = {
+        field: SEPARATORS.get(field, ", ").join(request.query_params.getlist(field))
+        for field in FIELDS
+    }
     root_path = get_root_path(request.scope)
     context = {
         "name": name,
@@ -113,6 +117,7 @@ async def page(request: Request, server_state: StateDep) -> HTMLResponse:
         "limit": PAGE_SIZE,
         "fields": fields,
         "filters": FILTERS,
+        "facets": FACET_FIELDS,
         "sorts": SORTS,
         "filtered": any(fields[field].strip() for field in FILTER_FIELDS),
         "answer": None,
@@ -126,7 +131,7 @@ async def page(request: Request, server_state: StateDep) -> HTMLResponse:
         worker = server_state.index_pool.worker(name)
         index_status = await worker.run(lambda index: index.status())
         context["index"] = IndexSummary.from_status(index_status).to_dict()
-        if any(fields[field].strip() for field in ("q", "like", "like_url")):
+        if any(fields[field].strip() for field in ("q", "like", "like_url", *FILTER_FIELDS)):
             answer = await run_search(server_state, worker, _parse_search_body(fields), root_path)
             non_empty = {field: text for field, text in fields.items() if text.strip()}
             next_page_params = non_empty | {"index": name, "cursor": answer["next_cursor"]}
@@ -196,9 +201,9 @@ def _parse_search_body(fields: dict[str, str]) -> SearchBody:
     """
     values: dict[str, Any] = {"limit": PAGE_SIZE}
     for field, text in fields.items():
-        items = [item for raw_item in text.split(",") if (item := raw_item.strip())]
+        items = [item for each in text.split(SEPARATORS.get(field, ",")) if (item := each.strip())]
         if items:
-            values[field] = items if field in LIST_FIELDS else text.strip()
+            values[field] = items if field in SEPARATORS else text.strip()
     # These fields take one value here and are not split: a URL may contain commas.
     for field in ("like_url", *(spec.name for spec in FILTERS if spec.multiple)):
         if field in values:
@@ -207,7 +212,7 @@ def _parse_search_body(fields: dict[str, str]) -> SearchBody:
 
 
 def _describe_match(answer: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
-    """Return the label of each hit, the position of the divider, and the lines above the hits.
+    """Return the label of each hit, the position of the divider, and what stands above the hits.
 
     Args:
         answer: A search result as a JSON object.
@@ -228,7 +233,17 @@ def _describe_match(answer: Mapping[str, Any], fields: Mapping[str, str]) -> dic
             for n in answer["notices"]
             if n["code"] != "best_guesses"
         ],
+        "understood": [
+            (chip["label"], urlencode({**fields, "literal_words": _add_words(fields, chip)}))
+            for chip in (answer["understood"] or {}).get("chips", ())
+        ],
     }
+
+
+def _add_words(fields: Mapping[str, str], chip: Mapping[str, str]) -> str:
+    """Return the words that are not read, with those of a chip among them."""
+    name = "literal_words"
+    return SEPARATORS[name].join(filter(None, (fields.get(name), chip["words"])))
 
 
 def _render_login(
