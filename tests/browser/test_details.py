@@ -39,7 +39,7 @@ def _settings(home, cache):
 
 
 def open_hit(page, url, query, name):
-    page.goto(f"{url}/?q={query}")
+    page.goto(f"{url}/?q={query}&fold=false")
     found(page)
     page.locator("#hits a", has_text=name).click()
     return page.locator("#details-video")

@@ -180,7 +180,7 @@ def test_suggestions_complete_the_query_by_keyboard_and_by_click(trips_page):
     assert params(page)["q"] == [text]
     page.locator("#q").fill("")
     page.locator("#q").press_sequentially("cas")
-    page.locator("#suggestions li").first.click()
+    page.locator("#suggestions li", has_text=text).click()
     assert page.locator("#q").input_value() == text
     # Without the list, the arrow leads to the pictures.
     found(page)

@@ -372,7 +372,7 @@ def test_page_url_in_new_tab_restores_query_filters_and_details(page, url, opene
     other.get_by_role("dialog").wait_for()
     assert found(other)[:20] == ids[:20]
     assert other.locator("#q").input_value() == "a bird"
-    assert other.get_by_label("Orientation").input_value() == "portrait"
+    assert other.get_by_label("Orientation", exact=True).input_value() == "portrait"
     other.keyboard.press("Escape")
     other.wait_for_url("**/?q=a+bird&orientation=portrait")
 
