@@ -160,4 +160,10 @@ def _format_options(narrowing: Mapping[str, Any] | None) -> str:
     for name, value in (narrowing or {}).items():
         for each in value if isinstance(value, list) else [value]:
             words += [f"--{name.replace('_', '-')}", str(each)]
-    return shlex.join(words)
+    return " ".join(map(_quote, words))
+
+
+def _quote(word: str) -> str:
+    """Return a word as shells read it; zsh replaces an unquoted =NAME by the path of a program."""
+    quoted = shlex.quote(word)
+    return f"'{word}'" if quoted.startswith("=") else quoted
