@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from mmsearch.client._errors import Response
-from mmsearch.client._flows import BaseClient, JobEvents, Pause, RequestFlow, Result
-from mmsearch.client._requests import Endpoint, Request
+from mmsearch.client._flows import JobEvents
+from mmsearch.client._library import AsyncLibraryClient
+from mmsearch.client._requests import Request
 from mmsearch.client._transport import (
-    check_transport,
-    client_options,
-    closed_error,
     events_timeout,
-    import_httpx,
     map_transport_errors,
-    request_options,
     to_response,
 )
 from mmsearch.core.arguments import (
@@ -29,42 +23,22 @@ from mmsearch.core.arguments import (
     SoundInput,
     Texts,
 )
-from mmsearch.core.duplicate_groups import DEFAULT_GROUPS, DuplicateGroups
 from mmsearch.core.query import Query
 from mmsearch.core.results import Hit, Item
 from mmsearch.core.server_results import IndexSummary, JobStatus, SourceStatus
 from mmsearch.core.speech import SpokenHits
-from mmsearch.core.suggestions import DEFAULT_LIMIT, Suggestion
 from mmsearch.core.types import Vectors
 from mmsearch.core.write_reports import WriteReport
 
 if TYPE_CHECKING:
     import httpx
 
-    from mmsearch.core.facets import Facets
 
-
-class AsyncClient(BaseClient):
+class AsyncClient(AsyncLibraryClient):
     """The asynchronous counterpart of `mmsearch.Client`, for use in one event loop.
 
     The methods have the same arguments and errors, and are documented there.
     """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        index: str = "default",
-        timeout_s: float = 60.0,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        super().__init__(Endpoint.parse(url, index, token, timeout_s))
-        check_transport(transport, "handle_async_request")
-        with map_transport_errors(self._endpoint):
-            self._http: httpx.AsyncClient = import_httpx().AsyncClient(
-                transport=transport, **client_options(self._endpoint)
-            )
 
     async def search(
         self,
@@ -184,40 +158,6 @@ class AsyncClient(BaseClient):
             )
         )
 
-    async def facets(
-        self,
-        query: str | Query = "",
-        *,
-        fields: Texts | None = None,
-        limit: int = 20,
-        syntax: bool = False,
-        without: Texts = (),
-        like: PictureIds = (),
-        like_url: Texts = (),
-        filters: FilterValues | None = None,
-        mode: str | None = None,
-        fold: bool = True,
-        literal: bool = False,
-        literal_words: Texts = (),
-    ) -> Facets:
-        """Return how many pictures have each year, place, camera and so on."""
-        return await self._run(
-            self._flows.facets(
-                query,
-                fields,
-                limit,
-                syntax=syntax,
-                without=without,
-                like=like,
-                like_url=like_url,
-                filters=filters,
-                mode=mode,
-                fold=fold,
-                literal=literal,
-                literal_words=literal_words,
-            )
-        )
-
     async def search_many(
         self,
         queries: Iterable[str | Query],
@@ -322,18 +262,6 @@ class AsyncClient(BaseClient):
         """Return the status of the index."""
         return await self._run(self._flows.status())
 
-    async def suggest(
-        self, prefix: str = "", limit: int = DEFAULT_LIMIT, *, kinds: Texts = ()
-    ) -> list[Suggestion]:
-        """Return texts that complete what somebody types, and that this library can answer."""
-        return await self._run(self._flows.suggest(prefix, limit, kinds))
-
-    async def duplicates(
-        self, kind: str | None = None, *, limit: int = DEFAULT_GROUPS, cursor: str | None = None
-    ) -> DuplicateGroups:
-        """Return groups of duplicate files, each with a suggestion of which one to keep."""
-        return await self._run(self._flows.duplicates(kind, limit, cursor))
-
     async def sources(self) -> list[SourceStatus]:
         """Return where the pictures of the index come from, oldest first."""
         return await self._run(self._flows.sources())
@@ -374,44 +302,3 @@ class AsyncClient(BaseClient):
                     if (update := events.read(line)) is not None:
                         yield update
         events.finish()
-
-    async def close(self) -> None:
-        """Close the connections; the client cannot be used afterwards."""
-        await self._http.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def _send(self, request: Request) -> Response:
-        with map_transport_errors(self._endpoint):
-            options = request_options(self._endpoint, request)
-            response = await self._http.request(request.method, request.path, **options)
-            return to_response(response, response.content)
-
-    async def _run(
-        self,
-        flow: RequestFlow[Result],
-        send: Callable[[Request], Awaitable[Response]] | None = None,
-    ) -> Result:
-        if self._http.is_closed:
-            raise closed_error()
-        response: Response | None = None
-        while True:
-            try:
-                action = flow.send(response)
-            except StopIteration as end:
-                result: Result = end.value
-                return result
-            if isinstance(action, Pause):
-                await asyncio.sleep(action.seconds)
-                response = None
-            else:
-                response = await (send or self._send)(action)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from mmsearch.client._errors import Response
-from mmsearch.client._flows import BaseClient, JobEvents, Pause, RequestFlow, Result
-from mmsearch.client._requests import Endpoint, Request
+from mmsearch.client._flows import JobEvents
+from mmsearch.client._library import LibraryClient
+from mmsearch.client._requests import Request
 from mmsearch.client._transport import (
-    check_transport,
-    client_options,
-    closed_error,
     events_timeout,
-    import_httpx,
     map_transport_errors,
-    request_options,
     to_response,
 )
 from mmsearch.core.arguments import (
@@ -29,22 +23,18 @@ from mmsearch.core.arguments import (
     SoundInput,
     Texts,
 )
-from mmsearch.core.duplicate_groups import DEFAULT_GROUPS, DuplicateGroups
 from mmsearch.core.query import Query
 from mmsearch.core.results import Hit, Item
 from mmsearch.core.server_results import IndexSummary, JobStatus, SourceStatus
 from mmsearch.core.speech import SpokenHits
-from mmsearch.core.suggestions import DEFAULT_LIMIT, Suggestion
 from mmsearch.core.types import Vectors
 from mmsearch.core.write_reports import WriteReport
 
 if TYPE_CHECKING:
     import httpx
 
-    from mmsearch.core.facets import Facets
 
-
-class Client(BaseClient):
+class Client(LibraryClient):
     """An index on a server (``mmsearch serve``); several threads may use it.
 
     The methods raise the errors of `mmsearch.Index`, with the server's messages. In addition, every
@@ -63,22 +53,6 @@ class Client(BaseClient):
         UsageError: The URL or the token is invalid.
         MissingExtraError: httpx is not installed.
     """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        index: str = "default",
-        timeout_s: float = 60.0,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        super().__init__(Endpoint.parse(url, index, token, timeout_s))
-        check_transport(transport, "handle_request")
-        with map_transport_errors(self._endpoint):
-            self._http: httpx.Client = import_httpx().Client(
-                transport=transport, **client_options(self._endpoint)
-            )
 
     def search(
         self,
@@ -283,59 +257,6 @@ class Client(BaseClient):
                 min_score=min_score,
                 min_confidence=min_confidence,
                 sort=sort,
-                fold=fold,
-                literal=literal,
-                literal_words=literal_words,
-            )
-        )
-
-    def facets(
-        self,
-        query: str | Query = "",
-        *,
-        fields: Texts | None = None,
-        limit: int = 20,
-        syntax: bool = False,
-        without: Texts = (),
-        like: PictureIds = (),
-        like_url: Texts = (),
-        filters: FilterValues | None = None,
-        mode: str | None = None,
-        fold: bool = True,
-        literal: bool = False,
-        literal_words: Texts = (),
-    ) -> Facets:
-        """Return how many pictures have each year, place, camera and so on; see `Index.facets`.
-
-        Args:
-            query: See `search`; if it is empty, all pictures that pass the filters count.
-            fields: Names of fields; default: all.
-            limit: Maximum number of values of a field, 1 to 1,000.
-            syntax: See `search`; the other arguments, too.
-            without: See `search`.
-            like: See `search`.
-            like_url: See `search`.
-            filters: See `search`.
-            mode: See `search`.
-            literal: See `search`.
-            literal_words: See `search`.
-            fold: Count near duplicates and the pictures of a burst as one picture.
-
-        Raises:
-            InvalidQueryError: A field is unknown, the limit is out of range, or the query is
-                invalid.
-        """
-        return self._run(
-            self._flows.facets(
-                query,
-                fields,
-                limit,
-                syntax=syntax,
-                without=without,
-                like=like,
-                like_url=like_url,
-                filters=filters,
-                mode=mode,
                 fold=fold,
                 literal=literal,
                 literal_words=literal_words,
@@ -563,40 +484,6 @@ class Client(BaseClient):
         """
         return self._run(self._flows.status())
 
-    def suggest(
-        self, prefix: str = "", limit: int = DEFAULT_LIMIT, *, kinds: Texts = ()
-    ) -> list[Suggestion]:
-        """Return texts that complete what somebody types, and that this library can answer.
-
-        Args:
-            prefix: What was typed; an empty text gives the most useful words of all.
-            limit: Maximum number of suggestions, 50 at most.
-            kinds: Kinds of suggestions: ``tag``, ``person``, ``place``, ``word`` or ``look``;
-                default: all.
-
-        Raises:
-            UnknownIndexError: The server has no such index.
-            UsageError: The limit is out of range, or there is no such kind.
-        """
-        return self._run(self._flows.suggest(prefix, limit, kinds))
-
-    def duplicates(
-        self, kind: str | None = None, *, limit: int = DEFAULT_GROUPS, cursor: str | None = None
-    ) -> DuplicateGroups:
-        """Return groups of duplicate files, each with a suggestion of which one to keep.
-
-        Args:
-            kind: ``exact``, ``near`` or ``burst``; None for all kinds.
-            limit: Maximum number of groups, 1000 at most.
-            cursor: ``next_cursor`` of the page before; None for the first page.
-
-        Raises:
-            UnknownIndexError: The server has no such index.
-            UsageError: There is no such kind, the limit is out of range, or the cursor is not
-                valid.
-        """
-        return self._run(self._flows.duplicates(kind, limit, cursor))
-
     def sources(self) -> list[SourceStatus]:
         """Return where the pictures of the index come from, oldest first.
 
@@ -663,42 +550,3 @@ class Client(BaseClient):
                 if (update := events.read(line)) is not None:
                     yield update
         events.finish()
-
-    def close(self) -> None:
-        """Close the connections; the client cannot be used afterwards."""
-        self._http.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _send(self, request: Request) -> Response:
-        with map_transport_errors(self._endpoint):
-            options = request_options(self._endpoint, request)
-            response = self._http.request(request.method, request.path, **options)
-            return to_response(response, response.content)
-
-    def _run(
-        self, flow: RequestFlow[Result], send: Callable[[Request], Response] | None = None
-    ) -> Result:
-        if self._http.is_closed:
-            raise closed_error()
-        response: Response | None = None
-        while True:
-            try:
-                action = flow.send(response)
-            except StopIteration as end:
-                result: Result = end.value
-                return result
-            if isinstance(action, Pause):
-                time.sleep(action.seconds)
-                response = None
-            else:
-                response = (send or self._send)(action)

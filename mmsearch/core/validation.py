@@ -39,6 +39,9 @@ MESSAGES = {
 }
 """Predicate for each pydantic error type; the name of the value precedes it."""
 
+OTHER_NAMES = {"by": "fields", "fields": "by"}
+"""Names that a value has elsewhere: HTTP counts by ``fields``, an assistant ``by`` fields."""
+
 ERRORS_WITHOUT_VALUE = frozenset({"extra_forbidden", "json_invalid", "missing"})
 
 
@@ -75,7 +78,9 @@ def _suggest_name(error: Mapping[str, Any], known_names: Iterable[str]) -> str:
         return ""
     from difflib import get_close_matches  # noqa: PLC0415 - only for mistakes
 
-    names = get_close_matches(str(error["loc"][-1]), list(known_names), n=1)
+    name, known = str(error["loc"][-1]), list(known_names)
+    other = OTHER_NAMES.get(name)
+    names = [other] if other in known else get_close_matches(name, known, n=1)
     return f" (did you mean {names[0]!r}?)" if names else ""
 
 

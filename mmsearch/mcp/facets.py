@@ -13,8 +13,10 @@ from mmsearch.core.query import Band
 from mmsearch.mcp.schemas import (
     MAX_LIST_ITEMS,
     FoldArgument,
+    LikeIds,
     LiteralArgument,
     TextList,
+    UnlikeIds,
     as_list,
     format_understood,
 )
@@ -55,6 +57,8 @@ class FacetsOptions(StrictModel):
     without: TextList = Field(
         [], description="What the pictures should not show; one thing per entry."
     )
+    like: LikeIds = Field([])
+    unlike: UnlikeIds = Field([])
     mode: Literal["vector", "text", "hybrid"] | None = Field(
         None, description="As for search_images; leave it out unless one of them is meant."
     )

@@ -198,7 +198,7 @@ class Tools:
         Raises:
             InvalidQueryError: The query or a filter cannot be read, or the query names a file.
         """
-        if arguments.query.strip() or arguments.without:
+        if arguments.query.strip() or arguments.without or arguments.like or arguments.unlike:
             query = _parse_words(arguments)
         else:
             query = Query((), _parse_filters(arguments))

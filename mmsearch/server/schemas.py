@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    create_model,
+    model_validator,
+)
 
 from mmsearch.core.facets import DEFAULT_FACET_VALUES, FACET_FIELDS, MAX_FACET_VALUES
 from mmsearch.core.filter_parser import MAX_NUMBERS
@@ -250,6 +257,15 @@ FacetFields = Annotated[
         description="Fields to count by; default: all.",
     ),
 ]
+
+
+def split_at_commas(values: Any) -> Any:
+    """Return the values of a repeated URL parameter, each of which may be several with commas."""
+    if not isinstance(values, list):
+        return values
+    return [part.strip() for value in values for part in str(value).split(",")]
+
+
 FacetLimit = Annotated[
     int, Field(ge=1, le=MAX_FACET_VALUES, description="Maximum number of values of a field.")
 ]
@@ -284,11 +300,15 @@ class FacetsParams(FilterParams):
         "", description="A query in the query language; may be empty.", examples=["a windmill"]
     )
     without: list[BoundedText] = Field([], alias="not", max_length=20)
-    like: list[int] = Field([], max_length=20, description="Ids of pictures.")
+    like: LikeList = Field([])
     unlike: UnlikeList = Field([])
     like_url: UrlList = Field([])
     mode: Literal["vector", "text", "hybrid"] | None = None
-    fields: FacetFields = Field(None)
+    fields: Annotated[FacetFields, BeforeValidator(split_at_commas)] = Field(
+        None,
+        description="Fields to count by, such as ``year,place``, or one for each parameter of the "
+        "name; default: all.",
+    )
     limit: FacetLimit = Field(DEFAULT_FACET_VALUES)
     fold: FoldedCounts = Field(default=True)
     literal: LiteralOption = False

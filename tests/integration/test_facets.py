@@ -240,6 +240,8 @@ def test_http_facets_are_those_of_the_index_by_body_and_by_url(index):
         posted = server.post(f"{AT}/facets", json=FILTERED)
         assert (posted.status_code, posted.json()) == (200, expected)
         assert server.get(f"{AT}/facets", params=params).json() == expected
+        with_commas = params | {"fields": "year, camera"}
+        assert server.get(f"{AT}/facets", params=with_commas).json() == expected
         everything = server.get(f"{AT}/facets").json()
         assert everything == index.facets().to_dict()
         for facet in everything["facets"]:
@@ -265,7 +267,9 @@ def test_http_facets_are_those_of_the_index_by_body_and_by_url(index):
         ({"fields": []}, "fields"),
         ({"limit": 0}, "limit"),
         ({"sort": "date"}, "sort"),
+        ({"by": ["year"]}, "by is unknown (did you mean 'fields'?)"),
         ({"query": "/etc/passwd"}, "cannot name files"),
+        ({"unlike": [1]}, "only says what pictures should not look like"),
         ({"filters": {"after": "soon"}}, "soon"),
     ],
 )
@@ -283,6 +287,8 @@ def test_client_facets_are_those_of_the_index(index, socket_enabled):
             assert client.facets(**FILTERED) == expected
             assert client.facets() == index.facets()
             assert client.facets("a dog", limit=2) == index.facets("a dog", limit=2)
+            clicks = {"like": 3, "unlike": [1, 2]}
+            assert client.facets("a dog", **clicks) == index.facets("a dog", **clicks)
             query = Query((), Filters(people=("anna",)))
             assert client.facets(query) == index.facets(query)
             with pytest.raises(InvalidQueryError, match="'decade'"):
@@ -291,9 +297,9 @@ def test_client_facets_are_those_of_the_index(index, socket_enabled):
         async def ask():
             transport = httpx.ASGITransport(make_app(state))
             async with mmsearch.AsyncClient("http://127.0.0.1", transport=transport) as client:
-                return await client.facets(**FILTERED)
+                return await client.facets(**FILTERED), await client.facets("a dog", **clicks)
 
-        assert asyncio.run(ask()) == expected
+        assert asyncio.run(ask()) == (expected, index.facets("a dog", **clicks))
 
 
 def test_assistant_counts_years_and_is_given_the_arguments_that_narrow(index):
@@ -305,6 +311,9 @@ def test_assistant_counts_years_and_is_given_the_arguments_that_narrow(index):
         arguments = FacetsArguments(by=["camera"], person=["Bert"], **narrowing)
         (camera,) = asyncio.run(tools.facets(arguments)).structured.facets
         described = asyncio.run(tools.facets(FacetsArguments(by=["kind"], query="a dog")))
+        clicked = FacetsArguments(by="kind", query="a dog", like=3, unlike=[1, 2])
+        others = asyncio.run(tools.facets(clicked)).structured
+        alike = asyncio.run(tools.facets(FacetsArguments(by="kind", like=3, unlike=1))).structured
         with pytest.raises(InvalidQueryError, match="words only"):
             asyncio.run(tools.facets(FacetsArguments(by=["kind"], query="/etc/passwd")))
     assert answer.blocks == (
@@ -313,3 +322,6 @@ def test_assistant_counts_years_and_is_given_the_arguments_that_narrow(index):
     )
     assert [(value.value, value.count) for value in camera.values] == [("Canon EOS 5D", 1)]
     assert described.structured.of == len(PICTURES)
+    clicks = {"fields": "kind", "like": 3, "unlike": [1, 2]}
+    assert others.counted == index.facets("a dog", **clicks).counted
+    assert alike.counted == index.facets(fields="kind", like=3, unlike=1).counted

@@ -42,7 +42,7 @@ async def run_facets(
     Raises:
         MMSearchError: The query is invalid, or the search fails.
     """
-    if body.query.strip() or body.without or body.like or body.like_url:
+    if body.query.strip() or body.without or body.like or body.unlike or body.like_url:
         query = make_query(body)
     else:
         query = Query((), parse_filters(body.filters) or NO_FILTERS)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from mmsearch import AsyncClient, Client
-from mmsearch.client import _async, _sync, _transport
+from mmsearch.client import _connections, _transport
 from mmsearch.client._errors import Response, retry_delay_s, to_error
 from mmsearch.client._flows import JobEvents
 from mmsearch.client._requests import Endpoint
@@ -48,8 +48,8 @@ def sleeps(monkeypatch):
     async def sleep(seconds):
         waits.append(seconds)
 
-    monkeypatch.setattr(_sync.time, "sleep", waits.append)
-    monkeypatch.setattr(_async.asyncio, "sleep", sleep)
+    monkeypatch.setattr(_connections.time, "sleep", waits.append)
+    monkeypatch.setattr(_connections.asyncio, "sleep", sleep)
     return waits
 
 
