@@ -124,6 +124,7 @@ def examples_of(schema):
 
 EXAMPLES = [
     *(("search", body) for body in examples_of(DOCUMENT["components"]["schemas"]["SearchBody"])),
+    *(("facets", body) for body in examples_of(DOCUMENT["components"]["schemas"]["FacetsBody"])),
     *(
         ("search", {"query": "a windmill", "filters": filters})
         for filters in examples_of(DOCUMENT["components"]["schemas"]["FilterBody"])
@@ -134,8 +135,9 @@ EXAMPLES = [
     ),
 ]
 IN_URLS = [
-    (parameter["name"], example)
-    for parameter in DOCUMENT["paths"]["/v1/indexes/{name}/search"]["get"]["parameters"]
+    (path.replace("{name}", "default"), parameter["name"], example)
+    for path, item in DOCUMENT["paths"].items()
+    for parameter in item.get("get", {}).get("parameters", [])
     for example in parameter.get("schema", {}).get("examples", [])
 ]
 IN_FORMS = list(examples_of(DOCUMENT["components"]["schemas"]["Body_search_by_picture"]))
@@ -143,10 +145,12 @@ IN_FORMS = list(examples_of(DOCUMENT["components"]["schemas"]["Body_search_by_pi
 
 def test_openapi_examples_are_all_collected():
     shown = json.dumps(DOCUMENT).count('"examples"')
-    # Members of filters appear in the schema of a body and among the parameters of a URL.
-    # Those of texts and metadata are in each of the six schemas of a record or a patch.
-    assert shown == 19 + 12
-    assert (len(EXAMPLES), len(IN_URLS), len(IN_FORMS)) == (10, 7, 1)
+    in_urls = len(IN_URLS)
+    # Two schemas of bodies for searches and counts have examples; those of their filters, of texts
+    # to encode and of two forms are at members. Those of texts and metadata of pictures are in each
+    # of the six schemas of a record or a patch.
+    assert shown == in_urls + 2 + 7 + 1 + 3 + 12
+    assert (len(EXAMPLES), in_urls, len(IN_FORMS)) == (12, 16, 1)
 
 
 @pytest.mark.parametrize(("path", "body"), EXAMPLES)
@@ -155,10 +159,9 @@ def test_openapi_body_examples_get_200(client, path, body):
     assert answer.status_code == 200, answer.text
 
 
-@pytest.mark.parametrize(("name", "example"), IN_URLS)
-def test_openapi_parameter_examples_get_200(client, name, example):
-    http_client = {"q": "a windmill", name: example}
-    answer = client.get("/v1/indexes/default/search", params=http_client)
+@pytest.mark.parametrize(("path", "name", "example"), IN_URLS)
+def test_openapi_parameter_examples_get_200(client, path, name, example):
+    answer = client.get(path, params={"q": "a windmill", name: example})
     assert answer.status_code == 200, answer.text
 
 
