@@ -143,7 +143,14 @@ def check_source(source: object, filters: object) -> None:
 
 
 def check_options(
-    k: object, mode: object, min_score: object, min_confidence: object, *, fold: object = True
+    k: object,
+    mode: object,
+    min_score: object,
+    min_confidence: object,
+    *,
+    fold: object = True,
+    like: object = (),
+    unlike: object = (),
 ) -> None:
     """Check search options.
 
@@ -160,6 +167,8 @@ def check_options(
     check_value("min_score", min_score, "float | None", "Pass a number or None.")
     check_value("min_confidence", min_confidence, "float | None", "Pass a number or None.")
     check_value("fold", fold, "bool", "Pass True or False.")
+    for name, ids in (("like", like), ("unlike", unlike)):
+        check_value(name, ids, "PictureIds", "Pass hits or their ids.")
 
 
 def check_text(text: object) -> None:

@@ -19,7 +19,6 @@ from pydantic import ConfigDict, ValidationError, model_validator
 
 from mmsearch.api import Index
 from mmsearch.client import AsyncClient
-from mmsearch.core.arguments import check_value
 from mmsearch.core.errors import MissingExtraError, UsageError
 from mmsearch.core.results import Hit, Item
 from mmsearch.core.validation import format_validation_errors
@@ -116,9 +115,12 @@ class MMSearchRetriever(BaseRetriever):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_source(self.source, self.filters)
-        check_options(self.k, self.mode, self.min_score, self.min_confidence, fold=self.fold)
-        for name in ("like", "unlike"):
-            check_value(name, getattr(self, name), "PictureIds", "Pass hits or their ids.")
+        check_options(
+            *(self.k, self.mode, self.min_score, self.min_confidence),
+            fold=self.fold,
+            like=self.like,
+            unlike=self.unlike,
+        )
         return self
 
     def _get_relevant_documents(

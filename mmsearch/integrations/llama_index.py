@@ -22,6 +22,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from mmsearch.api import Index
 from mmsearch.client import AsyncClient, Client
+from mmsearch.core.arguments import PictureIds
 from mmsearch.core.errors import GoneError, InvalidQueryError, MissingExtraError, UsageError
 from mmsearch.core.filters import Filters
 from mmsearch.core.results import Hit, Item
@@ -95,6 +96,8 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
             which cannot name files here, and dates, people and places in its words as filters.
         fold: Return one of near duplicates and of a burst, whose metadata ``folded`` and
             ``duplicates`` have the number and the paths of the others; False to return each.
+        like: Pictures of the index (hits or their ids) that are right; those like them rank higher.
+        unlike: Hits that are wrong: they are left out, and pictures like them rank lower.
         callback_manager: Passed to LlamaIndex.
         verbose: Passed to LlamaIndex.
 
@@ -114,11 +117,13 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
         min_confidence: float | None = None,
         literal: bool = True,
         fold: bool = True,
+        like: PictureIds = (),
+        unlike: PictureIds = (),
         callback_manager: CallbackManager | None = None,
         verbose: bool = False,
     ) -> None:
         check_source(source, filters)
-        check_options(k, mode, min_score, min_confidence, fold=fold)
+        check_options(k, mode, min_score, min_confidence, fold=fold, like=like, unlike=unlike)
         super().__init__(callback_manager=callback_manager, verbose=verbose)
         self.source: Any = source
         self.k = k
@@ -128,6 +133,8 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
         self.min_confidence = min_confidence
         self.literal = literal
         self.fold = fold
+        self.like: Any = like
+        self.unlike: Any = unlike
 
     def retrieve(self, str_or_query_bundle: QueryType) -> list[NodeWithScore]:
         """Return the nodes of a query.
@@ -182,6 +189,8 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
                 images=[] if image is None or is_upload else [image],
                 filters=self.filters,
                 mode=self.mode,
+                like=self.like,
+                unlike=self.unlike,
                 hint="Pass a picture as the image_path of a QueryBundle.",
             )
         options: dict[str, Any] = {
@@ -194,6 +203,7 @@ class MMSearchRetriever(BaseRetriever, BaseImageRetriever):
             return self.source.search(query, self.k, **options)
         if not query:
             options |= {"filters": self.filters, "mode": self.mode}
+            options |= {"like": self.like, "unlike": self.unlike}
         return self.source.similar(image, self.k, query=query, **options)
 
     def _to_nodes(self, hits: Sequence[Hit]) -> list[NodeWithScore]:

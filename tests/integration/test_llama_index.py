@@ -185,6 +185,16 @@ def test_llama_index_retriever_query_with_image_matches_index_search(index, pict
     assert ids(both) != ids(alone)
 
 
+def test_llama_index_retriever_takes_right_and_wrong_hits(index):
+    first = index.search("a dog", 20)
+    expected = hit_ids(index.search("a dog", 20, like=first[2], unlike=first[0]))
+    retriever = MMSearchRetriever(index, k=20, like=first[2].id, unlike=[first[0]])
+    assert ids(retriever.retrieve("a dog")) == expected
+    assert ids(asyncio.run(retriever.aretrieve("a dog"))) == expected
+    with pytest.raises(UsageError, match="like must be ids of pictures or hits"):
+        MMSearchRetriever(index, like="the first")
+
+
 def test_llama_index_retriever_image_methods_search_by_text_or_picture(index, picture):
     retriever = MMSearchRetriever(index, k=5)
     both = QueryBundle("a dog", image_path=str(picture))
@@ -405,6 +415,13 @@ def test_llama_index_retriever_over_client_matches_local_index(
         known = client.similar(picture, 3, query="a dog", filters={"orientation": "portrait"})
         assert ids(alike) == hit_ids(known)
         assert ids(alike) != expected
+
+        clicks = {"like": nodes[1].metadata["id"], "unlike": [expected[0]]}
+        clicked = MMSearchRetriever(client, k=3, **clicks)
+        for text in ("a dog", ""):
+            found = clicked.retrieve(QueryBundle(text, image_path=str(picture)))
+            assert ids(found) == hit_ids(client.similar(picture, 3, query=text, **clicks))
+            assert expected[0] not in ids(found)
 
 
 def test_llama_index_retriever_with_async_client_searches_in_event_loop(
