@@ -162,6 +162,21 @@ def test_facets_narrow_the_search_to_their_counts(trips_page, trips_url):
     page.wait_for_function("() => !location.search.includes('after=')")
 
 
+def test_facet_of_a_second_person_narrows_to_both(trips_page, trips_url):
+    page = trips_page
+    page.goto(f"{trips_url}/?person==Anna&fold=false")
+    found(page)
+    page.get_by_text("Years, places, cameras").click()
+    ben = page.locator("#facets ul[aria-labelledby=facet-person] button", has_text="Ben")
+    count = int(ben.text_content().rsplit(" ", 1)[1])
+    ben.click()
+    page.wait_for_url("**Ben*")
+    assert len(found(page, says=rf"{count} of {count} pictures")) == count
+    assert chips(page, "given") == ["Person: =Anna; =Ben"]
+    page.reload()
+    assert len(found(page)) == count
+
+
 def test_suggestions_complete_the_query_by_keyboard_and_by_click(trips_page):
     page = trips_page
     with page.expect_response(lambda got: "/suggest?" in got.url and got.ok):

@@ -120,7 +120,7 @@ function vote(field, id) {
 function narrow(filter) {
   const changes = {};
   for (const [name, given] of Object.entries(filter)) {
-    const value = String(Array.isArray(given) ? given[0] : given);
+    const value = Array.isArray(given) ? joinValues(name, given) : String(given);
     const known = searchState[name].trim();
     changes[name] = name === "where" && known && known !== value ? `(${known}) and (${value})` : value;
   }

@@ -10,9 +10,13 @@ export const FILTER_FIELDS = [...FILTER_TYPES.keys()];
 /** Path below which a proxy serves the page; "" for none. */
 export const ROOT = document.body.dataset.root;
 
-/** Names of the fields that hold several values, and what separates them; words may contain commas. */
-const SEPARATORS = { not: ",", like: ",", unlike: ",", literal_words: "\n" };
-const LIST_FIELDS = Object.keys(SEPARATORS);
+const LIST_FIELDS = ["not", "like", "unlike", "literal_words"];
+
+/** What separates the values of fields that hold several; words, names and paths may contain commas. */
+const SEPARATORS = {
+  not: ",", like: ",", unlike: ",", literal_words: "\n",
+  ...Object.fromEntries(FILTER_FIELDS.filter((name) => FILTER_TYPES.get(name) === "list").map((name) => [name, ";"])),
+};
 
 const SINGLE_FIELDS = ["q", "like_url", ...FILTER_FIELDS, "fold", "literal", "sort", "index"];
 
@@ -35,7 +39,7 @@ export function valuesOf(searchState, name) {
 
 /** Return the text of a field that holds several values. */
 export function joinValues(name, values) {
-  return values.join(name === "not" ? ", " : SEPARATORS[name]);
+  return values.join(["like", "unlike", "literal_words"].includes(name) ? SEPARATORS[name] : `${SEPARATORS[name]} `);
 }
 
 /**
@@ -47,7 +51,9 @@ export function joinValues(name, values) {
 export function parseLocation(search) {
   const params = new URLSearchParams(search);
   const searchState = Object.fromEntries(LIST_FIELDS.map((name) => [name, joinValues(name, params.getAll(name))]));
-  for (const name of [...SINGLE_FIELDS, "picture"]) searchState[name] = params.get(name) ?? "";
+  for (const name of [...SINGLE_FIELDS, "picture"]) {
+    searchState[name] = name in SEPARATORS ? joinValues(name, params.getAll(name)) : params.get(name) ?? "";
+  }
   return searchState;
 }
 
@@ -123,7 +129,8 @@ export function searchParams(searchState) {
     for (const value of valuesOf(searchState, name)) params.append(name, value);
   }
   for (const name of ["like_url", ...FILTER_FIELDS, "fold", "literal", "sort"]) {
-    if (searchState[name].trim()) params.set(name, searchState[name].trim());
+    if (name in SEPARATORS) for (const value of valuesOf(searchState, name)) params.append(name, value);
+    else if (searchState[name].trim()) params.set(name, searchState[name].trim());
   }
   return params;
 }
@@ -154,12 +161,13 @@ function uploadForm(searchState, name, file, limit) {
 
 function filters(searchState) {
   const params = FILTER_FIELDS.filter((name) => searchState[name].trim());
-  return Object.fromEntries(params.map((name) => [name, filterValue(name, searchState[name].trim())]));
+  return Object.fromEntries(params.map((name) => [name, filterValue(searchState, name)]));
 }
 
-function filterValue(name, text) {
+function filterValue(searchState, name) {
   const type = FILTER_TYPES.get(name);
-  if (type === "list") return [text];
+  if (type === "list") return valuesOf(searchState, name);
+  const text = searchState[name].trim();
   if (type === "flag") return text === "true";
   return type === "number" ? Number(text) : text;
 }

@@ -78,12 +78,16 @@ SEARCH_PAGE_HEADERS = PAGE_HEADERS | {
 }
 """Headers of the search page, which may ask for the microphone."""
 
-SEPARATORS = {"not": ",", "like": ",", "unlike": ",", "literal_words": "\n"}
-"""Fields that take several values, and what separates these; words may contain commas."""
+LIST_FIELDS = ("not", "like", "unlike", "literal_words")
+
+SEPARATORS = {"not": ",", "like": ",", "unlike": ",", "literal_words": "\n"} | {
+    spec.name: ";" for spec in FILTERS if spec.multiple
+}
+"""Separators of the values of fields that take several; words and paths may contain commas."""
 
 FILTER_FIELDS = tuple(spec.name for spec in FILTERS)
 
-FIELDS = ("q", *SEPARATORS, "like_url", *FILTER_FIELDS, "fold", "literal", "sort", "cursor")
+FIELDS = ("q", *LIST_FIELDS, "like_url", *FILTER_FIELDS, "fold", "literal", "sort", "cursor")
 
 _templates = Environment(
     loader=FileSystemLoader(PAGE_DIR),
@@ -204,10 +208,8 @@ def _parse_search_body(fields: dict[str, str]) -> SearchBody:
         items = [item for each in text.split(SEPARATORS.get(field, ",")) if (item := each.strip())]
         if items:
             values[field] = items if field in SEPARATORS else text.strip()
-    # These fields take one value here and are not split: a URL may contain commas.
-    for field in ("like_url", *(spec.name for spec in FILTERS if spec.multiple)):
-        if field in values:
-            values[field] = [values[field]]
+    if "like_url" in values:
+        values["like_url"] = [values["like_url"]]
     return SearchParams.model_validate(values).to_search_body()
 
 
