@@ -51,6 +51,24 @@ MAX_NAME_WORDS: Final = 6
 MIN_ALONE_POPULATION: Final = 100_000
 """Population from which the name of a city means the city without a preposition."""
 
+_ALIASES: Final = {
+    "pise": "pisa",
+    "vegas": "las vegas",
+    "philly": "philadelphia",
+    "bcn": "barcelona",
+    "ny": "new york",
+    "gb": "great britain",
+    "cracovie": "krakow",
+    "dresde": "dresden",
+    "dresda": "dresden",
+    "brujas": "bruges",
+    "rioja": "la rioja",
+    "sud tirol": "sudtirol",
+    "burgund": "bourgogne franche comte",
+    "borgogna": "bourgogne franche comte",
+}
+"""Folded names that the data lacks, and those that it has for the same places."""
+
 _KINDS: Final[dict[str, PlaceKind]] = {
     "ci": "city",
     "re": "region",
@@ -136,12 +154,18 @@ def fold_name(name: str) -> str:
     return _SEPARATORS.sub(" ", text).strip()
 
 
+def _key(name: str) -> str:
+    """Return the key of a name in the data."""
+    folded = fold_name(name)
+    return _ALIASES.get(folded, folded)
+
+
 def lookup(name: str) -> tuple[Place, ...]:
     """Return the places of a name, the best first; empty if it is the name of no place.
 
     Continents and countries come before regions and cities, and these by their population.
     """
-    return _places_of(fold_name(name))
+    return _places_of(_key(name))
 
 
 def find_place(words: Sequence[str], start: int = 0) -> PlaceMatch | None:
@@ -159,12 +183,12 @@ def find_place(words: Sequence[str], start: int = 0) -> PlaceMatch | None:
 
 def is_common_word(name: str) -> bool:
     """Return True if a name of a place is also a word, a first name or a brand."""
-    return _find(fold_name(name)).startswith(WORD_MARK.encode())
+    return _find(_key(name)).startswith(WORD_MARK.encode())
 
 
 def stands_alone(name: str) -> bool:
     """Return True if a name means its place without a preposition before it."""
-    return _find(fold_name(name)).startswith(ALONE_MARK.encode())
+    return _find(_key(name)).startswith(ALONE_MARK.encode())
 
 
 def data_version() -> str:

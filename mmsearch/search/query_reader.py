@@ -25,7 +25,11 @@ from mmsearch.core.query import (
 )
 from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.core.understood import Understood
-from mmsearch.search.understanding.anchors import may_have_date, split_folded
+from mmsearch.search.understanding.anchors import (
+    has_abbreviation,
+    may_have_date,
+    split_folded,
+)
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import CatalogReader, Snapshot
@@ -105,7 +109,7 @@ class QueryReader:
         words = split_folded(text)
         dates = dates and may_have_date(text, words) and snapshot.has_dates()
         has_people = self._may_have_people(words)
-        has_places = self._facts.has_places and _may_have_places(words)
+        has_places = self._facts.has_places and (has_abbreviation(text) or _may_have_places(words))
         if not dates and not has_people and not has_places:
             return None
         # Most queries have no such words, and importing the grammar takes longer than a search.
@@ -151,7 +155,7 @@ def _may_have_places(words: list[str]) -> bool:
     from mmsearch.core.places import find_place  # noqa: PLC0415 - only libraries with places
 
     return any(
-        word not in STOP_WORDS and find_place(words, start) is not None
+        (word not in STOP_WORDS or word == "como") and find_place(words, start) is not None
         for start, word in enumerate(words)
     )
 

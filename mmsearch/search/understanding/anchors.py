@@ -48,3 +48,14 @@ def may_have_date(text: str, words: list[str]) -> bool:
         words: Its words; see `split_folded`.
     """
     return any(char.isdigit() for char in text) or not ANCHORS.isdisjoint(words)
+
+
+_ABBREVIATION: Final = re.compile(
+    r"\b(?:LA|L\.\s?A|US|U\.\s?S|SF|S\.\s?F|NY|N\.\s?Y|DC|GB|HK|NZ|KL|BCN|EEUU|EE\.?\s?UU"
+    r"|E\.\s?U|U\.\s?K|U\.\s?A\.\s?E)\b"
+)
+
+
+def has_abbreviation(text: str) -> bool:
+    """Return True if a text has an abbreviation of a place in capitals, such as *LA*."""
+    return _ABBREVIATION.search(text) is not None

@@ -209,7 +209,10 @@ class _This:
     def __call__(self, value: Any) -> Period | None:
         today = self._today
         if self._kind == "UNIT":
-            return None if value == "day" else calendar.unit_period(today, value, 0)
+            if value == "day":
+                return None
+            period = calendar.unit_period(today, value, 0)
+            return period if period.after is not None and period.after <= today else None
         if self._kind == "WEEKDAY":
             return None
         make = _yearly(self._kind, value)

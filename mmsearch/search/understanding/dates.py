@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import date
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.search.understanding import calendar
@@ -20,17 +20,24 @@ from mmsearch.search.understanding.vocabulary import ENTRIES
 from mmsearch.search.understanding.word_lists import (
     AMBIGUOUS_MONTHS,
     EVENTS,
+    EVES,
     FRENCH,
     GERMAN,
+    MEDIA,
     NUMBERED_THINGS,
     OBJECTS,
     PAST_PARTICIPLES,
     PREPOSITIONS,
+    SEASONS_OF_THINGS,
     STREETS,
     STYLES,
+    THEMES,
     YEAR_LINKS,
 )
 from mmsearch.search.understanding.words import Word
+
+SHORT_DECADE: Final = len("'80s")
+"""Largest length of a decade without its century."""
 
 
 class DateMatch(NamedTuple):
@@ -111,9 +118,12 @@ class DateReader:
 
     def _is_no_compound(self, start: int, match: Match) -> bool:
         """Return False for *sapin de Noel 2021*, the year of which counts, not the holiday."""
-        if self._folded(start - 1) not in ("de", "d'", "di"):
-            return self._folded(start - 1) != "real"
-        return start < 2 or is_photo_word(self._folded(start - 2))
+        before = self._folded(start - 1)
+        if before not in ("de", "d'", "di"):
+            return before not in SEASONS_OF_THINGS
+        if any(word.folded in EVES for word in self._words[start : match.end]):
+            return True
+        return start < 2 or _is_media_word(self._folded(start - 2))
 
     def _is_in_year(self, start: int, match: Match) -> bool:
         return self._folded(start - 1) not in PAST_PARTICIPLES
@@ -159,15 +169,29 @@ class DateReader:
 
     def _is_of_decade(self, start: int, match: Match) -> bool:
         """Return True for a decade that is alone, or that follows a word for pictures."""
-        if match.end < len(self._words):
+        if any(word.text not in ".?!" for word in self._words[match.end :]):
             return False
         if self._words[start].folded in ("the", "die", "les", "los", "gli"):
-            return start == 0 or is_photo_word(self._folded(start - 1))
+            return start == 0 or _is_media_word(self._folded(start - 1))
         before = [word.folded for word in self._words[:start]]
-        is_attribute = self._words[start].folded[0] in "'0123456789"
         if not before or all(is_photo_word(word) for word in before):
             return True
-        return not is_attribute and any(map(is_photo_word, before))
+        first = self._words[start].folded
+        if first[0] in "'0123456789":
+            # Family photos 1980s, but not an 80s diner.
+            return len(first) > SHORT_DECADE and _is_media_word(before[-1])
+        if any(map(_is_media_word, before)):
+            return True
+        is_dated = first in ("aus", "from", "des", "degli") or (
+            first == "de" and self._folded(start + 1) == "los"
+        )
+        is_number = self._words[match.end - 1].folded.isdigit()
+        is_themed = any(word in THEMES or word in OBJECTS or word in STYLES for word in before)
+        # Fiesta de los 80: a theme, not a date.
+        is_bare = (
+            is_number and first == "de" and self._folded(start + 2) not in ("anos", "a\u00f1os")
+        )
+        return is_dated and not is_themed and not is_bare
 
     def _is_lone_year(self, start: int, taken: Collection[int]) -> bool:
         """Return True for a year at the end, or before a preposition or another filter."""
@@ -218,6 +242,15 @@ class DateReader:
 def is_photo_word(word: str) -> bool:
     """Return True for a folded word such as *photos*, which says nothing about what they show."""
     return any(kind == "PHOTOS" for _, kind, _, _ in ENTRIES.get(word, ()))
+
+
+def _is_media_word(word: str) -> bool:
+    """Return True for a folded word such as *slides*, or a German one such as *Kinderfotos*."""
+    return (
+        is_photo_word(word)
+        or word in MEDIA
+        or word.endswith(("bilder", "fotos", "foto", "aufnahmen", "aufnahme", "dias", "filme"))
+    )
 
 
 def _is_small_word(word: str) -> bool:

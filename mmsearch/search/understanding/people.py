@@ -15,7 +15,9 @@ from mmsearch.search.understanding.word_lists import (
     KINSHIP,
     NAMES_AS_WORDS,
     NAMES_WITH_CAPITALS,
+    SCENES,
     TITLES,
+    VERBS,
 )
 from mmsearch.search.understanding.words import Word
 
@@ -23,10 +25,59 @@ MAX_NAME_WORDS: Final = 5
 
 
 _OTHERS: Final = {
-    "ben": frozenset(("nevis", "hur", "10", "jerry", "jerrys", "affleck")),
+    "ben": frozenset(
+        [
+            "nevis",
+            "hur",
+            "10",
+            "jerry",
+            "jerrys",
+            "affleck",
+            "cotto",
+            "cotta",
+            "cotti",
+            "cotte",
+            "fatto",
+            "fatta",
+            "fatti",
+            "fatte",
+            "vestito",
+            "vestita",
+            "vestiti",
+            "vestite",
+            "tornato",
+            "tornata",
+            "tornati",
+            "venuto",
+            "venuta",
+            "venuti",
+            "curato",
+            "curata",
+            "oui",
+            "non",
+            "voyons",
+            "alors",
+            "poco",
+            "presto",
+            "altro",
+            "oltre",
+            "tenuto",
+            "tenuta",
+            "conservato",
+            "conservata",
+            "illuminato",
+            "illuminata",
+            "cosi",
+            "di",
+            "dir",
+        ]
+    ),
     "noah": frozenset(("ark",)),
 }
-"""Folded words after a first name that make it the name of something else."""
+"""Folded words after a first name that make it another name or a word."""
+
+_OTHERS_BEFORE: Final = {"ben": frozenset(("va", "uncle", "big", "eh", "bon", "molto", "troppo"))}
+"""Folded words before a first name that make it another name or a word."""
 
 _SURE_LOG_ODDS: Final = 1.0
 
@@ -63,11 +114,22 @@ class PeopleReader:
     Args:
         words: Words of a query.
         taken: Positions of the words that are read as something else.
+        fixed: Positions of the words of names of things and of people of the world, in which only
+            whole names count.
+        starts_place: Returns True if a word begins the name of a place; None to look at none.
     """
 
-    def __init__(self, words: Sequence[Word], taken: Set[int]) -> None:
+    def __init__(
+        self,
+        words: Sequence[Word],
+        taken: Set[int],
+        fixed: Set[int] = frozenset(),
+        starts_place: Callable[[int], bool] | None = None,
+    ) -> None:
         self._words = words
         self._taken = taken
+        self._fixed = fixed
+        self._starts_place = starts_place
         self._names = Names({}, {})
 
     def find(self, list_names: Callable[[], Sequence[str]]) -> Iterator[NameMatch]:
@@ -116,10 +178,9 @@ class PeopleReader:
     def _is_name(self, start: int, name: str) -> bool:
         """Return True if one word is a name, not a word or a part of another name."""
         before, after = self._folded(start - 1), self._folded(start + 1)
-        if before in TITLES:
-            return False
         following = self._folded(start + 2) if after in ("'s", "&", "and") else after
-        if following in _OTHERS.get(name, ()):
+        is_other = following in _OTHERS.get(name, ()) or before in _OTHERS_BEFORE.get(name, ())
+        if before in TITLES or start in self._fixed or is_other:
             return False
         is_genitive = name != self._words[start].folded or after == "'s"
         return (is_genitive or not self._has_surname(start)) and self._is_no_word(start, name)
@@ -131,6 +192,13 @@ class PeopleReader:
             return False
         word = self._words[following]
         if not word.text[0].isalpha() or word.folded in STOP_WORDS or self._is_known(following):
+            return False
+        is_verb = word.folded in VERBS and word.text[0].islower()
+        if (
+            is_verb
+            or word.folded in SCENES
+            or (self._starts_place and self._starts_place(following))
+        ):
             return False
         if word.text[0].isupper():
             return True
@@ -151,10 +219,13 @@ class PeopleReader:
         if name in NAMES_WITH_CAPITALS:
             return False
         languages = [code for code, names in NAMES_AS_WORDS.items() if name in names]
-        if not languages:
-            return True
+        return not languages or self._is_no_word_of(languages, start)
+
+    def _is_no_word_of(self, languages: Sequence[str], start: int) -> bool:
         code, log_odds = self._language()
         has_capital = self._words[start].text[0].isupper()
+        if not has_capital and log_odds < _SURE_LOG_ODDS:
+            return "en" not in languages and code is None and len(self._words) > 1
         is_joined = self._folded(start + 1) in CONJUNCTIONS and start + 2 < len(self._words)
         if has_capital and is_joined and self._is_known(start + 2):
             # Will and Emma.

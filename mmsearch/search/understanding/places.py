@@ -8,15 +8,27 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from mmsearch.core.language import is_english_word, score_other_language
 from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.search.understanding.folding import fold_word
+from mmsearch.search.understanding.names_of_things import (
+    CRAFTS,
+    FOOD,
+    GENITIVES,
+    INDEFINITE_ARTICLES,
+    MATCHES,
+    RULERS,
+    STREETS_BEFORE,
+    THINGS_AFTER_PLACES,
+    THINGS_BEFORE_PLACES,
+)
 from mmsearch.search.understanding.word_lists import (
+    ABBREVIATIONS,
     ARTICLES,
     NEAR_PHRASES,
     NO_PLACES,
     PLACE_PREPOSITIONS,
+    PLACES_AND_PEOPLE,
     PLACES_AS_WORDS,
-    THINGS_AFTER_PLACES,
-    THINGS_BEFORE_PLACES,
     WEAK_PLACE_PREPOSITIONS,
+    WORDS_OF_LANGUAGES,
 )
 from mmsearch.search.understanding.words import Word
 
@@ -24,6 +36,14 @@ if TYPE_CHECKING:
     from mmsearch.core.places import Place
 
 MAX_NAME_WORDS: Final = 6
+
+MAX_WORD_LETTERS: Final = 5
+"""Largest number of letters of a foreign name that may be an English word, such as *Rom*."""
+
+LOWER_ABBREVIATIONS: Final = frozenset(("nyc", "cdmx", "usa", "uae", "uk", "nrw", "eeuu", "bcn"))
+"""Abbreviations of places that are no words."""
+
+OF: Final = frozenset(("of", "de", "d'", "di", "du"))
 
 
 class Gazetteer(Protocol):
@@ -96,11 +116,24 @@ class PlaceReader:
         ]
         return [match._replace(place=smallest[0].place) for match in found] if smallest else []
 
+    def starts_place(self, start: int) -> bool:
+        """Return True if a word begins the name of a place that the library has pictures of."""
+        return self._match(start) is not None
+
     def _match(self, start: int) -> PlaceMatch | None:
+        word = self._words[start]
+        if not (word.text[0].isalpha() and word.starts_free):
+            return None
+        has_capital = word.text[0].isupper()
+        if has_capital and (found := self._match_abbreviation(start)):
+            return found
+        # Lago di Como, and como in Spanish.
+        is_stop_word = word.folded in STOP_WORDS and not (has_capital and start)
+        return None if is_stop_word else self._match_name(start)
+
+    def _match_name(self, start: int) -> PlaceMatch | None:
         words = self._words
         word = words[start]
-        if not (word.text[0].isalpha() and word.starts_free) or word.folded in STOP_WORDS:
-            return None
         for end in range(min(len(words), start + MAX_NAME_WORDS), start, -1):
             last = words[end - 1]
             if not self._taken.isdisjoint(range(start, end)) or not last.text[-1].isalnum():
@@ -118,6 +151,35 @@ class PlaceReader:
                 if self._is_known(place, near):
                     return PlaceMatch(start, end, place, near)
         return None
+
+    def _match_abbreviation(self, start: int) -> PlaceMatch | None:
+        """Return the place of an abbreviation in capitals, such as *LA* and *U.S.*."""
+        texts = [word.text for word in self._words[start : start + MAX_NAME_WORDS]]
+        for count in range(len(texts), 0, -1):
+            name, end = ABBREVIATIONS.get(tuple(texts[:count])), start + count
+            if name is None or not self._taken.isdisjoint(range(start, end)):
+                continue
+            near = self._is_near(start)
+            places = self._gazetteer.lookup(name) if self._is_abbreviation(start, end) else ()
+            known = next((place for place in places if self._is_known(place, near)), None)
+            if known is not None:
+                return PlaceMatch(start, end, known, near)
+        return None
+
+    def _is_abbreviation(self, start: int, end: int) -> bool:
+        """Return True if capitals abbreviate a place, and are no word: *LA PLAYA*, *U.S. Army*."""
+        if self._folded(end) in THINGS_AFTER_PLACES or self._is_of_thing(start):
+            return False
+        if self._before(start) in PLACE_PREPOSITIONS or self._is_near(start):
+            return True
+        first = self._words[start].text
+        if first in ("US", "LA") and self._text.isupper():
+            return False
+        if first in ("US", "U"):
+            return end == len(self._words) or end in self._taken
+        return not self._is_part_of_name(end) and not (
+            first == "LA" and score_other_language(self._text).code in ("fr", "es", "it")
+        )
 
     def _folded(self, position: int) -> str:
         return self._words[position].folded if 0 <= position < len(self._words) else ""
@@ -139,10 +201,18 @@ class PlaceReader:
         has_preposition = before in PLACE_PREPOSITIONS or self._is_near(start)
         if self._is_word(name, places):
             has_capital = self._words[start].text[0].isupper()
+            has_preposition = has_preposition or self._is_after_of(start, name)
             is_meant = has_preposition and self._ends_phrase(end)
-            return has_capital and (is_meant or self._lies_in_next(end, places))
+            return has_capital and (
+                is_meant
+                or self._lies_in_next(end, places)
+                or self._is_beside_date(start, end, name)
+            )
         if has_preposition:
             return True
+        if any(word.folded in MATCHES for word in self._words):
+            # Match Marseille Lyon: the clubs.
+            return False
         if name.islower() and fold_word(name) in PLACES_AS_WORDS:
             return False
         may_stand = before in WEAK_PLACE_PREPOSITIONS or self._gazetteer.stands_alone(name)
@@ -153,10 +223,40 @@ class PlaceReader:
         folded = fold_word(name)
         if folded in NO_PLACES or self._gazetteer.is_common_word(name):
             return True
-        if not name.islower() or folded == fold_word(places[0].name):
+        if not name.islower():
             return False
-        # Rom is Rome in German, and a word in English.
-        return is_english_word(folded) and score_other_language(self._text).code is None
+        if folded in WORDS_OF_LANGUAGES:
+            code = score_other_language(self._text).code or "en"
+            return code in WORDS_OF_LANGUAGES[folded] and (code == "en" or len(self._words) > 1)
+        if folded == fold_word(places[0].name) or len(folded) > MAX_WORD_LETTERS:
+            return False
+        if places[0].kind in ("country", "region") or not folded.isalpha():
+            return False
+        return (
+            folded not in LOWER_ABBREVIATIONS
+            and is_english_word(folded)
+            and score_other_language(self._text).code is None
+        )
+
+    def _is_after_of(self, start: int, name: str) -> bool:
+        """Return True for *cathédrale de Tours*: a capital after a word such as *of*."""
+        before = self._words[start - 1] if start else None
+        return (
+            before is not None
+            and before.text.islower()
+            and before.folded in OF
+            and fold_word(name) not in PLACES_AND_PEOPLE
+        )
+
+    def _is_beside_date(self, start: int, end: int, name: str) -> bool:
+        """Return True for a word with a capital before a date: *marché Vienne décembre 2022*."""
+        if start == 0 or end not in self._taken or fold_word(name) in PLACES_AND_PEOPLE:
+            return False
+        before = self._words[start - 1]
+        is_title = all(word.text[0].isupper() for word in self._words if word.text[0].isalpha())
+        if is_title or not before.text[0].isalpha() or before.folded in STOP_WORDS:
+            return False
+        return score_other_language(self._text).code in ("fr", "es", "it")
 
     def _lies_in_next(self, end: int, places: Sequence[Place]) -> bool:
         """Return True if a name of what a place lies in follows, as in *Nice, France*."""
@@ -171,9 +271,33 @@ class PlaceReader:
     def _is_of_thing(self, start: int) -> bool:
         """Return True for a name of a dish or a thing, such as *choux de Bruxelles*."""
         position = start - 1
-        while position >= 0 and self._folded(position) in WEAK_PLACE_PREPOSITIONS | ARTICLES:
+        if (self._folded(position - 1), self._folded(position)) == ("made", "in"):
+            return True
+        while position >= 0 and self._folded(position) in GENITIVES:
             position -= 1
-        return self._folded(position) in THINGS_BEFORE_PLACES
+        head = self._folded(position)
+        if head in THINGS_BEFORE_PLACES:
+            return True
+        is_genitive = position < start - 1
+        if head in STREETS_BEFORE:
+            article = self._folded(position - 1)
+            is_english = head == "place" and self._folded(position + 1) in ("of", "from")
+            return not is_english and not (is_genitive and article in INDEFINITE_ARTICLES)
+        if not is_genitive:
+            return False
+        return head in RULERS or self._has_thing_before(position)
+
+    def _has_thing_before(self, position: int) -> bool:
+        """Return True for a dish or a ware, also with a word after it: *champignons frais de*."""
+        head = self._folded(position)
+        if head in FOOD or head in CRAFTS:
+            return True
+        before = self._folded(position - 1)
+        joined = self._folded(position - 2)
+        if before in ("aux", "au", "a", "con", "al", "alla", "with", "de", "di", "mit", "en"):
+            # Tarte aux pommes de Normandie.
+            return joined in FOOD
+        return before in FOOD and not self._words[position].text[0].isupper()
 
     def _ends_phrase(self, end: int) -> bool:
         after = self._folded(end)

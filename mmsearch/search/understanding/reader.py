@@ -12,6 +12,7 @@ from mmsearch.core.understood import Chip, Understood
 from mmsearch.search.understanding.calendar import DAY, Period
 from mmsearch.search.understanding.dates import DateReader, is_photo_word
 from mmsearch.search.understanding.folding import fold_word
+from mmsearch.search.understanding.names_of_things import find_fixed_names
 from mmsearch.search.understanding.people import PeopleReader
 from mmsearch.search.understanding.places import (
     Gazetteer,
@@ -147,12 +148,17 @@ def _find_spans(
             Span(start, end, "date", format_period(period), period)
             for start, end, period in reader.find_dates()
         ]
+    fixed = find_fixed_names(words)
     if people is not None:
-        found = PeopleReader(words, _positions(spans)).find(people)
+        taken = _positions(spans)
+        starts_place = None
+        if places is not None:
+            starts_place = PlaceReader(text, words, taken | fixed, *places).starts_place
+        found = PeopleReader(words, taken, fixed, starts_place).find(people)
         spans += [Span(start, end, "person", name, name) for start, end, name in found]
     if places is not None:
         found_places: list[Span] = []
-        for match in PlaceReader(text, words, _positions(spans), *places).find():
+        for match in PlaceReader(text, words, _positions(spans) | fixed, *places).find():
             start = near_start(words, match.start) if match.near else match.start
             between = words[found_places[-1].end : start] if found_places else []
             if found_places and all(word.folded in LINKS for word in between):
@@ -204,11 +210,17 @@ def _drop_negated(words: Sequence[Word], spans: Sequence[Span]) -> list[Span]:
         before = span.start - 1
         while before >= 0 and words[before].folded in LINKS - {",", "+", "&"}:
             before -= 1
-        after = words[span.end].folded if span.end < len(words) else ""
-        is_negated = before >= 0 and words[before].folded in NEGATIONS | ALTERNATIVES
-        if not is_negated and after not in ALTERNATIVES:
+        is_negated = before >= 0 and (
+            words[before].folded in NEGATIONS or _is_alternative(words[before])
+        )
+        if not is_negated and not (span.end < len(words) and _is_alternative(words[span.end])):
             kept.append(span)
     return kept
+
+
+def _is_alternative(word: Word) -> bool:
+    # Où is where, ou is or.
+    return word.folded in ALTERNATIVES and word.text.lower() != "o\u00f9"
 
 
 def _join_periods(spans: list[Span]) -> tuple[Period | None, list[Span]]:

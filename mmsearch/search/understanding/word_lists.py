@@ -55,13 +55,50 @@ STYLES: Final = _words("""
 """)
 """Folded words after which a decade is a style."""
 
+THEMES: Final = _words("""
+    party parties music songs disco hits hairstyle hair dress dresses diner decor interior car cars
+    house building furniture wallpaper poster posters toy toys radio telephone phone tv
+    fete musique disque disques chanson chansons decoration deco coiffure robe robes voiture
+    voitures meuble meubles papier jouet jouets affiche affiches television
+    fiesta fiestas musica cancion canciones peinado vestido vestidos coche coches mueble muebles
+    decoracion juguete juguetes cartel carteles television discoteca
+    festa feste canzone canzoni pettinatura vestiti auto mobili mobile arredamento giocattoli
+    giocattolo manifesto televisore discoteca macchina
+    feier musik lieder frisur kleider mobel moebel tapete spielzeug fernseher
+""")
+"""Folded words of things that are of a decade as a style, or were made in it."""
+
+MEDIA: Final = _words("""
+    slide slides negative negatives polaroid polaroids snapshot snapshots video videos film films
+    footage scan scans portrait portraits pic pics
+    dia dias negativ negative abzug abzuge scan scans videos filme schnappschuss schnappschusse
+    diapo diapos diapositive diapositives negatif negatifs tirage tirages cliche cliches argentique
+    diapositiva diapositivas negativo negativos retrato retratos postales recuerdos
+    diapositive negativi ritratto ritratti scatto scatti ricordi souvenirs erinnerungen memories
+""")
+"""Folded words for pictures that describe them, too."""
+
+EVES: Final = _words("""
+    nochevieja silvester sylvester sylvestre silvestro capodanno nochebuena heiligabend
+    halloween eve
+""")
+"""Folded names of holidays of one night, which are the date in *uvas de nochevieja 2021*, too."""
+
+SEASONS_OF_THINGS: Final = _words("""
+    hot mineral thermal natural coil free rain snow water night indian prague arab box real housing
+    country council wine industrial family hunting prager arabischer arabische pasta fresh cold
+    vivaldi botticelli printanier arabe rolls rouleaux rouleau matriculation
+""")
+"""Folded words before a season that make it a thing: *hot spring*, *real estate*, *free fall*."""
+
 AMBIGUOUS_MONTHS: Final = _words("""
     may march mars
 """)
 """Months that are also other words."""
 
 FRENCH: Final = _words("""
-    les des du le la une au aux mes nos mon ma et avec chez dans sur notre l' d' photos
+    les des du le la une au aux mes nos mon ma et avec chez dans sur notre l' d' photos soir matin
+    midi nuit
 """)
 """Folded words that a French query has."""
 
@@ -97,22 +134,40 @@ NAMES_AS_WORDS: Final = {
         king prince guy miles page robin martin jay ray rex star stone wood brook glen
         cliff dale rich rod scout skip trip grant harry peter crystal melody destiny
         harmony dean earl duke patience charity constance prudence victor max
+        sunny eve gene jean penny candy honey bunny kit buck cash chip pepper poppy rusty
+        sage sierra storm river reed heath forest clay flint ash lance major mercy merry
+        christian lotus tulip coral diamond opal jewel piper porter archer carter mason
+        taylor tucker cooper fisher parker pierce wade woody don gay ernest earnest curt dot
+        nick jenny peg josh bud cat lane drake birdie wren lark bear fox wolf leo sterling
+        colt gale marina melon clementine willow fern bay rain snow winter
     """),
     "de": _words("""
-        rosa mark ernst wolf heide rose engel falk linde
+        rosa mark ernst wolf heide rose engel falk linde viola iris jasmin till kai erle reiner
+        hell heiter franz sommer winter august tom ute frank wanda erika dahlie
     """),
     "fr": _words("""
         rose claire marine celeste aurore prune fleur blanche violette olivier
-        marguerite jasmine anemone perle constance clemence victoire ben pierre
+        marguerite jasmine anemone perle constance clemence victoire pierre
+        marin colombe ange aimee desiree prudence grace lilas capucine iris hortense cerise
+        myrtille clementine mirabelle amandine etoile luce france reine modeste juste laurier
+        valentin romane roman soleil dore lune neige ambre olive opale jade saison mai
+        melodie harmonie esperance
     """),
     "es": _words("""
         rosa luz paz mar sol dolores pilar blanca alba aurora estrella paloma nieves
         consuelo mercedes angeles reyes leon linda violeta margarita bella
+        rocio gloria esperanza flor flora luna perla coral marina candela vera clara azucena
+        jacinto jazmin camelia iris oliva olivo cruz salvador victoria milagros remedios soledad
+        piedad caridad nieve domingo santos inocente mora asuncion concepcion trinidad fe amor
+        amparo socorro ventura pura jade selva valle rubio angel plata amada lirio dalia
     """),
     "it": _words("""
-        rosa bianca chiara serena vera viola gemma perla stella fiore margherita ben mia
+        rosa bianca chiara serena vera viola gemma perla stella fiore margherita mia
         leone mai gioia grazia luce salvatore angelo bella celeste felice pace santa
-        vita
+        vita alba aurora luna sole speranza gloria vittoria fede fiamma ambra marina mora pia
+        rocco primo secondo libero neve dalia camelia ginestra ortensia iris mimosa nero
+        rossa azzurra marino cielo italia domenica pasquale franco benedetta costanza
+        letizia diamante onda mare marea fortunato
     """),
 }
 """Folded first names that are also words of a language."""
@@ -120,9 +175,10 @@ NAMES_AS_WORDS: Final = {
 NAMES_WITH_CAPITALS: Final = _words("""
     april may june august florence paris victoria georgia virginia carolina austin dallas
     jordan india china asia savannah brooklyn chelsea israel lourdes roma milan verona
-    vienna natale noel
+    vienna natale noel rosa viola azzurra marron naranja
 """)
-"""Folded first names that are also months, holidays or places, which have capitals as well."""
+"""Folded first names that are also months, holidays, places or colours, which have capitals as
+well."""
 
 TITLES: Final = _words("""
     saint st sankt santa san sainte queen king princess lady big arche arca ave mamma
@@ -135,6 +191,47 @@ KINSHIP: Final = _words("""
     auntie uncle cousin
 """)
 """Folded words before the first name of a relative."""
+
+SCENES: Final = _words("""
+    birthday party wedding garden beach school baby dog cat bike snow zoo pool mountains hiking ski
+    skiing selfie portrait christmas easter graduation baptism holiday holidays vacation dancing
+    smiling laughing swimming
+    geburtstag feier hochzeit garten strand schule baby hund katze fahrrad schnee zoo see meer berge
+    berg pool wanderung wandern ski skifahren portrat portraet einschulung taufe urlaub weihnachten
+    ostern kindergarten abitur abschluss konfirmation kommunion firmung sommer winter kuchen
+    schlitten boot auto haus balkon terrasse wald park flughafen bahnhof selfie klavier gitarre
+    anniversaire mariage jardin plage ecole bebe chien chat velo neige piscine montagne montagnes
+    randonnee portrait bapteme vacances noel paques communion remise gateau bateau foret parc piano
+    guitare rentree naissance foot mer lac
+    cumpleanos boda jardin playa colegio escuela bebe perro gato bici bicicleta nieve piscina
+    montana
+    excursion retrato bautizo vacaciones navidad comunion graduacion tarta barco bosque parque
+    piano guitarra nacimiento futbol lago
+    compleanno matrimonio nozze giardino spiaggia scuola bimbo cane gatto bici bicicletta neve
+    piscina
+    montagna montagne escursione gita ritratto battesimo vacanza vacanze natale pasqua comunione
+    laurea
+    torta barca bosco parco pianoforte chitarra nascita calcio mare lago
+""")
+"""Folded words after a first name that are no surname, also with a capital."""
+
+VERBS: Final = _words("""
+    plays eats sleeps laughs runs swims dances sings reads wears jumps climbs draws cries smiles
+    sits stands walks rides holds opens makes looks cooks
+    spielt isst schlaft schlaeft lacht rennt schwimmt tanzt singt liest tragt traegt springt
+    klettert
+    malt weint lachelt laechelt sitzt steht geht fahrt faehrt halt haelt offnet oeffnet macht schaut
+    kocht backt blast blaest hat liegt trinkt feiert reitet wandert beim als
+    joue mange dort rit court nage danse chante lit porte saute grimpe dessine pleure sourit souffle
+    boit marche fait regarde cuisine ouvre tient monte apprend fete petit petite quand
+    juega come duerme rie corre nada baila canta lee lleva salta trepa dibuja llora sonrie sopla
+    bebe
+    camina hace mira cocina abre tiene monta aprende celebra pequeno pequena cuando jugando
+    durmiendo comiendo bailando cantando corriendo nadando leyendo riendo soplando
+    gioca mangia dorme ride nuota balla legge porta arrampica disegna piange sorride soffia
+    beve cammina guarda cucina apre tiene impara festeggia piccolo piccola quando
+""")
+"""Folded words in lower case after a first name that are no surname."""
 
 NEGATIONS: Final = _words("""
     without not except no ohne nicht ausser kein keine sans sauf pas sin excepto senza
@@ -230,29 +327,66 @@ NEAR_PHRASES: Final = tuple(
 """Folded words that say that something is near to the place after them."""
 
 NO_PLACES: Final = _words("""
-    lion lions
+    lion lions brest brujas rioja
 """)
 """Folded names of places in other languages that are words in one of the five."""
 
 PLACES_AS_WORDS: Final = _words("""
     granada porto madeira panama cologne toledo parma bologna valencia siena hamburg kiel cuba
-    cordoba orlando
+    cordoba orlando bermuda salta quito malta colonia mosca marche lione petra macao bari
+    manhattan chihuahua cayenne samoa mali niger oman togo tonga china chad chile guinea
+    bremen dover montana cochin dakar
 """)
 """Folded names of places that mean something else in lower case without a preposition."""
 
-THINGS_AFTER_PLACES: Final = _words("""
-    sandwich sandwiches sprouts sneakers shoes club salad sauce cheese sausage beer wine steak
-    fries toast muffin style flag map hilton jersey bulldog terrier hat carpet rug leather
-    chair airlines times post sprout vase plate bowl leg breast burger roll flats poster
-    syndrome express hoodie shirt tshirt cap mug magnet sticker souvenir cheesecake bagel
-    sausages schnitzel protocol convention postcard curry kebab steaks cheeses
-""")
-"""Folded words that make the name of a place before them that of a thing."""
+WORDS_OF_LANGUAGES: Final = {
+    "pisa": ("es",),
+    "lima": ("es", "it", "fr"),
+    "como": ("es",),
+    "salta": ("es", "it"),
+    "marche": ("fr",),
+    "mosca": ("es", "it"),
+    "colonia": ("es", "it"),
+    "bari": ("fr",),
+    "rom": ("en",),
+    "petra": (),
+}
+"""Folded names of places that are words of some languages in lower case."""
 
-THINGS_BEFORE_PLACES: Final = _words("""
-    pizza salade salat insalata ensalada choux chou spaghetti flag fahne flagge drapeau bandera
-    bandiera map karte carte mapa mappa landkarte stadtplan frasco agua acqua eau savon jambon
-    queso fromage kase prosciutto lord lady duke tarta torta mortadella parmigiano naranja
-    naranjas arancia arance paella ragu turron jamon tarte moutarde
+PLACES_AND_PEOPLE: Final = _words("""
+    jordan chelsea austin georgia brooklyn charlotte madison lincoln jackson savannah victoria
+    virginia carolina nancy essen israel santiago rosario regina lourdes diego washington hamilton
+    kent devon dakota
 """)
-"""Folded words that make the name of a place after them that of a thing."""
+"""Folded names of places that are a name or a word after *of*, too."""
+
+ABBREVIATIONS: Final = {
+    ("US",): "United States",
+    ("U", ".", "S", "."): "United States",
+    ("U", ".", "S", ".", "A", "."): "United States",
+    ("U", ".", "S", ".", "A"): "United States",
+    ("U", ".", "S"): "United States",
+    ("E", ".", "U", "."): "United States",
+    ("EE", ".", "UU", "."): "United States",
+    ("EE", ".", "UU"): "United States",
+    ("EE", "UU"): "United States",
+    ("EEUU",): "United States",
+    ("U", ".", "K", "."): "United Kingdom",
+    ("U", ".", "K"): "United Kingdom",
+    ("GB",): "United Kingdom",
+    ("LA",): "Los Angeles",
+    ("L", ".", "A", "."): "Los Angeles",
+    ("L", ".", "A"): "Los Angeles",
+    ("SF",): "San Francisco",
+    ("S", ".", "F", "."): "San Francisco",
+    ("NY",): "New York",
+    ("N", ".", "Y", "."): "New York",
+    ("N", ".", "Y", ".", "C", "."): "New York",
+    ("DC",): "Washington",
+    ("HK",): "Hong Kong",
+    ("NZ",): "New Zealand",
+    ("KL",): "Kuala Lumpur",
+    ("BCN",): "Barcelona",
+    ("U", ".", "A", ".", "E", "."): "United Arab Emirates",
+}
+"""Abbreviations of places in capitals, as words and marks, and the English names."""

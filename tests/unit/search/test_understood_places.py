@@ -12,6 +12,10 @@ KNOWN = {
     "Lisbon", "Portugal", "Porto", "Paris", "France", "Nice", "Rome", "Italy", "New York",
     "Granada", "Spain", "Munich", "Bavaria", "Germany", "Essen", "Tours", "Madeira", "Florence",
     "Turkey", "Brussels", "Belgium", "London", "United Kingdom", "Vienna", "Austria", "Jordan",
+    "Milan", "Naples", "Madrid", "Barcelona", "Lyon", "Marseille", "Seville", "Pisa", "Venice",
+    "Como", "Lombardy", "Tokyo", "Hawaii", "Brazil", "Normandy", "Geneva", "Switzerland",
+    "Andalusia",
+    "Tuscany", "Los Angeles", "United States", "Lima", "Parma", "Salzburg", "Prague", "Brittany",
 }  # fmt: skip
 """Places of which the library has pictures."""
 
@@ -117,6 +121,94 @@ def test_what_is_near_a_place_is_read(query, place, text):
 )
 def test_what_may_be_something_else_stays_text(query):
     assert read(query) is None
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        # sports clubs
+        "Real Madrid", "AC Milan scarf", "Inter Mailand", "Bayern München Trikot",
+        "bayern münchen fan", "sciarpa del Napoli", "maglia Napoli", "camiseta del Barcelona",
+        "barcelona jersey", "FC Barcelona Trikot", "maillot Marseille", "Olympique de Marseille",
+        "Austria Wien", "match Marseille Lyon", "atlético de madrid bufanda", "sevilla fc",
+        # dishes, food and drinks
+        "Toast Hawaii", "brazil nuts", "champignons de Paris", "camembert de Normandie",
+        "saucisson de Lyon tranché", "prosciutto di Parma", "aceite de Andalucía",
+        "vino di Toscana",
+        "crêpe de Bretagne", "tarte aux pommes de Normandie", "Wein aus Portugal",
+        "coffee from Brazil",
+        "mozzarella di Napoli", "aceite de oliva de Andalucía", "caffè di Napoli",
+        "Dubai Schokolade",
+        # breeds, materials and things
+        "brussels griffon puppy", "plaster of paris mask", "venice beach skaters",
+        "Tokyo Hotel Konzert", "dentelle de Bruxelles", "ferrari california", "Seat Granada",
+        "stockholm syndrome", "made in Italy", "king of Portugal", "roi de France",
+        "tour de France",
+        # stations, squares and streets
+        "gare de Lyon", "métro place d'Italie", "piazza Venezia", "rue de Rome", "via Milano",
+        "calle de Sevilla", "Plaza de España", "avenue d'Italie", "London Road",
+        # words
+        "niño que pisa un charco", "tequila con lima", "LA PLAYA", "como un león",
+    ],
+)  # fmt: skip
+def test_places_in_names_of_things_stay_text(query):
+    assert read(query) is None
+
+
+@pytest.mark.parametrize(
+    ("query", "place", "text"),
+    [
+        ("nyc skyline at night", "New York", "skyline at night"),
+        ("sunset in L.A.", "Los Angeles", "sunset"),
+        ("LA skyline", "Los Angeles", "skyline"),
+        ("trip to the U.S.", "United States", "trip"),
+        ("viaje a EE. UU.", "United States", "viaje"),
+        ("pub in the uk", "United Kingdom", "pub"),
+        ("flamenco andalucía", "Andalusia", "flamenco"),
+        ("plage bretagne", "Brittany", "plage"),
+        ("le jet d'eau à Genève, Suisse", "Geneva", "le jet d'eau"),
+        ("lungolago di Como", "Como", "lungolago"),
+        ("villa a Como", "Como", "villa"),
+        ("cathédrale de Tours", "Tours", "cathédrale"),
+        ("tour de Pise", "Pisa", "tour"),
+        ("duomo di Milano", "Milan", "duomo"),
+        ("Piazza di Spagna roma", "Rome", "Piazza di Spagna"),
+        ("Plaza de España en Sevilla", "Seville", "Plaza de España"),
+        ("une rue de Paris", "Paris", "une rue"),
+        ("les rues de Lyon", "Lyon", "les rues"),
+        ("pizza a Napoli", "Naples", "pizza"),
+        ("wine tasting in Tuscany", "Tuscany", "wine tasting"),
+        ("marché de Noël Vienne décembre 2022", "Vienna", "marché de Noël"),
+    ],
+)
+def test_places_beside_such_words_are_read(query, place, text):
+    assert read(query) == (place, False, text)
+
+
+@pytest.mark.parametrize(
+    ("query", "people", "place"),
+    [
+        ("anna venice 2015", ("Anna",), "Venice"),
+        ("Ben en Londres", ("Ben",), "London"),
+        ("Ben à la plage à Nice en juillet", ("Ben",), "Nice"),
+        ("giulia praga 2015", ("Giulia",), "Prague"),
+        ("paris anna", ("Anna",), "Paris"),
+        ("Anna Lyon", ("Anna",), "Lyon"),
+        ("la photo où Pierre Dubois porte une chemise à Séville", ("Pierre Dubois",), "Seville"),
+        ("Florence Martin à Florence", ("Florence Martin",), "Florence"),
+        ("Anna Netrebko Salzburg", (), "Salzburg"),
+        ("anna frank haus paris", (), "Paris"),
+    ],
+)
+def test_first_names_beside_places_are_people(query, people, place):
+    names = ("Anna", "Ben", "Giulia", "Pierre Dubois", "Florence Martin")
+    reading = read_text(
+        query,
+        TODAY,
+        people=lambda: names,
+        places=(gazetteer, lambda found, near: found.name in KNOWN),
+    )
+    assert (reading.understood().people, reading.understood().place) == (people, place)
 
 
 def test_a_place_without_pictures_stays_text():
