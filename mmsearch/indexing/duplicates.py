@@ -23,7 +23,7 @@ from mmsearch.indexing.groups import update_groups
 from mmsearch.storage.image_rows import ImageRows
 from mmsearch.storage.layout import IndexLayout
 
-RULES_VERSION: Final = 1
+RULES_VERSION: Final = 2
 """Version of the rules below and of the perceptual hash; another one makes all groups again."""
 
 _NEVER: Final = 2.0
@@ -38,8 +38,8 @@ def _thresholds(*steps: tuple[int, float]) -> NDArray[np.float32]:
 
 
 NEAR: Final = _thresholds(
-    *((4, 0.20), (6, 0.35), (8, 0.50), (10, 0.65)),
-    *((12, 0.80), (16, 0.86), (20, 0.88), (24, 0.91)),
+    *((4, 0.20), (6, 0.35), (8, 0.50), (10, 0.65), (12, 0.74)),
+    *((14, 0.80), (16, 0.82), (18, 0.84), (20, 0.86), (22, 0.88), (24, 0.90)),
 )
 """Least similarity of near duplicates, by Hamming distance of their hashes."""
 
@@ -53,8 +53,17 @@ CELL_SIMILARITY: Final = 0.6
 vectors do."""
 
 MAX_BURST_GAP_S: Final = 120
-BURST: Final = _thresholds((12, 0.70), (20, 0.78), (28, 0.86))
-"""Least similarity of pictures of a burst, by Hamming distance of their hashes."""
+"""Seconds within which near duplicates of different times are a burst."""
+
+SERIES_GAP_S: Final = 10
+SERIES: Final = _thresholds((12, 0.70), (20, 0.78), (28, 0.86), (32, 0.92))
+"""Least similarity of pictures taken within so few seconds, by Hamming distance of their hashes: to
+point a camera at something else takes longer."""
+
+BURST_GAP_S: Final = 30
+BURST: Final = _thresholds((12, 0.76), (20, 0.84), (28, 0.92))
+"""The same for more seconds, for equal times, which scans and exports share, and for pictures with
+an even background."""
 
 _MAX_BURST_NEIGHBOURS: Final = 60
 
@@ -145,6 +154,7 @@ def _update(
                 strict=True,
             )
         ),
+        undated=frozenset(contents[looks.taken_s == NO_TIME].tolist()),
     )
     old = {row.content_id: row for row in old_rows}
     changed = [row for row in groups if old.get(row.content_id) != row]
@@ -173,7 +183,7 @@ class DuplicatePairs:
 
     Attributes:
         near: Near duplicates, int64 (n, 2).
-        burst: Pictures of one burst, int64 (m, 2).
+        burst: Pictures of one burst, or of one moment and with the same look, int64 (m, 2).
         leaders: For each picture the one that stands for it, itself for most, int64 (pictures,).
     """
 
@@ -369,26 +379,29 @@ class _Comparison:
             yield pair[0][has_new], pair[1][has_new]
 
     def burst_pairs(self, is_new: NDArray[np.bool_]) -> Iterator[_ScoredPairs]:
-        """Yield the pairs of pictures of a burst of which one is new."""
+        """Yield the pairs of pictures of a burst, or of one moment, of which one is new."""
         looks = self.looks
-        dated = np.flatnonzero(
-            (looks.taken_s != NO_TIME) & (looks.hashes != 0) & ~self.has_background
-        )
+        dated = np.flatnonzero((looks.taken_s != NO_TIME) & (looks.hashes != 0))
         order = dated[np.argsort(looks.taken_s[dated], kind="stable")]
         for step in range(1, min(_MAX_BURST_NEIGHBOURS, len(order))):
             left, right = order[:-step], order[step:]
             gap_s = self.gap_s(left, right)
-            if gap_s.min() > MAX_BURST_GAP_S:
+            if gap_s.min() > BURST_GAP_S:
                 break
             cameras = looks.cameras[left], looks.cameras[right]
             same_camera = (cameras[0] == cameras[1]) | (cameras[0] < 0) | (cameras[1] < 0)
+            on_background = self.has_background[left] | self.has_background[right]
+            # Pictures of windows are taken by no camera.
+            is_photo = (gap_s <= SERIES_GAP_S) & (cameras[0] >= 0) & (cameras[1] >= 0)
             possible = (
-                (gap_s > 0)
-                & (gap_s <= MAX_BURST_GAP_S)
+                (gap_s <= BURST_GAP_S)
                 & same_camera
+                & (~on_background | is_photo)
                 & (is_new[left] | is_new[right])
             )
-            least = BURST[self.distances(left, right)]
+            distances = self.distances(left, right)
+            is_series = (gap_s > 0) & (gap_s <= SERIES_GAP_S) & ~on_background
+            least = np.where(is_series, SERIES[distances], BURST[distances])
             possible &= least < _NEVER
             left, right, least = left[possible], right[possible], least[possible]
             similarities = self.similarities(left, right)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import chain
 
 from mmsearch.core.duplicates import DuplicateRow
@@ -84,7 +85,9 @@ class _Linkage:
     def merge(self, left: int, right: int) -> bool:
         """Make one group of two if enough pairs link them; return True if they became one."""
         kept, gone = self.find(left), self.find(right)
-        if kept == gone or self._links[kept][gone] < self._needed_links(kept, gone):
+        if kept == gone or self._links[kept][gone] < _needed_links(
+            self._size[kept], self._size[gone]
+        ):
             return False
         # The group with fewer neighbours moves.
         if len(self._links[kept]) < len(self._links[gone]):
@@ -98,9 +101,10 @@ class _Linkage:
                 self._links[neighbour][kept] += number
         return True
 
-    def _needed_links(self, left: int, right: int) -> float:
-        counted = (min(self._size[group], MAX_COUNTED_MEMBERS) for group in (left, right))
-        return MIN_LINKED_SHARE * math.prod(counted)
+
+def _needed_links(left: int, right: int) -> float:
+    """Return the number of pairs that groups of these sizes need between them to become one."""
+    return MIN_LINKED_SHARE * math.prod(min(size, MAX_COUNTED_MEMBERS) for size in (left, right))
 
 
 def update_groups(
@@ -108,6 +112,7 @@ def update_groups(
     near_pairs: Sequence[Sequence[int]],
     burst_pairs: Sequence[Sequence[int]],
     leaders: Mapping[int, int],
+    undated: AbstractSet[int] = frozenset(),
 ) -> list[DuplicateRow]:
     """Return the groups of all contents that are not alone, by content.
 
@@ -116,6 +121,7 @@ def update_groups(
         near_pairs: New pairs of near duplicates, closest first.
         burst_pairs: New pairs of contents of one burst, closest first.
         leaders: The content that stands for another one in the pairs.
+        undated: Contents that are in no burst pair, because their times are not known.
     """
     near = {row.content_id: row.near_id for row in old_rows}
     weights = {leader: 1 + count for leader, count in Counter(leaders.values()).items()}
@@ -129,16 +135,22 @@ def update_groups(
     # A stack is a group of groups of near duplicates, and its name that of the first of them.
     stacks = _join((unit(row.content_id), row.stack_id) for row in old_rows)
     units = {unit(row.content_id): stacks[row.stack_id] for row in old_rows}
-    unit_pairs = [(unit(left), unit(right)) for left, right in burst_pairs]
-    linked = dict.fromkeys((min(pair), max(pair)) for pair in unit_pairs if pair[0] != pair[1])
-    stacks = _join([*units.items(), *merge_groups(list(linked), units, {}).items()])
     members = {*near, *merged, *leaders, *leaders.values(), *chain(*burst_pairs)}
+    # One pair of two groups of copies says little: edits of two views may look alike.
+    dated = Counter(unit(content) for content in members if content not in undated)
+    counts = Counter(tuple(sorted(map(unit, pair))) for pair in burst_pairs)
+    linked = [
+        pair
+        for pair, count in counts.items()
+        if pair[0] != pair[1] and count >= _needed_links(*(dated[each] for each in pair))
+    ]
+    stacks = _join([*units.items(), *merge_groups(linked, units, {}).items()])
     rows = [
         DuplicateRow(content, stacks.get(unit(content), unit(content)), unit(content))
         for content in sorted(members)
     ]
-    counts = Counter(row.stack_id for row in rows)
-    return [row for row in rows if counts[row.stack_id] > 1]
+    sizes = Counter(row.stack_id for row in rows)
+    return [row for row in rows if sizes[row.stack_id] > 1]
 
 
 def _join(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:

@@ -13,9 +13,9 @@ pairs_of_ids = st.lists(
 )
 
 
-def groups(near=(), burst=(), old=(), leaders=None):
+def groups(near=(), burst=(), old=(), leaders=None, undated=frozenset()):
     """Return (content, stack, near group) of each content that is not alone."""
-    rows = update_groups([DuplicateRow(*row) for row in old], near, burst, leaders or {})
+    rows = update_groups([DuplicateRow(*row) for row in old], near, burst, leaders or {}, undated)
     return [(row.content_id, row.stack_id, row.near_id) for row in rows]
 
 
@@ -43,13 +43,24 @@ def test_copies_of_which_some_are_unlike_are_one_group():
     assert groups(near=near) == [(n, 1, 1) for n in (1, 2, 3, 4)]
 
 
-def test_burst_joins_groups_of_near_duplicates():
-    assert groups(near=[(1, 2), (3, 4)], burst=[(2, 3)]) == [
-        (1, 1, 1),
-        (2, 1, 1),
-        (3, 1, 3),
-        (4, 1, 3),
-    ]
+ONE_STACK = [(1, 1, 1), (2, 1, 1), (3, 1, 3), (4, 1, 3)]
+TWO_STACKS = [(1, 1, 1), (2, 1, 1), (3, 3, 3), (4, 3, 3)]
+
+
+def test_burst_joins_groups_of_near_duplicates_by_half_of_their_pairs():
+    near = [(1, 2), (3, 4)]
+    assert groups(near=near, burst=[(2, 3), (1, 3)]) == ONE_STACK
+    assert groups(near=near, burst=[(2, 3)]) == TWO_STACKS
+
+
+def test_copies_without_dates_do_not_count_in_bursts():
+    assert groups(near=[(1, 2), (3, 4)], burst=[(2, 3)], undated={1, 4}) == ONE_STACK
+
+
+def test_new_frame_joins_the_burst_of_a_group_only_if_like_half_of_it():
+    old = [(number, 1, 1) for number in (1, 2, 3, 4)]
+    assert groups(burst=[(9, 1), (9, 2)], old=old) == [*old, (9, 1, 9)]
+    assert groups(burst=[(9, 1)], old=old) == old
 
 
 def test_burst_alone_has_no_near_duplicates():
