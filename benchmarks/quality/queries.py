@@ -101,7 +101,7 @@ def _measure_negatives(photos: Path, index: mmsearch.Index) -> list[dict[str, An
     rows = []
     for share in NEGATIVE_SHARES:
         found, unwanted = [], []
-        with patch.object(retrieval, "NEGATIVE_SHARE", share):
+        with patch.object(retrieval, "NEGATIVE_WEIGHT", share):
             for wanted, other in pairs:
                 terms = [mmsearch.Term(f"{wanted} and {other}")]
                 if share:

@@ -26,6 +26,7 @@ COUNTS = (10, 1_000, 10_000)
 WIDTHS = 1_000
 SHARES = {"1%": WIDTHS // 100, "10%": WIDTHS // 10}
 ROUNDS = 7
+SEGMENT_NAME = f"segments/000001-{0:016x}.vectors"
 
 
 def measure(photos: Path, cache: Path) -> dict[str, Any]:
@@ -68,7 +69,10 @@ def _fill_catalog(layout: IndexLayout) -> NDArray[np.int64]:
         catalog.ensure_root(b"/photos")
     connection = sqlite3.connect(layout.catalog)
     with connection:
-        connection.execute("INSERT INTO segments VALUES (1, 'one', 1, '', ?, 512, 1)", [PICTURES])
+        connection.execute(
+            "INSERT INTO segments VALUES (1, ?, 1, ?, ?, 512, 1)",
+            [SEGMENT_NAME, "0" * 64, PICTURES],
+        )
         connection.executemany(
             "INSERT INTO contents (id, digest, kind) VALUES (?, ?, 'image')",
             ((at + 1, at.to_bytes(32, "big")) for at in range(PICTURES)),
@@ -114,7 +118,7 @@ def _records_one_by_one(connection: sqlite3.Connection, ids: Sequence[int]) -> l
             [number],
         )
         files = connection.execute(
-            "SELECT sources.uri || '/' || assets.key, mtime_ns, size FROM assets"
+            "SELECT sources.uri, assets.key, mtime_ns, size, assets.digest FROM assets"
             " JOIN sources ON sources.id = source_id JOIN items USING (content_id)"
             " WHERE items.id = ?",
             [number],
@@ -123,8 +127,9 @@ def _records_one_by_one(connection: sqlite3.Connection, ids: Sequence[int]) -> l
         picture = Picture(
             **dict(zip(names, facts, strict=True)), texts=tuple(Text(*text) for text in texts)
         )
-        paths = tuple(bytes(path, "ascii") for path, *_ in files)
-        records.append(PictureRecord(number, paths, picture, *files[0][1:]))
+        paths = tuple(b"%b/%b" % (bytes(root), key) for root, key, *_ in files)
+        root, key, mtime_ns, size, digest = files[0]
+        records.append(PictureRecord(number, paths, picture, mtime_ns, size, root, digest, key=key))
     return records
 
 
