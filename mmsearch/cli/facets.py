@@ -43,7 +43,7 @@ def _with_own_options(command: Any) -> Any:
             Parameter.KEYWORD_ONLY,
             default=None,
             annotation=Annotated[
-                str | None,
+                list[str] | None,
                 typer.Option(
                     "--by",
                     help=f"Fields to count by, joined by commas: {', '.join(FACET_FIELDS)}.",
@@ -84,11 +84,11 @@ def facets(**values: Any) -> None:
 
     Example: mmsearch facets beach --by year,place --person Anna
     """
-    fields = None if values["by"] is None else [name.strip() for name in values["by"].split(",")]
+    fields = [name.strip() for names in values["by"] or () for name in names.split(",")]
     with open_index(values["name"], values["home"], device=values["device"]) as index:
         found = index.facets(
             _make_query(values),
-            fields=fields,
+            fields=fields or None,
             limit=values["limit"],
             fold=not values["no_fold"],
             literal=values["literal"],

@@ -50,12 +50,21 @@ def make_request(command: str, transcript: Transcript | None = None, **given: An
 
 
 def _split_urls(images: Iterable[Path | str]) -> tuple[list[Path], list[str]]:
-    """Return which pictures of a query are files, and which are URLs."""
+    """Return which pictures of a query are files, and which are URLs.
+
+    Raises:
+        UsageError: A picture is a number and no file, such as the id of a hit.
+    """
     files, urls = [], []
     for image in map(str, images):
         # A path has no double slash.
         if match := re.match(r"(https?:)/+", image, re.IGNORECASE):
             urls.append(f"{match[1]}//{image[match.end() :]}")
+        elif image.isdecimal() and not Path(image).exists():
+            raise UsageError(
+                f"There is no file {image}.",
+                f"If it is the id of a hit, use: mmsearch query --like {image}",
+            )
         else:
             files.append(Path(image))
     return files, urls

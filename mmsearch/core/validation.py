@@ -86,7 +86,11 @@ def _suggest_name(error: Mapping[str, Any], known_names: Iterable[str]) -> str:
 
 def error_location(error: Mapping[str, Any]) -> str:
     """Return the location of an invalid value as names joined by dots."""
-    return ".".join(map(str, error["loc"])) or "it"
+    names = error["loc"]
+    if error["type"] == "json_invalid" and len(names) > 1:
+        # FastAPI ends it with the position of the character.
+        names = names[:-1]
+    return ".".join(map(str, names)) or "it"
 
 
 def _describe_requirement(error: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from mmsearch.core.query import Band, MatchedText
 from mmsearch.core.results import Duplicate, Hit, IndexStatus, Item, Moment, SearchResult
 from mmsearch.core.types import IMAGE_KIND, Text
 from mmsearch.core.understood import Understood
-from mmsearch.server.schemas import BoundedText, SortOrder, StrictModel, filter_fields
+from mmsearch.server.schemas import BoundedText, PictureId, SortOrder, StrictModel, filter_fields
 from mmsearch.server.thumbnails import Size
 
 MAX_HITS = 30
@@ -34,7 +34,7 @@ def as_list(value: Any) -> Any:
 
 TextList = Annotated[list[BoundedText], Field(max_length=MAX_LIST_ITEMS), BeforeValidator(as_list)]
 ImageId = Annotated[
-    int, Field(ge=1, le=2**63 - 1, description="An id from search_images or similar_images.")
+    PictureId, Field(ge=1, le=2**63 - 1, description="An id from search_images or similar_images.")
 ]
 ImageIds = Annotated[list[ImageId], Field(max_length=MAX_LIST_ITEMS), BeforeValidator(as_list)]
 LikeIds = Annotated[

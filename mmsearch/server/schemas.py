@@ -13,6 +13,7 @@ from pydantic import (
     create_model,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from mmsearch.core.facets import DEFAULT_FACET_VALUES, FACET_FIELDS, MAX_FACET_VALUES
 from mmsearch.core.filter_parser import MAX_NUMBERS
@@ -44,15 +45,23 @@ UrlList = Annotated[
 ]
 
 
+def _reject_bool(value: object) -> object:
+    """Return a value that is not true or false, which pydantic takes for 1 and 0."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("int_type", "must be a whole number")
+    return value
+
+
+PictureId = Annotated[int, BeforeValidator(_reject_bool)]
 LikeList = Annotated[
-    list[int],
+    list[PictureId],
     Field(
         max_length=CLICKS_LIMIT,
         description="Ids of pictures that hits should look like, such as hits that are right.",
     ),
 ]
 UnlikeList = Annotated[
-    list[int],
+    list[PictureId],
     Field(
         max_length=CLICKS_LIMIT,
         description="Ids of hits that are wrong: they are left out, and pictures like them rank"

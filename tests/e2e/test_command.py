@@ -226,6 +226,8 @@ def test_remove_deletes_index_only_if_confirmed(mmsearch, photos, tmp_path):
         (["index", "/nowhere/at/all"], 2, "There is no folder /nowhere/at/all"),
         (["index", __file__], 2, "is not a source that is known by its name"),
         (["similar", "/nowhere.jpg"], 2, "cannot be used as a query"),
+        (["similar", "5"], 2, "no file 5. If it is the id of a hit, use: mmsearch query --like 5"),
+        (["query", "--image", "5"], 2, "no file 5. If it is the id of a hit"),
         (["similar", __file__], 2, "cannot be used as a query"),
         (["models", "info", "open_clip:NoSuch/thing"], 2, "NoSuch"),
         (["roots", "set", "nothing", "."], 2, "nothing"),

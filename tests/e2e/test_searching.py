@@ -136,6 +136,8 @@ def test_facets_count_pictures_and_name_the_options_that_narrow(mmsearch, home, 
     assert ["tag", "zoo", str(giraffes), "--tag zoo"] in rows
     assert ["tag", "", str(len(words) - giraffes), ""] in rows
     assert ["format", "JPEG", str(len(words)), "--format JPEG"] in rows
+    given_twice = mmsearch("facets", "--by", "tag", "--by=format", "--no-fold", "--home", home)
+    assert given_twice.out == done.out
     narrowing = ("--tag", "zoo", "--no-fold")
     narrowed = mmsearch("query", "a picture", *narrowing, "-k", 100, "--paths", "--home", home)
     assert len(names(narrowed)) == giraffes

@@ -269,6 +269,7 @@ def test_http_facets_are_those_of_the_index_by_body_and_by_url(index):
         ({"sort": "date"}, "sort"),
         ({"by": ["year"]}, "by is unknown (did you mean 'fields'?)"),
         ({"query": "/etc/passwd"}, "cannot name files"),
+        ({"like": [True]}, "like.0 must be a whole number"),
         ({"unlike": [1]}, "only says what pictures should not look like"),
         ({"filters": {"after": "soon"}}, "soon"),
     ],

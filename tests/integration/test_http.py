@@ -168,6 +168,8 @@ def test_http_upload_with_right_and_wrong_hits(server, index):
         ({"query": "a dog", "like": [1], "unlike": [1]}, 400, "Picture 1 is both liked and"),
         ({"query": "a dog", "unlike": [99999]}, 404, "no picture 99999. Use the id of a hit."),
         ({"query": "a dog", "unlike": ["x"]}, 422, "unlike"),
+        ({"query": "a dog", "like": [True]}, 422, "like.0 must be a whole number, got True"),
+        ({"query": "a dog", "unlike": [False]}, 422, "unlike.0 must be a whole number"),
         ({"query": "a dog", "like": list(range(101))}, 422, "like"),
     ],
 )

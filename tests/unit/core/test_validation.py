@@ -74,6 +74,18 @@ def test_format_validation_errors_wrong_value_gives_plain_sentence(values, sente
     assert validation_message(**values) == sentence
 
 
+def test_format_validation_errors_of_a_body_that_is_not_json_name_no_position():
+    # FastAPI reports a body of wrong JSON so.
+    error = {
+        "type": "json_invalid",
+        "loc": ("body", 17),
+        "msg": "JSON decode error",
+        "input": {},
+        "ctx": {"error": "Expecting value"},
+    }
+    assert format_validation_errors([error]) == "body is not JSON: Expecting value"
+
+
 def test_format_validation_errors_unknown_name_suggests_a_known_one():
     with pytest.raises(ValidationError) as caught:
         Model.model_validate({"limt": 1, "colour": 2})
