@@ -88,6 +88,8 @@ FOOD: Final = _words("""
     salame salami sale salsiccia salsicce sarde seppie sfogliatella sfogliatelle sopressa spaghetti
     speck spritz spumante stracchino tagliatelle taralli tartufi tartufo te tiramisu tonno torrone
     torroni torta tortelli tortellini trippa trofie uva vini vino vongole zucchine zuppa
+    pastis absinthe creme coquilles jacques tequila mezcal pisco coles repollo cavolini cavoletti
+    granita granite cassata carbonara amatriciana piadine waffle waffles lobster lobsters scones
     arros vinho vinhos queijo pasteis bacalhau azulejo
 """) - _words("dates fish candy drink drinks fruit eis glace crema dulces dolce dolci")
 """Folded dishes, food and drinks that are named after a place with *of* or the like."""
@@ -161,6 +163,12 @@ INDEFINITE_ARTICLES: Final = _words("""
 """)
 """Folded articles before a street that is in a place, not named after it: *une rue de Paris*."""
 
+MADE: Final = _words("""
+    made hecho hecha fabrique fabriquee fatto fatta prodotto prodotta hergestellt gemacht fabricado
+    fabricada produced
+""")
+"""Folded words before *in* and a place where a thing is from."""
+
 RULERS: Final = _words("""
     king queen prince princess duke duchess emperor empress president bank church
     konig konigin prinz prinzessin herzog herzogin kaiser kaiserin prasident
@@ -184,7 +192,7 @@ THINGS_BEFORE_PLACES: Final = (
     | CARS
     | _words("""
     pizza salade salat insalata ensalada choux chou spaghetti flag fahne flagge drapeau bandera
-    bandiera map karte carte mapa mappa landkarte stadtplan frasco agua acqua eau savon jambon
+    bandiera map karte carte mapa mappa landkarte stadtplan frasco savon jambon
     queso fromage kase prosciutto lord lady duke tarta torta mortadella parmigiano naranja
     naranjas arancia arance paella ragu turron jamon tarte moutarde toast saucisson saucisse
     camembert champignons champignon mozzarella
@@ -205,6 +213,8 @@ THINGS_AFTER_PLACES: Final = (
     blinds griffon griffons coon retriever boots shorts cocktail cocktails mule libre nut nuts ham
     mustard bean beans oranges marmalade mahogany parrot collie spaniel hound mastiff hairless
     rottweiler rex pinscher reds
+    pizza soap butter lace waffle waffles ham chocolate chocolates porcelain cigar cigars rum yellow
+    slammer national
     flagge fahne karte schinken senf wurst toasts marzipan christstollen stollen
     """)
 )
@@ -225,6 +235,16 @@ _FIXED = """
     philadelphia eagles,minnesota vikings,minnesota twins,new england patriots,new orleans saints
     tampa bay lightning,arizona cardinals,st louis blues,toronto maple,washington capitals
     carolina panthers,florida panthers,atlanta hawks,utah jazz,orlando magic,oklahoma city thunder
+    union berlin,death in venice,tod in venedig,mort a venise,muerte en venecia,morte a venezia
+    merchant of venice,kaufmann von venedig,marchand de venise,mercader de venecia
+    mercante di venezia,when in rome,tokyo drift,california dreaming,california dreamin
+    brittany spears,britney spears,sydney sweeney,florence nightingale,florence and the machine
+    leaving las vegas,viva las vegas,vicky cristina barcelona,gangs of new york,rio film
+    escape from new york,to rome with love,letters from iwo jima,manchester by the sea
+    madagascar film,pinguine aus madagascar,london has fallen,paris je t' aime,rome series
+    an englishman in new york,englishman in new york,barbiere di siviglia,barber of seville
+    barbier von sevilla,barbier de seville,barbero de sevilla,carmen sevilla,jesus of nazareth
+    bremer stadtmusikanten,pont d' avignon,bruges la morte,passage to india,lost in austen
     tour de france,giro d' italia,giro de italia,vuelta a espana,la vuelta espana,air france
     stade de france,ile de france trikot,miss italia,miss france,miss germany,miss espana,miss usa
     venice beach,long beach,virginia beach,miami vice,beverly hills cop,sunset boulevard

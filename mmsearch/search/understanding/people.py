@@ -227,6 +227,8 @@ class PeopleReader:
         if not has_capital and log_odds < _SURE_LOG_ODDS:
             return "en" not in languages and code is None and len(self._words) > 1
         is_joined = self._folded(start + 1) in CONJUNCTIONS and start + 2 < len(self._words)
+        if self._words[start].folded == "mia":
+            return self._is_mia(start)
         if has_capital and is_joined and self._is_known(start + 2):
             # Will and Emma.
             return True
@@ -236,6 +238,24 @@ class PeopleReader:
             return "en" not in languages
         is_sure = has_capital or log_odds > _SURE_LOG_ODDS
         return is_sure and code not in languages and not (has_capital and "en" in languages)
+
+    def _is_mia(self, start: int) -> bool:
+        """Return True if *Mia* is no possessive: no noun follows, and no article stands before."""
+        before, following = self._folded(start - 1), self._folded(start + 1)
+        if before in ("mamma", "la", "una", "della", "alla", "nella", "dalla", "sulla", "amica"):
+            return False
+        if not following:
+            return self._words[start].text[0].isupper()
+        is_place = self._starts_place is not None and self._starts_place(start + 1)
+        has_capitals = self._words[start + 1].text[0].isupper() and start == 0
+        is_taken = start + 1 in self._taken or is_place or has_capitals
+        return (
+            is_taken
+            or following in VERBS
+            or following in STOP_WORDS
+            or following in CONJUNCTIONS
+            or following == "'s"
+        )
 
     def _language(self) -> OtherLanguage:
         return score_other_language(" ".join(word.text for word in self._words))

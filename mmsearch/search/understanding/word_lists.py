@@ -142,7 +142,8 @@ NAMES_AS_WORDS: Final = {
         colt gale marina melon clementine willow fern bay rain snow winter
     """),
     "de": _words("""
-        rosa mark ernst wolf heide rose engel falk linde viola iris jasmin till kai erle reiner
+        will art rosa mark ernst wolf heide rose engel falk linde viola iris jasmin till kai erle
+    reiner
         hell heiter franz sommer winter august tom ute frank wanda erika dahlie
     """),
     "fr": _words("""
@@ -206,7 +207,9 @@ SCENES: Final = _words("""
     cumpleanos boda jardin playa colegio escuela bebe perro gato bici bicicleta nieve piscina
     montana
     excursion retrato bautizo vacaciones navidad comunion graduacion tarta barco bosque parque
-    piano guitarra nacimiento futbol lago
+    piano guitarra nacimiento futbol lago surf tennis tenis kayak judo karate yoga hockey basket
+    volley danza sci nuoto vela escalada baloncesto natacion escalade natation judo reiten fussball
+    klettern schwimmen turnen tanzen angeln football climbing fishing soccer dance
     compleanno matrimonio nozze giardino spiaggia scuola bimbo cane gatto bici bicicletta neve
     piscina
     montagna montagne escursione gita ritratto battesimo vacanza vacanze natale pasqua comunione
@@ -216,6 +219,8 @@ SCENES: Final = _words("""
 """Folded words after a first name that are no surname, also with a capital."""
 
 VERBS: Final = _words("""
+    talks hugs kisses talking hugging playing eating sleeping running parla bacia abbraccia saluta
+    habla besa abraza saluda parle embrasse serre salue spricht kusst umarmt winkt telefoniert
     plays eats sleeps laughs runs swims dances sings reads wears jumps climbs draws cries smiles
     sits stands walks rides holds opens makes looks cooks
     spielt isst schlaft schlaeft lacht rennt schwimmt tanzt singt liest tragt traegt springt
@@ -235,7 +240,8 @@ VERBS: Final = _words("""
 
 NEGATIONS: Final = _words("""
     without not except no ohne nicht ausser kein keine sans sauf pas sin excepto senza
-    tranne eccetto non
+    tranne eccetto non ni ne nor neither weder noch menos meno salvo excluding minus hormis
+    excepte excepto salvi fuorche
 """)
 """Folded words after which nothing is read."""
 
@@ -349,6 +355,8 @@ WORDS_OF_LANGUAGES: Final = {
     "colonia": ("es", "it"),
     "bari": ("fr",),
     "rom": ("en",),
+    "rio": ("es", "it"),
+    "sydney": (),
     "petra": (),
 }
 """Folded names of places that are words of some languages in lower case."""
@@ -359,6 +367,18 @@ PLACES_AND_PEOPLE: Final = _words("""
     kent devon dakota
 """)
 """Folded names of places that are a name or a word after *of*, too."""
+
+WORDS_AFTER_PREPOSITIONS: Final = _words("""
+    vienne cannes florence florencia genes brest nancy rio ginebra bordeaux
+""")
+"""Folded common words that are places after a preposition in lower case, too: *à vienne*."""
+
+SIGHTS: Final = _words("""
+    bus metro subway tram trip skyline vacation holiday holidays museum zoo airport station harbour
+    harbor christmas market cathedral castle street streets canal canals rooftops sunset night
+    urlaub reise hafen dom altstadt flughafen bahnhof kolosseum pyramiden strand weihnachten
+""")
+"""Folded words with a capital after the name of a place that do not make it another name."""
 
 ABBREVIATIONS: Final = {
     ("US",): "United States",

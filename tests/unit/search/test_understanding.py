@@ -257,6 +257,7 @@ YESTERDAY = "2026-11-29/2026-11-30"
         ("Halloween 2021", "2021-10-31/2021-11-01"),
         ("Thanksgiving 2021", "2021-11-25/2021-11-26"),
         ("Ferragosto 2021", "2021-08-15/2021-08-16"),
+        ("il primo maggio 2019", "2019-05-01/2019-05-02"),
         ("4th of July 2019", "2019-07-04/2019-07-05"),
         # decades
         ("the 90s", NINETIES),
@@ -485,6 +486,10 @@ def test_people_of_the_library_are_read(query, people, text):
         "beach without Anna",
         "Strand ohne Anna",
         "Anna or Ben",
+        "ni Anna ni Ben",
+        "weder Anna noch Ben",
+        "né Anna né Ben",
+        "ich will ein Eis",
         "Anna oder Ben",
         '"Anna"',
         "anna.jpg",

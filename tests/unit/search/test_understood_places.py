@@ -15,7 +15,8 @@ KNOWN = {
     "Milan", "Naples", "Madrid", "Barcelona", "Lyon", "Marseille", "Seville", "Pisa", "Venice",
     "Como", "Lombardy", "Tokyo", "Hawaii", "Brazil", "Normandy", "Geneva", "Switzerland",
     "Andalusia",
-    "Tuscany", "Los Angeles", "United States", "Lima", "Parma", "Salzburg", "Prague", "Brittany",
+    "Tuscany", "Los Angeles", "United States", "Lima", "Parma", "Athens", "Salzburg", "Prague",
+    "Brittany",
 }  # fmt: skip
 """Places of which the library has pictures."""
 
@@ -172,6 +173,14 @@ def test_places_in_names_of_things_stay_text(query):
         ("cathédrale de Tours", "Tours", "cathédrale"),
         ("tour de Pise", "Pisa", "tour"),
         ("duomo di Milano", "Milan", "duomo"),
+        ("sul lago di como", "Como", "sul lago"),
+        ("lake como wedding", "Como", "lake wedding"),
+        ("Gran Vía Madrid", "Madrid", "Gran Vía"),
+        ("via del Corso roma", "Rome", "via del Corso"),
+        ("Rom Kolosseum", "Rome", "Kolosseum"),
+        ("marché de noël à vienne", "Vienna", "marché de noël"),
+        ("granada spain", "Granada", ""),
+        ("Paris, France", "Paris", ""),
         ("Piazza di Spagna roma", "Rome", "Piazza di Spagna"),
         ("Plaza de España en Sevilla", "Seville", "Plaza de España"),
         ("une rue de Paris", "Paris", "une rue"),
@@ -193,6 +202,8 @@ def test_places_beside_such_words_are_read(query, place, text):
         ("Ben à la plage à Nice en juillet", ("Ben",), "Nice"),
         ("giulia praga 2015", ("Giulia",), "Prague"),
         ("paris anna", ("Anna",), "Paris"),
+        ("Mia a Roma", ("Mia",), "Rome"),
+        ("la mia casa a Roma", (), "Rome"),
         ("Anna Lyon", ("Anna",), "Lyon"),
         ("la photo où Pierre Dubois porte une chemise à Séville", ("Pierre Dubois",), "Seville"),
         ("Florence Martin à Florence", ("Florence Martin",), "Florence"),
@@ -201,7 +212,7 @@ def test_places_beside_such_words_are_read(query, place, text):
     ],
 )
 def test_first_names_beside_places_are_people(query, people, place):
-    names = ("Anna", "Ben", "Giulia", "Pierre Dubois", "Florence Martin")
+    names = ("Anna", "Ben", "Mia", "Giulia", "Pierre Dubois", "Florence Martin")
     reading = read_text(
         query,
         TODAY,
