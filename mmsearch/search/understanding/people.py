@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from mmsearch.core.language import OtherLanguage, score_other_language
+from mmsearch.core.language import OtherLanguage
 from mmsearch.core.spelling import is_common_word
 from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.search.understanding.folding import fold_word
+from mmsearch.search.understanding.query_language import query_language
 from mmsearch.search.understanding.word_lists import (
     CONJUNCTIONS,
     KINSHIP,
@@ -258,7 +259,7 @@ class PeopleReader:
         )
 
     def _language(self) -> OtherLanguage:
-        return score_other_language(" ".join(word.text for word in self._words))
+        return query_language(" ".join(word.text for word in self._words))
 
 
 def _spellings(words: Sequence[Word]) -> Iterator[tuple[str, ...]]:

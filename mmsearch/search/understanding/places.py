@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from mmsearch.core.language import is_english_word, score_other_language
+from mmsearch.core.language import is_english_word
 from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.search.understanding.folding import fold_word
 from mmsearch.search.understanding.names_of_things import (
@@ -20,6 +20,7 @@ from mmsearch.search.understanding.names_of_things import (
     THINGS_AFTER_PLACES,
     THINGS_BEFORE_PLACES,
 )
+from mmsearch.search.understanding.query_language import query_language
 from mmsearch.search.understanding.word_lists import (
     ABBREVIATIONS,
     ARTICLES,
@@ -195,7 +196,7 @@ class PlaceReader:
         if first in ("US", "U"):
             return end == len(self._words) or end in self._taken
         return not self._is_part_of_name(end, name, self._gazetteer.lookup(name)) and not (
-            first == "LA" and score_other_language(self._text).code in ("fr", "es", "it")
+            first == "LA" and query_language(self._text).code in ("fr", "es", "it")
         )
 
     def _folded(self, position: int) -> str:
@@ -253,7 +254,7 @@ class PlaceReader:
         """Return True if a name is also a word of the language of the query."""
         folded = fold_word(name)
         if name.islower() and folded in WORDS_OF_LANGUAGES:
-            code = score_other_language(self._text).code or "en"
+            code = query_language(self._text).code or "en"
             is_word = code in WORDS_OF_LANGUAGES[folded]
             return is_word and (code == "en" or len(self._words) > 1)
         if folded in WORDS_OF_LANGUAGES and not WORDS_OF_LANGUAGES[folded]:
@@ -268,7 +269,7 @@ class PlaceReader:
             and places[0].kind not in ("country", "region")
             and folded not in LOWER_ABBREVIATIONS
             and is_english_word(folded)
-            and score_other_language(self._text).code is None
+            and query_language(self._text).code is None
         )
 
     def _is_after_of(self, start: int, name: str) -> bool:
@@ -289,7 +290,7 @@ class PlaceReader:
         is_title = all(word.text[0].isupper() for word in self._words if word.text[0].isalpha())
         if is_title or not before.text[0].isalpha() or before.folded in STOP_WORDS:
             return False
-        return score_other_language(self._text).code in ("fr", "es", "it")
+        return query_language(self._text).code in ("fr", "es", "it")
 
     def _lies_in_next(self, end: int, places: Sequence[Place]) -> bool:
         """Return True if a name of what a place lies in follows, as in *Nice, France*."""
@@ -363,7 +364,7 @@ class PlaceReader:
         is_local = fold_word(name) != fold_word(places[0].name) and places[0].kind != "country"
         # In German, every noun has a capital.
         is_described = is_local or following in SIGHTS
-        return not is_described and score_other_language(self._text).code != "de"
+        return not is_described and query_language(self._text).code != "de"
 
 
 def _lies_below(place: Place, other: Place) -> bool:
