@@ -264,7 +264,8 @@ def page(results: Any) -> str:
         "## Duplicates\n",
         f"{found['pictures']:,} pictures made of {found['families'] - NUM_PAGES} photographs of"
         f" tests/photos and {NUM_PAGES} pages, tables, windows and plain areas; thresholds were chosen"
-        " on wallpapers and stamps. Each photograph is taken 20 seconds after the one before. All pairs"
+        " on wallpapers and stamps. Each photograph is taken 20 seconds after the one before, and its"
+        " copies keep that time, except web exports and those of a quarter of the size. All pairs"
         " of pictures of one photograph count, also those of two copies. 95% intervals in brackets"
         " (pairs of one photograph depend on each other, so they are somewhat too narrow).\n",
         "| pairs | number | recall | wrong pairs | precision |",
