@@ -91,7 +91,10 @@ FOOD: Final = _words("""
     pastis absinthe creme coquilles jacques tequila mezcal pisco coles repollo cavolini cavoletti
     granita granite cassata carbonara amatriciana piadine waffle waffles lobster lobsters scones
     arros vinho vinhos queijo pasteis bacalhau azulejo
-""") - _words("dates fish candy drink drinks fruit eis glace crema dulces dolce dolci")
+""") - _words(
+    "dates fish candy drink drinks fruit eis glace crema dulces dolce dolci the te ceci pere"
+    " sale ron rosette coppa baba"
+)
 """Folded dishes, food and drinks that are named after a place with *of* or the like."""
 
 CRAFTS: Final = _words("""
@@ -286,7 +289,7 @@ _FIXED = """
     dakota johnson,dakota fanning,tennessee williams,jack london,london grammar
     berlin alexanderplatz
     babylon berlin,emily in paris,midnight in paris,an american in paris,last tango in paris
-    ein amerikaner in paris,minuit a paris,un americain a paris,in bruges,brugge sehen
+    ein amerikaner in paris,minuit a paris,un americain a paris,brugge sehen
     sleepless in seattle,notre - dame de paris musical,casablanca film,film casablanca
     casablanca lilies,casablanca lily,casablanca poster,chicago musical,musical chicago
     philadelphia film,munich film,roma film,nashville film,paris texas,

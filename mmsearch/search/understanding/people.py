@@ -74,6 +74,7 @@ _OTHERS: Final = {
         ]
     ),
     "noah": frozenset(("ark",)),
+    "sofia": frozenset(("bulgaria", "bulgarien", "bulgarie", "bulgarian")),
 }
 """Folded words after a first name that make it another name or a word."""
 
@@ -179,11 +180,14 @@ class PeopleReader:
     def _is_name(self, start: int, name: str) -> bool:
         """Return True if one word is a name, not a word or a part of another name."""
         before, after = self._folded(start - 1), self._folded(start + 1)
-        following = self._folded(start + 2) if after in ("'s", "&", "and") else after
+        following = self._folded(start + 2) if after in ("'s", "&", "and", ",") else after
         is_other = following in _OTHERS.get(name, ()) or before in _OTHERS_BEFORE.get(name, ())
         if before in TITLES or start in self._fixed or is_other:
             return False
         is_genitive = name != self._words[start].folded or after == "'s"
+        if before in ("in", "nach") and not is_genitive:
+            # In Sofia: a place.
+            return False
         return (is_genitive or not self._has_surname(start)) and self._is_no_word(start, name)
 
     def _has_surname(self, start: int) -> bool:

@@ -136,12 +136,13 @@ class PlaceReader:
         # Lago di Como, and como in Spanish.
         is_lake = self._folded(start - 1) in ("di", "lago", "lake")
         is_stop_word = word.folded in STOP_WORDS and not ((has_capital or is_lake) and start)
-        return None if is_stop_word else self._match_name(start)
+        # Los Angeles begins with a stop word, too.
+        return self._match_name(start, 2 if is_stop_word else 1)
 
-    def _match_name(self, start: int) -> PlaceMatch | None:
+    def _match_name(self, start: int, min_words: int) -> PlaceMatch | None:
         words = self._words
         word = words[start]
-        for end in range(min(len(words), start + MAX_NAME_WORDS), start, -1):
+        for end in range(min(len(words), start + MAX_NAME_WORDS), start + min_words - 1, -1):
             last = words[end - 1]
             if not self._taken.isdisjoint(range(start, end)) or not last.text[-1].isalnum():
                 continue
@@ -191,7 +192,8 @@ class PlaceReader:
         if self._before(start) in PLACE_PREPOSITIONS or self._is_near(start):
             return True
         first = name = self._words[start].text
-        if first in ("US", "LA") and self._text.isupper():
+        is_shouted = self._text.isupper() and any(word.text.isalpha() for word in self._words[end:])
+        if first in ("US", "LA") and is_shouted:
             return False
         if first in ("US", "U"):
             return end == len(self._words) or end in self._taken
@@ -253,7 +255,7 @@ class PlaceReader:
     def _is_word(self, name: str, places: Sequence[Place]) -> bool:
         """Return True if a name is also a word of the language of the query."""
         folded = fold_word(name)
-        if name.islower() and folded in WORDS_OF_LANGUAGES:
+        if (name.islower() or folded == "rio") and folded in WORDS_OF_LANGUAGES:
             code = query_language(self._text).code or "en"
             is_word = code in WORDS_OF_LANGUAGES[folded]
             return is_word and (code == "en" or len(self._words) > 1)
