@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Engine, bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from mmsearch.catalog.connection import PinnedConnection, ReadPool
 from mmsearch.catalog.duplicates import STATE_KEY, SqliteDuplicateReader
 from mmsearch.catalog.generations import add_generation
 from mmsearch.catalog.sqlalchemy_engine import write_transaction
-from mmsearch.catalog.tables import DUPLICATES, SETTINGS
+from mmsearch.catalog.tables import DUPLICATES, ITEMS, SETTINGS
 from mmsearch.core.duplicates import DuplicateRow, DuplicateState
 
 
@@ -46,3 +47,17 @@ class SqliteDuplicateWriter(SqliteDuplicateReader):
             connection.execute(setting, {"key": STATE_KEY, "value": state.to_dict()})
             if changed or (replace and had_rows):
                 add_generation(connection)
+
+    def save_hashes(self, hashes: Mapping[int, int], *, regroup: bool) -> None:
+        """Save perceptual hashes by item, in one transaction."""
+        statement = (
+            update(ITEMS)
+            .where(ITEMS.c.id == bindparam("item"))
+            .values(perceptual_hash=bindparam("look"))
+        )
+        with write_transaction(self._engine) as connection:
+            if hashes:
+                rows = [{"item": item, "look": look} for item, look in hashes.items()]
+                connection.execute(statement, rows)
+            if regroup:
+                connection.execute(delete(SETTINGS).where(SETTINGS.c.key == STATE_KEY))

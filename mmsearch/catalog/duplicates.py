@@ -18,6 +18,7 @@ from mmsearch.core.duplicates import (
     DuplicateState,
     GroupPage,
     PictureLooks,
+    UnhashedPicture,
 )
 from mmsearch.core.records import FOLDER_KIND
 
@@ -49,9 +50,25 @@ _GROUPS = {
 }
 """Names of the groups that have several files, by kind."""
 
-_UNHASHED = (
-    "SELECT count(*) FROM items JOIN contents ON contents.id = content_id WHERE is_live = 1"
-    " AND part = 0 AND has_pixels = 1 AND kind = 'image' AND perceptual_hash IS NULL"
+_IS_UNHASHED = (
+    "items.is_live = 1 AND items.part = 0 AND has_pixels = 1 AND contents.kind = 'image'"
+    " AND perceptual_hash IS NULL"
+)
+_COUNT_UNHASHED = (
+    "SELECT count(*) FROM items JOIN contents ON contents.id = content_id"  # noqa: S608
+    f" WHERE {_IS_UNHASHED}"
+)
+
+# Cross joins keep the order of the tables: the pages come in the order of an index. Of several
+# assets, a file in a folder is preferred, because of the others a copy may be kept or not.
+_LIST_UNHASHED = (
+    "SELECT items.content_id, items.id, contents.digest, sources.kind, uri, key, assets.size,"  # noqa: S608
+    " mtime_ns, min((sources.kind <> ?) * (1 << 48) + assets.id)"
+    " FROM items CROSS JOIN contents ON contents.id = items.content_id"
+    " CROSS JOIN assets ON assets.content_id = items.content_id"
+    " CROSS JOIN sources ON sources.id = source_id"
+    f" WHERE items.content_id > ? AND {_IS_UNHASHED} AND (source_id = ? OR sources.kind <> ?)"
+    " GROUP BY items.content_id ORDER BY items.content_id LIMIT ?"
 )
 
 
@@ -108,6 +125,34 @@ class SqliteDuplicateReader:
         with self._connections.read_transaction() as db:
             return [DuplicateRow(*row) for row in db.query(statement)]
 
+    def count_unhashed(self, source_id: int | None = None) -> int:
+        """Return the number of searchable still pictures without a perceptual hash."""
+        with self._connections.read_transaction() as db:
+            if source_id is None:
+                return scalar(db, _COUNT_UNHASHED)
+            values = [FOLDER_KIND, 0, source_id, FOLDER_KIND, -1]
+            return scalar(db, f"SELECT count(*) FROM ({_LIST_UNHASHED})", values)  # noqa: S608
+
+    def list_unhashed(
+        self, source_id: int, after_content: int, limit: int
+    ) -> list[UnhashedPicture]:
+        """Return still pictures without a perceptual hash, of one folder or of none, by content."""
+        values = [FOLDER_KIND, after_content, source_id, FOLDER_KIND, limit]
+        with self._connections.read_transaction() as db:
+            return [
+                UnhashedPicture(
+                    content,
+                    item,
+                    digest,
+                    locate(kind, uri, key) if kind == FOLDER_KIND else None,
+                    size,
+                    mtime_ns,
+                )
+                for content, item, digest, kind, uri, key, size, mtime_ns, _ in db.query(
+                    _LIST_UNHASHED, values
+                )
+            ]
+
     def list_groups(self, kind: DuplicateKind | None, after: int, limit: int) -> GroupPage:
         """Return one page of the groups that have several files."""
         kinds = list(DuplicateKind) if kind is None else [kind]
@@ -135,7 +180,7 @@ class SqliteDuplicateReader:
                 str(one): scalar(db, f"SELECT count(*) FROM ({_GROUPS[one]})")  # noqa: S608
                 for one in kinds
             }
-            unhashed = scalar(db, _UNHASHED)
+            unhashed = scalar(db, _COUNT_UNHASHED)
         groups = [
             (one, [file for content in members[one][name] for file in files.get(content, ())])
             for one, name in named

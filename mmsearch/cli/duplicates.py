@@ -90,7 +90,8 @@ def _format_groups(found: DuplicateGroups) -> Iterator[str]:
     if found.unhashed:
         yield (
             f"{found.unhashed:,} pictures were indexed without their pixels or by an earlier"
-            " version; only their exact copies are known."
+            " version; only their exact copies are known. Run 'mmsearch index' on their folders to"
+            " find the others."
         )
 
 

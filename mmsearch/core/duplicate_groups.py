@@ -120,7 +120,7 @@ class DuplicateGroups(JsonObject):
         groups: The groups.
         counts: Number of all groups, by kind.
         unhashed: Number of pictures that were indexed without a perceptual hash, which no near
-            duplicates and bursts are known of.
+            duplicates and bursts are known of; the next run over their folder makes their hashes.
         next_cursor: Cursor of the next page; None for the last page.
     """
 

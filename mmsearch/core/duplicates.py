@@ -58,6 +58,7 @@ class DuplicateState:
         baseline: Mean similarity of two pictures of the index.
         baseline_contents: Number of contents when that was measured.
         grouped: Number of contents in groups.
+        unhashed: Number of still pictures that had no perceptual hash.
     """
 
     version: int
@@ -67,6 +68,7 @@ class DuplicateState:
     baseline: float
     baseline_contents: int
     grouped: int
+    unhashed: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state as a JSON object."""
@@ -95,6 +97,27 @@ class DuplicateRow:
     content_id: int
     stack_id: int
     near_id: int
+
+
+@dataclass(frozen=True)
+class UnhashedPicture:
+    """A still picture that has no perceptual hash yet.
+
+    Attributes:
+        content_id: Its content.
+        item_id: Its item.
+        digest: SHA-256 of the content.
+        path: Absolute path of its file; None if it is in no folder.
+        size: Size of the file in bytes.
+        mtime_ns: Modification time of the file.
+    """
+
+    content_id: int
+    item_id: int
+    digest: bytes
+    path: bytes | None
+    size: int
+    mtime_ns: int
 
 
 @dataclass(frozen=True)
@@ -129,6 +152,26 @@ class DuplicateReader(Protocol):
     def rows(self) -> list[DuplicateRow]:
         """Return the groups of all contents that are not alone, by content."""
 
+    def count_unhashed(self, source_id: int | None = None) -> int:
+        """Return the number of searchable still pictures without a perceptual hash.
+
+        Args:
+            source_id: Count those that `list_unhashed` returns for this source; None for all.
+        """
+
+    def list_unhashed(
+        self, source_id: int, after_content: int, limit: int
+    ) -> list[UnhashedPicture]:
+        """Return still pictures without a perceptual hash, by content.
+
+        Those of one folder, and those that are in no folder.
+
+        Args:
+            source_id: Source of the folder.
+            after_content: Only contents with a higher id count.
+            limit: Maximum number of pictures.
+        """
+
     def list_groups(self, kind: DuplicateKind | None, after: int, limit: int) -> GroupPage:
         """Return one page of the groups that have several files.
 
@@ -149,4 +192,13 @@ class DuplicateWriter(DuplicateReader, Protocol):
             changed: Contents with new groups.
             state: What the groups are made of now.
             replace: True if all other rows are to be deleted.
+        """
+
+    def save_hashes(self, hashes: Mapping[int, int], *, regroup: bool) -> None:
+        """Save perceptual hashes by item, in one transaction.
+
+        Args:
+            hashes: The hashes, as signed 64-bit integers.
+            regroup: True to forget the state, so that the next run makes all groups again; until
+                then, searches use those that there are.
         """

@@ -52,8 +52,8 @@ class Progress:
     """Progress of an indexing run.
 
     Attributes:
-        phase: ``scan``, ``encode``, ``derive``, ``texts``, ``merge``, ``build``, ``export``,
-            ``import``, or the name of an enricher, such as ``ocr``.
+        phase: ``scan``, ``encode``, ``derive``, ``texts``, ``merge``, ``build``, ``hashes``,
+            ``duplicates``, ``export``, ``import``, or the name of an enricher, such as ``ocr``.
         done: Number of files processed so far.
         total: Number of files to process; None while unknown.
         encoded: Number of pictures encoded so far in this run.

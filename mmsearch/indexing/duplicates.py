@@ -137,7 +137,7 @@ def _update(
     if state is None or len(looks) >= 2 * max(state.baseline_contents, 1):
         # The baseline of few pictures says little of many.
         state = DuplicateState(
-            RULES_VERSION, fingerprint, 0, 0, measure_baseline(looks, rows), len(looks), 0
+            RULES_VERSION, fingerprint, 0, 0, measure_baseline(looks, rows), len(looks), 0, 0
         )
     old_rows = catalog.duplicates.rows() if state.last_content else []
     pairs = find_pairs(looks, looks.content_ids > state.last_content, rows, state.baseline)
@@ -158,7 +158,13 @@ def _update(
     )
     old = {row.content_id: row for row in old_rows}
     changed = [row for row in groups if old.get(row.content_id) != row]
-    new_state = replace(state, last_content=last_content, contents=len(looks), grouped=len(groups))
+    new_state = replace(
+        state,
+        last_content=last_content,
+        contents=len(looks),
+        grouped=len(groups),
+        unhashed=catalog.duplicates.count_unhashed(),
+    )
     catalog.duplicates.save(changed, new_state, replace=not state.last_content)
 
 

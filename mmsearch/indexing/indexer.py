@@ -31,6 +31,7 @@ from mmsearch.indexing.build import (
 )
 from mmsearch.indexing.duplicates import update_duplicates
 from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, DecoderFactory, ShardEncoder, share_worker
+from mmsearch.indexing.hashes import HasherFactory, add_missing_hashes
 from mmsearch.indexing.run import IndexRun
 from mmsearch.indexing.spaces import (
     COPY_PAGE_SIZE,
@@ -213,6 +214,18 @@ class Indexer:
             on_texts_refreshed(retold > 0)
             progress(run.stats.progress("build"))
             self.publish(is_small=is_addition and run.stats.encoded <= SMALL_ADDITION_ROWS)
+            if not is_addition:
+                make_hasher = HasherFactory(
+                    self.make_decoder.modalities, self.make_decoder.prepare.edge_px
+                )
+                add_missing_hashes(
+                    self.layout,
+                    self.catalog,
+                    run.source_id,
+                    self.decode_executor,
+                    make_hasher,
+                    progress,
+                )
             update_duplicates(
                 self.layout,
                 self.catalog,

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from mmsearch.core.duplicates import NO_TIME, DuplicateRow, DuplicateState
-from tests.unit.catalog.samples import IDENTITY, encoded, generation, indexed
+from mmsearch.core.duplicates import NO_TIME, DuplicateRow, DuplicateState, UnhashedPicture
+from tests.unit.catalog.samples import IDENTITY, digest_of, encoded, generation, indexed, seen
 
-STATE = DuplicateState(1, "ab12", 3, 3, 0.55, 3, 2)
+STATE = DuplicateState(1, "ab12", 3, 3, 0.55, 3, 2, 0)
 
 
 @pytest.fixture
@@ -83,3 +83,49 @@ def test_state_alone_adds_no_generation(filled):
 def test_last_content_counts_deleted_ones(filled, root):
     filled.commit_shard(indexed(root, {}, removed=[b"c.jpg"]))
     assert filled.duplicates.last_content() == 3
+
+
+def unhashed(content, path, size, mtime_ns):
+    digest = digest_of({1: "A", 2: "B", 3: "C"}[content])
+    return UnhashedPicture(content, content, digest, path, size, mtime_ns)
+
+
+def test_pictures_without_hash_are_listed_with_their_files(filled, root):
+    file = seen(b"c.jpg")
+    expected = [unhashed(3, b"/photos/c.jpg", file.size, file.mtime_ns)]
+    assert filled.duplicates.list_unhashed(root.id, 0, 9) == expected
+    assert filled.duplicates.list_unhashed(root.id, 3, 9) == []
+    other, _ = filled.ensure_root(b"/other")
+    assert filled.duplicates.list_unhashed(other.id, 0, 9) == []
+    assert [filled.duplicates.count_unhashed(source) for source in (None, root.id, other.id)] == [
+        *(1, 1, 0)
+    ]
+    filled.commit_shard(indexed(other, {b"copy.jpg": "C"}))
+    (copy,) = filled.duplicates.list_unhashed(other.id, 0, 9)
+    assert (copy.content_id, copy.path) == (3, b"/other/copy.jpg")
+
+
+def test_pictures_without_hash_are_listed_once_and_in_pages(filled, root):
+    filled.duplicates.save_hashes({1: None, 2: None}, regroup=False)
+    filled.commit_shard(indexed(root, {b"again.jpg": "A"}))
+    first = filled.duplicates.list_unhashed(root.id, 0, 2)
+    rest = filled.duplicates.list_unhashed(root.id, 2, 2)
+    assert [picture.content_id for picture in (*first, *rest)] == [1, 2, 3]
+    assert filled.duplicates.count_unhashed(root.id) == 3
+    filled.commit_shard(indexed(root, {}, removed=[b"c.jpg"]))
+    assert filled.duplicates.count_unhashed() == 2
+
+
+def test_saved_hashes_are_read_and_forget_the_groups_if_asked(filled, root):
+    filled.duplicates.save([DuplicateRow(1, 1, 1), DuplicateRow(2, 1, 1)], STATE, replace=True)
+    before = generation(filled)
+    filled.duplicates.save_hashes({3: -(2**63)}, regroup=False)
+    assert filled.duplicates.load_looks().hashes.tolist() == [-(2**63), 7, -(2**63)]
+    assert (filled.duplicates.list_unhashed(root.id, 0, 9), filled.duplicates.state()) == (
+        [],
+        STATE,
+    )
+    filled.duplicates.save_hashes({3: 0}, regroup=True)
+    assert filled.duplicates.state() is None
+    assert len(filled.duplicates.rows()) == 2
+    assert generation(filled) == before
