@@ -133,6 +133,6 @@ def verify(home, undisturbed):
         for path, row in pictures.items():
             assert np.allclose(row, undisturbed[path][2], atol=2e-3), path
         if pictures:
-            hits = index.search("a photograph", k=100)
+            hits = index.search("a photograph", k=100, fold=False)
             assert {os.fsencode(p.name) for h in hits for p in (h.path, *h.copies)} == set(pictures)
         return len(pictures)
