@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch.api._duplicates import IndexDuplicates
 from mmsearch.api._facets import IndexFacets
+from mmsearch.api._log import log_captions
 from mmsearch.api._model_tasks import IndexModelTasks
 from mmsearch.api._session import result_or_raise, translate_errors
 from mmsearch.api._suggestions import IndexSuggestions
@@ -41,7 +42,7 @@ from mmsearch.core.results import SearchResult
 from mmsearch.core.types import Vectors
 
 if TYPE_CHECKING:
-    from mmsearch.core.reports import CaptionsReport, IndexReport
+    from mmsearch.core.reports import IndexReport
     from mmsearch.core.speech import Transcript
 
 QUERY_BATCH_SIZE = 64
@@ -395,7 +396,7 @@ class Index(IndexDuplicates, IndexFacets, IndexModelTasks, IndexSuggestions):
                 self._layout, self._settings, self._on_message, run, texts, wait_s, on_progress
             )
         if report.captions is not None:
-            _log_captions(report.captions)
+            log_captions(report.captions)
         return report
 
     def add_source(
@@ -593,11 +594,3 @@ class Index(IndexDuplicates, IndexFacets, IndexModelTasks, IndexSuggestions):
             on_message=self._on_message,
             stop=stop or threading.Event(),
         )
-
-
-def _log_captions(report: CaptionsReport) -> None:
-    import logging  # noqa: PLC0415 - searches need no log
-
-    level = logging.WARNING if report.rows and not report.matched else logging.INFO
-    for sentence in report.describe():
-        logging.getLogger("mmsearch").log(level, "%s", sentence)

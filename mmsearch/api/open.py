@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmsearch.api._log import log_message
 from mmsearch.api.index import Index
 from mmsearch.core.arguments import StrPath, check_arguments
 from mmsearch.core.errors import MMSearchError, translate_os_errors
@@ -53,7 +54,7 @@ def open_index(
     return Index(
         IndexLayout.for_name(resolved_settings.indexes_home(), name),
         resolved_settings,
-        on_message or _log_message,
+        on_message or log_message,
     )
 
 
@@ -115,12 +116,6 @@ def list_indexes(
                 raise
             on_error(name, error)
     return statuses
-
-
-def _log_message(message: str) -> None:
-    import logging  # noqa: PLC0415 - the command line prints messages itself
-
-    logging.getLogger("mmsearch").info("%s", message)
 
 
 def open_image_loader(settings: Settings, workers: int = 0) -> SandboxedImageLoader:
