@@ -39,7 +39,7 @@ def test_understanding_sets_share_no_query():
     assert not queries & {row["query"].lower() for row in read_set("understanding_dev")}
 
 
-@pytest.mark.parametrize("name", ["understanding", "understanding_dev"])
+@pytest.mark.parametrize("name", ["understanding", "understanding_check", "understanding_dev"])
 def test_understanding_sets_have_dates_in_order_and_names_of_the_library(name, library):
     places = {part[k] for part in library["places"] for k in ("city", "region", "country")}
     for row in read_set(name):
@@ -52,7 +52,7 @@ def test_understanding_sets_have_dates_in_order_and_names_of_the_library(name, l
         assert set(understood.get("months", [1])) <= set(range(1, 13)), row
 
 
-@pytest.mark.parametrize("name", ["understanding", "understanding_dev"])
+@pytest.mark.parametrize("name", ["understanding", "understanding_check", "understanding_dev"])
 def test_understanding_sets_text_is_what_remains_of_the_query(name):
     for row in read_set(name):
         understood = row["understood"]
