@@ -39,8 +39,14 @@ SETS = Path(__file__).with_name("sets")
 RESULTS = Path(__file__).resolve().parents[1] / "results/understanding.json"
 SET_NAMES = {
     "understanding": "judging",
+    "understanding_check": "check",
     "understanding_fresh": "fresh",
     "understanding_dev": "development",
+}
+FIRST_RUNS = {
+    "first": "understanding",
+    "first_fresh": "understanding_fresh",
+    "first_check": "understanding_check",
 }
 ERRORS = ("invented", "different", "missed")
 LANGUAGES = ("en", "de", "fr", "es", "it")
@@ -241,7 +247,7 @@ def _load_library() -> dict[str, Any]:
 def measure() -> dict[str, Any]:
     """Judge the readings of all sets, and measure how long readings and their filters take.
 
-    The numbers of the first run are kept: nothing was corrected by it yet.
+    The numbers of the first run with a judging set are kept: nothing was corrected by it yet.
     """
     results: dict[str, Any] = {"machine": machine(), "sets": {}}
     with make_library() as layout:
@@ -258,14 +264,21 @@ def measure() -> dict[str, Any]:
                 results["sets"][name] = summarize(judge_set(name, read))
             results["reading"] = _time_readings(reader, layout)
     results["filters"] = [_time_filters(size) for size in SIZES]
-    first = {
-        name: {key: results["sets"][of][key] for key in ("queries", "all", *ERRORS)}
-        for name, of in (("first", "understanding"), ("first_fresh", "understanding_fresh"))
+    return results | first_runs(results["sets"])
+
+
+def first_runs(sets: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers of the first runs with the judging sets; later runs keep them."""
+    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    first: dict[str, Any] = {
+        name: {key: sets[of][key] for key in ("queries", "all", *ERRORS)}
+        for name, of in FIRST_RUNS.items()
     }
-    if RESULTS.is_file():
-        kept = json.loads(RESULTS.read_text(encoding="utf-8"))
-        first = {name: kept[name] for name in first}
-    return results | first
+    first["first_check"]["wrong"] = [
+        {key: row[key] for key in ("language", "kind", *ERRORS)}
+        for row in sets["understanding_check"]["wrong"]
+    ]
+    return {name: kept.get(name, numbers) for name, numbers in first.items()}
 
 
 def _request(query: str) -> SearchRequest:
@@ -440,16 +453,27 @@ def page(results: dict[str, Any]) -> str:
         "expected ones; 95%\nintervals by Wilson's formula. *invented*: queries with a filter that they do not have; *different*: "
         "with a filter of another value;\n*missed*: without one of their filters. Only the first runs are of unseen queries: the "
         "corrections after them know the wrong readings of\n*judging*, and repair their kinds. The other rows say that nothing is broken, "
-        "not how other queries are read.\n",
+        "not how other queries are read. *check* was written after these\ncorrections, by somebody who did not know the grammar, and "
+        "never seen before its first run.\n",
         "| queries | right | invented | different | missed |",
         "|---|--:|--:|--:|--:|",
         f"| judging, first run | {_cell(results['first']['all'])} | {_errors(results['first'])} |",
         f"| fresh, first run | {_cell(results['first_fresh']['all'])} |"
         f" {_errors(results['first_fresh'])} |",
+        f"| check, first run | {_cell(results['first_check']['all'])} |"
+        f" {_errors(results['first_check'])} |",
     ]
     for name, title in SET_NAMES.items():
         judged = results["sets"][name]
         lines.append(f"| {title} | {_cell(judged['all'])} | {_errors(judged)} |")
+    if wrong := results["first_check"]["wrong"]:
+        lines += [
+            "",
+            "Wrong in the first run with *check*:\n",
+            "| language | kind | error |",
+            "|---|---|---|",
+        ]
+        lines += [f"| {row['language']} | {row['kind']} | {_error(row)} |" for row in wrong]
     judged = results["sets"]["understanding"]
     parts = judged["languages"] | judged["kinds"]
     lines += ["", "The parts of *judging*:\n", "| queries | right |", "|---|--:|"]
@@ -490,6 +514,12 @@ def _cell(share: Mapping[str, Any]) -> str:
 
 def _errors(judged: Mapping[str, Any]) -> str:
     return " | ".join(str(judged[name]) for name in ERRORS)
+
+
+def _error(row: Mapping[str, Any]) -> str:
+    """Return the error of a wrong reading in words, without its query."""
+    found = [f"{name} {', '.join(row[name])}" for name in ERRORS if row[name]]
+    return "; ".join(found) or "other words in the text"
 
 
 def _reading(reading: Mapping[str, Any]) -> str:

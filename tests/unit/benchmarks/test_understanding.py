@@ -1,8 +1,17 @@
 """Judgements of readings, with readings made by hand."""
 
+import json
+
 import pytest
 
-from benchmarks.quality.understanding import content_words, judge, summarize, wilson_interval
+from benchmarks.quality import understanding
+from benchmarks.quality.understanding import (
+    content_words,
+    first_runs,
+    judge,
+    summarize,
+    wilson_interval,
+)
 from mmsearch.core.understood import Understood
 
 ROW = {
@@ -108,3 +117,18 @@ def test_summarize_counts_by_language_and_kind_and_lists_the_wrong_ones():
     assert summary["kinds"]["trap"]["right"] == 0
     assert summary["languages"]["en"]["total"] == 2
     assert [row["query"] for row in summary["wrong"]] == ["a nice view"]
+
+
+def test_first_runs_of_judging_sets_are_kept_without_queries(tmp_path, monkeypatch):
+    monkeypatch.setattr(understanding, "RESULTS", tmp_path / "results.json")
+    wrong = summarize([judge(ROW, RIGHT), judge(TRAP, Understood("view", place="Nice"))])
+    right = summarize([judge(ROW, RIGHT)])
+    sets = dict.fromkeys(("understanding", "understanding_fresh"), right)
+    first = first_runs({**sets, "understanding_check": wrong})
+    (row,) = first["first_check"]["wrong"]
+    assert (row["kind"], row["invented"]) == ("trap", ("place",))
+    assert "query" not in row
+    (tmp_path / "results.json").write_text(json.dumps(first), encoding="utf-8")
+    later = first_runs({**dict.fromkeys(sets, wrong), "understanding_check": right})
+    assert later["first"]["all"]["right"] == 1
+    assert later["first_check"]["all"] == first["first_check"]["all"]
