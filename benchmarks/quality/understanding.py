@@ -454,7 +454,7 @@ def page(results: dict[str, Any]) -> str:
         "with a filter of another value;\n*missed*: without one of their filters. Only the first runs are of unseen queries: the "
         "corrections after them know the wrong readings of\n*judging*, and repair their kinds. The other rows say that nothing is broken, "
         "not how other queries are read. *check* was written after these\ncorrections, by somebody who did not know the grammar, and "
-        "never seen before its first run.\n",
+        "was never seen before its first run.\n",
         "| queries | right | invented | different | missed |",
         "|---|--:|--:|--:|--:|",
         f"| judging, first run | {_cell(results['first']['all'])} | {_errors(results['first'])} |",
