@@ -102,7 +102,9 @@ def rows_of(layout):
                 " ORDER BY item_id"
             ).fetchall(),
             "settings": ask(
-                "SELECT * FROM settings WHERE key NOT IN ('mmsearch_version', 'unfinished_repair')"
+                # Groups, suggestions and names of places are made again.
+                "SELECT * FROM settings WHERE key NOT IN ('mmsearch_version',"
+                " 'unfinished_repair', 'duplicates', 'suggestions', 'places')"
             ).fetchall(),
             "runs": ask("SELECT started_at, finished_at, outcome, counts FROM runs").fetchall(),
             "pictures": ask(
