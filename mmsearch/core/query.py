@@ -256,6 +256,14 @@ class Query:
     def __post_init__(self) -> None:
         check_fields(self, InvalidQueryError)
 
+    @property
+    def is_listing(self) -> bool:
+        """True if nothing says what pictures should look like: the newest ones are listed.
+
+        There are filters alone, and possibly pictures that are left out.
+        """
+        return all(term.picture is not None and term.weight < 0 for term in self.terms)
+
 
 @dataclass(frozen=True)
 class MatchedText(TimeSpan):

@@ -156,7 +156,7 @@ def is_calibrated(terms: Sequence[Term], calibration: Calibration) -> bool:
     clicked = set(feedback_rows(terms).tolist())
     has_picture = any(term.text is None for row, term in enumerate(terms) if row not in clicked)
     return (
-        len(terms) > 0
+        any(term.weight > 0 for term in terms)
         and calibration.measured
         and not (has_picture and calibration.pictures is None)
     )

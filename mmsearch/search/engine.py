@@ -340,7 +340,7 @@ class SearchEngine:
     ) -> SearchResult:
         request, scope = encoded.request, plan.scope
         min_score = request.min_score
-        if min_score is None or not request.query.terms:
+        if min_score is None or request.query.is_listing:
             min_score = -np.inf
         min_confidence = 0.0 if request.min_confidence is None else request.min_confidence
         shown_hits = [

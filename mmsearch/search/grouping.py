@@ -23,6 +23,24 @@ MAX_WIDENED = 1000
 """Maximum number of items that a further search asks for, unless k is higher."""
 
 
+def list_newest(plan: QueryPlan, limit: int) -> Ids:
+    """Return the newest items, with enough contents or stacks if there are as many.
+
+    Args:
+        plan: The plan of a query without a description.
+        limit: Number of items; more only if they are too few contents or stacks.
+    """
+    scope = plan.scope
+    excluded = np.empty(0, np.int64) if scope.excluded is None else scope.excluded
+    while True:
+        found = scope.snapshot.newest_ids(limit + len(excluded), scope.filters)
+        ids = found[np.isin(found, excluded, invert=True)]
+        is_last = len(found) < limit + len(excluded)
+        if is_last or not plan.has_groups or not lacks_groups(plan, ids):
+            return ids
+        limit *= WIDENING
+
+
 def add_groups(plan: QueryPlan, found: VectorMatches) -> VectorMatches:
     """Add the nearest items of further contents or stacks until there are enough of them.
 

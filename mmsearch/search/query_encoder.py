@@ -79,7 +79,7 @@ class QueryEncoder:
             EncoderMismatchError: The index was re-encoded with a different encoder.
         """
         query, fingerprint = request.query, self._encoder.spec.fingerprint
-        if query.mode is Mode.TEXT or not query.terms:
+        if query.mode is Mode.TEXT or query.is_listing:
             return EncodedQuery(request, fingerprint, time.perf_counter() - started)
         stored = self.stored_vectors(query.terms)
         vectors = self.vectors(query.terms, query.prompts, stored)

@@ -72,7 +72,8 @@ def check_terms(terms: Sequence[Term], *, may_be_empty: bool = False) -> tuple[T
 
     Args:
         terms: The terms.
-        may_be_empty: True if there may be none, because there are filters.
+        may_be_empty: True if nothing needs to say what pictures should look like, because there are
+            filters.
 
     Raises:
         InvalidQueryError: There are no terms, only negative ones, or too many; a term is empty; a
@@ -85,7 +86,8 @@ def check_terms(terms: Sequence[Term], *, may_be_empty: bool = False) -> tuple[T
     for term in terms:
         _check_term(term)
     clicked = [term for term in terms if term.picture is not None]
-    if not any(term.weight > 0 for term in terms):
+    is_listing = may_be_empty and len(clicked) == len(terms)
+    if not is_listing and not any(term.weight > 0 for term in terms):
         raise InvalidQueryError(
             "The query only says what pictures should not look like.",
             Hint("Also describe them, or give one that is right: {}", "like=[ID]", "--like ID")

@@ -171,7 +171,7 @@ def _apply(
         text = term.text if reading is None else reading.text
         if reading is None or text:
             terms.append(term if reading is None else replace(term, text=text))
-    if terms and not any(term.weight > 0 for term in terms):
+    if not (Query(tuple(terms)).is_listing or any(term.weight > 0 for term in terms)):
         # Pictures that are unlike something have no order without what they should be like.
         terms = list(query.terms)
     understood = _merge([reading.understood() for reading in readings.values()], terms)

@@ -30,6 +30,7 @@ from mmsearch.search.grouping import (
     append_groups,
     group_first,
     lacks_groups,
+    list_newest,
 )
 
 if TYPE_CHECKING:
@@ -300,7 +301,7 @@ class QueryPlan:
         Raises:
             InvalidQueryError: A text query has no words, or the terms cancel each other.
         """
-        if not query.terms:
+        if query.is_listing:
             depth = min(depth, max(scope.size, 1))
             return cls(scope, Mode.TEXT, [], None, depth, fold and scope.snapshot.has_stacks)
         has_words = any(term.text and term.weight > 0 for term in query.terms)
@@ -492,11 +493,7 @@ def _rank_by_texts(plan: QueryPlan) -> Candidates:
 
 def _rank_by_date(plan: QueryPlan) -> Candidates:
     """Return candidates without a description, the newest first, enough if there are as many."""
-    scope, limit = plan.scope, max(plan.depth, FUSION_DEPTH)
-    ids = scope.snapshot.newest_ids(limit, scope.filters)
-    while plan.has_groups and len(ids) >= limit and lacks_groups(plan, ids):
-        limit *= WIDENING
-        ids = scope.snapshot.newest_ids(limit, scope.filters)
+    ids = list_newest(plan, max(plan.depth, FUSION_DEPTH))
     zeros = np.zeros(len(ids), dtype=np.float32)
     return Candidates(ids, zeros.astype(np.float64), zeros, zeros)
 

@@ -203,6 +203,18 @@ def test_empty_queries_are_still_errors(index):
         index.search("", without="dog", filters={"after": "2019"})
 
 
+def test_pictures_that_are_wrong_are_left_out_of_a_list(index):
+    hits = index.search("2019")
+    assert len(hits) > 1
+    rest = names(hits)[1:]
+    assert names(index.search("2019", unlike=hits[0])) == rest
+    given = {"after": "2019", "before": "2020"}
+    assert names(index.search("", filters=given, unlike=hits[0])) == rest
+    assert index.facets("", filters=given, unlike=hits[0]).counted == len(rest)
+    with pytest.raises(InvalidQueryError):
+        index.search("", unlike=hits[0])
+
+
 def test_given_filters_alone_list_the_newest_pictures(index, mmsearch, home):
     hits = index.search("", filters={"after": "2019", "before": "2020"})
     assert names(hits) == names(index.search("2019"))
