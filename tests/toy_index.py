@@ -10,7 +10,12 @@ from unittest.mock import patch
 import numpy as np
 
 from mmsearch.core.errors import DecodeError, MMSearchError
-from mmsearch.core.files import clamped_mtime_ns, decode_error_from_os, open_source_file
+from mmsearch.core.files import (
+    clamped_ctime_ns,
+    clamped_mtime_ns,
+    decode_error_from_os,
+    open_source_file,
+)
 from mmsearch.core.query import Query, SearchRequest, Term
 from mmsearch.core.records import CollectedTexts, ScannedFile, ScannedFolder, Sidecar
 from mmsearch.core.settings import Settings
@@ -208,7 +213,13 @@ class ToyWalk:
                         relative + b".txt", sidecar_stat.st_size, clamped_mtime_ns(sidecar_stat)
                     ),
                 )
-            yield ScannedFile(relative, facts.st_size, clamped_mtime_ns(facts), sidecars)
+            yield ScannedFile(
+                relative,
+                facts.st_size,
+                clamped_mtime_ns(facts),
+                sidecars,
+                clamped_ctime_ns(facts),
+            )
 
 
 def read_sidecar_texts(root, file):
