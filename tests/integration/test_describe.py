@@ -686,7 +686,7 @@ def test_pictures_are_found_before_they_are_described(index, copied, monkeypatch
     def stop(state):
         if state.phase == "tags":
             with mmsearch.open_index(home=index.folder.parent) as other:
-                found.append(len(other.search("anything", k=100, mode="vector")))
+                found.append(len(other.search("anything", k=100, mode="vector", fold=False)))
             raise KeyboardInterrupt
 
     index.remove_source("photos")

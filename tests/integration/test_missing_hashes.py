@@ -38,6 +38,9 @@ def folder(tmp_path):
     for name, path in (("a", PHOTOS[0]), ("b", PHOTOS[1])):
         with Image.open(path) as image:
             image.resize((image.width // 2, image.height // 2)).save(folder / f"{name}-half.png")
+    for path in folder.iterdir():
+        # Files that have just been written are read again.
+        os.utime(path, (1.5e9, 1.5e9))
     return folder
 
 

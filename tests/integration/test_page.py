@@ -285,7 +285,10 @@ def test_docs_page_describes_every_route_and_object(service):
         == len(operations) + len(document["components"]["schemas"])
     )
     assert set(re.findall(r'href="#([^"]+)"', page.text)) <= set(anchors)
-    assert "<td>Ids of pictures.</td>" in page.text
+    assert (
+        "<td>Ids of pictures that hits should look like, such as hits that are right.</td>"
+        in page.text
+    )
 
 
 def test_page_scripts_import_only_served_files(service):

@@ -182,7 +182,7 @@ def test_upload_leaves_no_temporary_file(server, tmp_path, monkeypatch):
         {"query": "a", "limit": 201},
         {"query": "a", "limit": 10**30},
         {"query": "a", "not": ["a"] * 21},
-        {"query": "a", "like": [1] * 21},
+        {"query": "a", "like": [1] * 101},
         {"query": "a", "unknown": 1},
         {"query": "a", "prompts": []},
         {"query": ["a"]},
