@@ -240,7 +240,9 @@ def crafted(folder, photo_index):
     return folder
 
 
-@pytest.mark.parametrize("verb", [("query", "a boat"), ("status",), ("similar", "1"), ("index",)])
+@pytest.mark.parametrize(
+    "verb", [("query", "a boat"), ("status",), ("query", "--like", "1"), ("index",)]
+)
 def test_command_catalog_with_foreign_view_exits_1_naming_it(mmsearch, photo_index, tmp_path, verb):
     home = crafted(tmp_path / "home", photo_index)
     more = [tmp_path] if verb == ("index",) else []
