@@ -62,6 +62,7 @@ def test_votes_rank_again_and_stay_in_address(trips_page, trips_url):
     with page.expect_response(lambda got: "/search?" in got.url and got.ok):
         page.locator(f'li[data-id="{liked}"] button[name="like"]').click()
     unliked = next(each for each in found(page) if each != liked)
+    page.locator(f'li[data-id="{unliked}"]').hover()
     with page.expect_response(lambda got: "/search?" in got.url and got.ok):
         page.locator(f'li[data-id="{unliked}"] button[name="unlike"]').click()
     after = found(page)

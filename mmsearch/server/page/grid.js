@@ -6,8 +6,8 @@ const ASPECT_RATIO_OF_WAVEFORMS = 2;
 const DEFAULT_ASPECT_RATIO = 1.5;
 
 const VOTES = [
-  { field: "like", sign: "+", label: "More like" },
-  { field: "unlike", sign: "−", label: "Less like" },
+  { field: "like", label: "More like" },
+  { field: "unlike", label: "Less like" },
 ];
 
 /** Return the title of a hit: its first text, or the name of its file. */
@@ -92,6 +92,8 @@ export class Grid {
   /** Focus a button of a hit; return true if the hit is shown. */
   focusVote(field, id) {
     const button = this.list.querySelector(`li[data-id="${CSS.escape(String(id))}"] button[name="${field}"]`);
+    // It is hidden while nothing of the hit has the focus.
+    this.focus(id);
     button?.focus();
     return Boolean(button);
   }
@@ -213,12 +215,11 @@ function folded(hit) {
 function createVotes(hit, votes) {
   const group = document.createElement("span");
   group.className = "votes";
-  for (const { field, sign, label } of VOTES) {
+  for (const { field, label } of VOTES) {
     const button = document.createElement("button");
     button.type = "button";
     button.name = field;
     button.tabIndex = -1;
-    button.textContent = sign;
     button.title = `${label} this`;
     button.ariaLabel = `${label} ${hitCaption(hit)}`;
     button.ariaPressed = Boolean(votes[field]?.includes(String(hit.id)));
