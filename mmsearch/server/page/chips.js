@@ -1,7 +1,7 @@
 // Chips: what a search consists of besides its text, each with a button that removes it.
 
 /**
- * Show chips; the section around the list is hidden if there are none.
+ * Show chips, and hide the section around the list if it is empty.
  *
  * @param {HTMLElement} section The section, which holds one list.
  * @param {{source?: string | null, name: string, drop: () => void}[]} chips A source is the thumbnail of a picture. It
