@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, create_model
+from pydantic import BaseModel, BeforeValidator, Field
 
 from mmsearch.core.display import display_path
 from mmsearch.core.facets import FACET_FIELDS, Facet, Facets
 from mmsearch.core.query import Band
 from mmsearch.mcp.schemas import (
-    MAX_LIST_ITEMS,
     FoldArgument,
     LikeIds,
     LiteralArgument,
     TextList,
     UnlikeIds,
+    add_filters,
     as_list,
     format_understood,
 )
-from mmsearch.server.schemas import BoundedText, StrictModel, filter_fields
+from mmsearch.server.schemas import BoundedText, StrictModel
 
 MAX_VALUES = 50
 """Maximum number of values of a field: a model reads all of them."""
@@ -67,12 +67,7 @@ class FacetsOptions(StrictModel):
 if TYPE_CHECKING:
     FacetsArguments = FacetsOptions
 else:
-    FacetsArguments = create_model(
-        "FacetsArguments",
-        __base__=FacetsOptions,
-        __doc__="Arguments of ``facets``.",
-        **filter_fields(Annotated[list[BoundedText], BeforeValidator(as_list)], MAX_LIST_ITEMS),
-    )
+    FacetsArguments = add_filters(FacetsOptions, "FacetsArguments", "facets")
 
 
 class FacetValueInfo(BaseModel):

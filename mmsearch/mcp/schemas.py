@@ -65,6 +65,23 @@ LiteralArgument = Annotated[
 ]
 
 
+def add_filters(options: type[StrictModel], name: str, tool: str) -> type[StrictModel]:
+    """Return a model of the arguments of a tool: its options and all filters.
+
+    Args:
+        options: The arguments except filters.
+        name: Name of the model.
+        tool: Name of the tool.
+    """
+    text_list = Annotated[list[BoundedText], BeforeValidator(as_list)]
+    return create_model(
+        name,
+        __base__=options,
+        __doc__=f"Arguments of ``{tool}``.",
+        **filter_fields(text_list, MAX_LIST_ITEMS),
+    )
+
+
 class SearchOptions(StrictModel):
     """Arguments of ``search_images`` except filters."""
 
@@ -91,12 +108,7 @@ class SearchOptions(StrictModel):
 if TYPE_CHECKING:
     SearchArguments = SearchOptions
 else:
-    SearchArguments = create_model(
-        "SearchArguments",
-        __base__=SearchOptions,
-        __doc__="Arguments of ``search_images``.",
-        **filter_fields(Annotated[list[BoundedText], BeforeValidator(as_list)], MAX_LIST_ITEMS),
-    )
+    SearchArguments = add_filters(SearchOptions, "SearchArguments", "search_images")
 
 
 class SpeechOptions(StrictModel):
@@ -130,12 +142,7 @@ class SpeechOptions(StrictModel):
 if TYPE_CHECKING:
     SpeechArguments = SpeechOptions
 else:
-    SpeechArguments = create_model(
-        "SpeechArguments",
-        __base__=SpeechOptions,
-        __doc__="Arguments of ``search_by_speech``.",
-        **filter_fields(Annotated[list[BoundedText], BeforeValidator(as_list)], MAX_LIST_ITEMS),
-    )
+    SpeechArguments = add_filters(SpeechOptions, "SpeechArguments", "search_by_speech")
 
 
 class SimilarArguments(StrictModel):
