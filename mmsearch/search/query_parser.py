@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import Hint, InvalidQueryError, SourceError
 from mmsearch.core.files import expand_user
-from mmsearch.core.query import SearchRequest, Term
+from mmsearch.core.query import Query, SearchRequest, Term
 from mmsearch.core.sorting import check_sort
 
 MAX_TERMS = 32
@@ -79,14 +79,12 @@ def check_terms(terms: Sequence[Term], *, may_be_empty: bool = False) -> tuple[T
         InvalidQueryError: There are no terms, only negative ones, or too many; a term is empty; a
             weight is out of range; or a picture is both liked and disliked.
     """
-    if not terms and may_be_empty:
-        return ()
-    if not terms:
+    is_listing = may_be_empty and Query(tuple(terms)).is_listing
+    if not terms and not is_listing:
         raise InvalidQueryError("The query is empty.", _EXAMPLE)
     for term in terms:
         _check_term(term)
     clicked = [term for term in terms if term.picture is not None]
-    is_listing = may_be_empty and len(clicked) == len(terms)
     if not is_listing and not any(term.weight > 0 for term in terms):
         raise InvalidQueryError(
             "The query only says what pictures should not look like.",
