@@ -23,11 +23,6 @@ from mmsearch.core.errors import MMSearchError
 from mmsearch.core.query import Query, Term
 from mmsearch.core.suggestions import SuggestedWord, SuggestionState
 from mmsearch.core.types import Vectors
-from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
-from mmsearch.factories.search import TAIL_VECTOR_INDEX
-from mmsearch.search.confidence import apply_calibration, score_features, to_probability
-from mmsearch.search.query_encoder import QueryEncoder
-from mmsearch.vector_stores.files import IndexReaderCache, read_stored_image_vectors
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import CatalogWriter
@@ -150,6 +145,8 @@ def encode_vocabulary(
     kept = _read_vectors(path, encoder.spec.dim)
     if len(kept) == len(words):
         return kept
+    from mmsearch.search.query_encoder import QueryEncoder  # noqa: PLC0415 - once for each model
+
     queries = QueryEncoder(encoder, _load_no_image)
     parts = [kept[: len(words)]]
     stop_s = time.monotonic() + MAX_ENCODE_S
@@ -189,6 +186,22 @@ def find_looks(
         words: The n words.
         vectors: (n, dim), their query vectors.
     """
+    # Most runs change too little for an update.
+    from mmsearch.factories.plugins import (  # noqa: PLC0415
+        load_vector_index_plugin,
+        make_fusion,
+    )
+    from mmsearch.factories.search import TAIL_VECTOR_INDEX  # noqa: PLC0415
+    from mmsearch.search.confidence import (  # noqa: PLC0415
+        apply_calibration,
+        score_features,
+        to_probability,
+    )
+    from mmsearch.vector_stores.files import (  # noqa: PLC0415
+        IndexReaderCache,
+        read_stored_image_vectors,
+    )
+
     readers = IndexReaderCache(
         layout, encoder, load_vector_index_plugin, TAIL_VECTOR_INDEX, "cpu", make_fusion
     )
