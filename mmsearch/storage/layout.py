@@ -5,6 +5,7 @@
     <home>/<name>/
       catalog.sqlite                             metadata, and the list of valid files
       catalog.seal                               checksum of the catalog while no writer is active
+      index.toml                                 places of parts that are not in this folder
       segments/000001-8c1f03a97d5e2b46.vectors   immutable vectors
       ann/000001.vectors                         a vector index built from segments; derived
       derived/000001-5d1e7a40c2b98f63.jsonl.gz   immutable texts that models have made
@@ -22,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmsearch.core.errors import DamagedFileError, Hint, UsageError
+from mmsearch.core.errors import DamagedFileError, Hint, MMSearchError, UsageError
 from mmsearch.core.files import create_folder, foreign_file_error, special_file_kind
 from mmsearch.core.records import FileRef
 from mmsearch.storage.failpoints import FailPoint, hit_failpoint
@@ -33,6 +34,7 @@ _SEGMENTS, _VECTOR_INDEXES = "segments", "ann"
 _THUMBNAILS, _ORIGINALS = "thumbnails", "originals"
 _DERIVED = "derived"
 _FOLDERS = (_SEGMENTS, _VECTOR_INDEXES, _DERIVED, _THUMBNAILS, _ORIGINALS, "damaged", "rebuilding")
+_PLACES = "index.toml"
 _LOCK = "lock"
 
 SEGMENT_TOKEN_DIGITS = 16
@@ -120,6 +122,11 @@ class IndexLayout:
         return format1_copy(self.catalog)
 
     @property
+    def places(self) -> Path:
+        """The file that names the places of the parts that are not in the folder."""
+        return self.folder / _PLACES
+
+    @property
     def thumbnails(self) -> Path:
         """The folder of the thumbnails of pictures that have no file of their own."""
         return self.folder / _THUMBNAILS
@@ -145,8 +152,18 @@ class IndexLayout:
         return self.folder / "lock.holder"
 
     def exists(self) -> bool:
-        """Return True if the index exists."""
-        return os.path.lexists(self.catalog)
+        """Return True if the index exists: it has a catalog, here or at a URL."""
+        if os.path.lexists(self.catalog):
+            return True
+        if not os.path.lexists(self.places):
+            return False
+        from mmsearch.storage.places import describe_places  # noqa: PLC0415 - few indexes
+
+        try:
+            return describe_places(self).catalog is not None
+        except MMSearchError:
+            # Opening it says what is wrong.
+            return True
 
     def create(self, *, inherit_permissions: bool = False) -> None:
         """Create the folders of a new index; only its owner may enter them.
@@ -184,7 +201,9 @@ class IndexLayout:
             if name in _FOLDERS:
                 if not entry.is_dir(follow_symlinks=False):
                     raise foreign_file_error(self.folder / name, _entry_kind(entry))
-            elif name.startswith(("catalog.", _LOCK)) and not entry.is_file(follow_symlinks=False):
+            elif name.startswith(("catalog.", _PLACES, _LOCK)) and not entry.is_file(
+                follow_symlinks=False
+            ):
                 raise foreign_file_error(self.folder / name, _entry_kind(entry))
 
     def new_segment_path(self, number: int) -> Path:
@@ -297,7 +316,8 @@ def format1_copy(catalog: Path) -> Path:
 
 def list_index_names(home: Path) -> list[str]:
     """Return the sorted names of the indexes in a folder; empty if it does not exist."""
-    return sorted(catalog.parent.name for catalog in home.glob(f"[!.]*/{_CATALOG}"))
+    folders = {path.parent for name in (_CATALOG, _PLACES) for path in home.glob(f"[!.]*/{name}")}
+    return sorted(folder.name for folder in folders if IndexLayout(folder).exists())
 
 
 def parse_file_ref(name: object, size: object, sha256: object) -> FileRef:
