@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.catalog.connection import ReadConnection
-from mmsearch.catalog.rows import fold_text
 from mmsearch.core.display import display_path
 from mmsearch.core.facets import (
     Facet,
@@ -33,6 +32,7 @@ from mmsearch.core.facets import (
 )
 from mmsearch.core.filters import Filters
 from mmsearch.core.globs import fold_path
+from mmsearch.core.query import fold_text
 from mmsearch.core.types import IMAGE_KIND, Ids
 
 MAX_READ_BY_IDS = 5000

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mmsearch.catalog.connection import ReadConnection
-from mmsearch.catalog.rows import fold_text, join_path, relative_to
+from mmsearch.catalog.rows import join_path, relative_to
 from mmsearch.core import deadlines
 from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.filter_tree import (
@@ -28,10 +28,11 @@ from mmsearch.core.filter_tree import (
     TakenNear,
     uses_metadata,
 )
-from mmsearch.core.filters import GeoCircle
+from mmsearch.core.filters import EARTH_RADIUS_KM, GeoCircle
 from mmsearch.core.globs import GlobError, Globs, escape_glob, fold_path, unescape_glob
 from mmsearch.core.query import (
     FILTER_FIELDS,
+    MIRRORED_OPERATORS,
     AllOf,
     AnyOf,
     Arithmetic,
@@ -44,12 +45,10 @@ from mmsearch.core.query import (
     OneOf,
     Operand,
     Scalar,
+    fold_text,
     metadata_member,
 )
 from mmsearch.core.types import Ids
-
-EARTH_RADIUS_KM = 6371.0088
-"""Mean radius of the Earth in kilometres (IUGG)."""
 
 FOLD_FUNCTION = "mmsearch_fold"
 """Name of the SQL function that is `fold_text`."""
@@ -62,7 +61,7 @@ _ORIENTATION = (
     " WHEN items.width < items.height THEN 'portrait' WHEN items.width > 0 THEN 'square' END"
 )
 
-_FIELDS: dict[str, str] = {
+FIELD_EXPRESSIONS: dict[str, str] = {
     "width": "items.width",
     "height": "items.height",
     "megapixels": "(CAST(items.width AS REAL) * items.height / 1e6)",
@@ -90,7 +89,7 @@ _OPERATORS = {name: name for name in ("!=", "<", "<=", ">", ">=", "+", "-", "*",
 """SQL operators by the operator of a comparison or of arithmetic."""
 
 _TAGS = "SELECT 1 FROM tags WHERE tags.item_id = items.id"
-_LIST_FIELD_KINDS = {
+LIST_FIELD_KINDS = {
     "tags": "keywords",
     "auto_tags": "tag",
     "people": "people",
@@ -99,9 +98,6 @@ _LIST_FIELD_KINDS = {
 """Kind of the texts that hold the values of a field."""
 
 _ASSETS = "SELECT 1 FROM assets WHERE assets.content_id = items.content_id"
-
-_MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-"""Operators with the operands the other way round."""
 
 _MEMBERS = (
     "FROM json_each(CASE WHEN json_valid(place.record) THEN place.record ELSE '{}' END) AS member"
@@ -218,7 +214,12 @@ class _WhereClause:
         bound = self._bind(fold_text(value))
         is_whole = kind in ("keywords", "tag")
         matches = f"tags.tag = {bound}" if is_whole else f"instr(tags.tag, {bound}) > 0"
-        if kind == "place" and (names := _other_names(value)):
+        names = []
+        if kind == "place":
+            from mmsearch.core.places import other_names  # noqa: PLC0415 - few filters need it
+
+            names = other_names(value)
+        if names:
             matches = f"({matches} OR tags.tag IN ({', '.join(map(self._bind, names))}))"
         return f"EXISTS ({_TAGS} AND tags.kind = '{kind}' AND {matches})"
 
@@ -241,13 +242,8 @@ class _WhereClause:
         return f"CASE WHEN items.taken_at IS NULL THEN {by_file} ELSE {taken} END"
 
     def _near_latitude(self, near: GeoCircle) -> str:
-        """Return the condition that the place is known and in the circle's range of latitudes.
-
-        The range has a small margin for rounding.
-        """
-        margin_deg = math.degrees(near.km / EARTH_RADIUS_KM) + 1e-6
-        low = self._bind(near.latitude - margin_deg)
-        high = self._bind(near.latitude + margin_deg)
+        """Return the condition that the place is known and in the circle's range of latitudes."""
+        low, high = map(self._bind, near.latitudes)
         return f"items.latitude BETWEEN {low} AND {high} AND items.longitude IS NOT NULL"
 
     def _condition(self, condition: Condition) -> str:
@@ -262,14 +258,14 @@ class _WhereClause:
                 sql = _any(self._condition(part) for part in parts)
             case Not(inner):
                 sql = f"NOT {self._condition(inner)}"
-            case IsMissing(name) if name in _LIST_FIELD_KINDS:
-                sql = f"NOT EXISTS ({_TAGS} AND tags.kind = '{_LIST_FIELD_KINDS[name]}')"
+            case IsMissing(name) if name in LIST_FIELD_KINDS:
+                sql = f"NOT EXISTS ({_TAGS} AND tags.kind = '{LIST_FIELD_KINDS[name]}')"
             case IsMissing(name):
-                sql = f"{_FIELDS[name]} IS NULL"
-            case Contains(name, part) if name in _LIST_FIELD_KINDS:
-                sql = self._has_value(_LIST_FIELD_KINDS[name], part)
+                sql = f"{FIELD_EXPRESSIONS[name]} IS NULL"
+            case Contains(name, part) if name in LIST_FIELD_KINDS:
+                sql = self._has_value(LIST_FIELD_KINDS[name], part)
             case Contains(name, part):
-                sql = self._contains(_FIELDS[name], part)
+                sql = self._contains(FIELD_EXPRESSIONS[name], part)
             case OneOf(name, values):
                 sql = self._is_one_of(name, values)
             case Compare(left, symbol, right):
@@ -278,8 +274,8 @@ class _WhereClause:
 
     def _is_one_of(self, name: str, values: Iterable[Scalar]) -> str:
         listed = ", ".join(self._bind(fold_text(value)) for value in values)
-        if name in _LIST_FIELD_KINDS:
-            kind = _LIST_FIELD_KINDS[name]
+        if name in LIST_FIELD_KINDS:
+            kind = LIST_FIELD_KINDS[name]
             # The index of values lists the few items at once; a look at each item takes 400 times
             # as long.
             tagged = f"SELECT item_id FROM tags WHERE kind = '{kind}' AND tag IN ({listed})"  # noqa: S608
@@ -300,7 +296,7 @@ class _WhereClause:
             case Compare(FieldName(name), symbol, str() | int() | float() as value):
                 return self._has_member(name, self._is_member(symbol, value))
             case Compare(str() | int() | float() as value, symbol, FieldName(name)):
-                return self._has_member(name, self._is_member(_MIRRORED[symbol], value))
+                return self._has_member(name, self._is_member(MIRRORED_OPERATORS[symbol], value))
             case OneOf(name, values):
                 return self._has_member(name, _any(self._is_member("==", v) for v in values))
             case IsMissing(name):
@@ -349,7 +345,7 @@ class _WhereClause:
         if isinstance(operand, FieldName) and operand.member is not None:
             return _folded(self._member(operand.member))
         if isinstance(operand, FieldName):
-            column = _FIELDS[operand.name]
+            column = FIELD_EXPRESSIONS[operand.name]
             is_folded = FILTER_FIELDS[operand.name] is not str or operand.name == "orientation"
             return column if is_folded else _folded(column)
         return self._bind(fold_text(operand))
@@ -358,14 +354,6 @@ class _WhereClause:
         """Return an operand as a float, which avoids 64-bit integers and their division."""
         sql = self._operand(operand)
         return sql if isinstance(operand, Arithmetic) else f"CAST({sql} AS REAL)"
-
-
-def _other_names(place: str) -> list[str]:
-    """Return the other names of the best-known place of a name, folded; empty if it has none."""
-    from mmsearch.core.places import lookup  # noqa: PLC0415 - only filters by places need it
-
-    found = lookup(place)[:1]
-    return sorted({fold_text(name) for best in found for name in best.names} - {fold_text(place)})
 
 
 def _is_text(sql: str) -> str:

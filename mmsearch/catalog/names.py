@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmsearch.catalog.connection import ReadConnection
-from mmsearch.catalog.rows import fold_text
+from mmsearch.core.query import fold_text
 from mmsearch.core.types import Ids
 
 

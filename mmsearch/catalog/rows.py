@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence, Set
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -56,14 +55,6 @@ def storable(value: Any) -> Any:
     if not isinstance(value, str) or value.isascii():
         return value
     return value.encode("utf-8", "replace").decode()
-
-
-def fold_text(value: Any) -> Any:
-    """Return text in the form in which texts are compared, and other values unchanged.
-
-    Case is ignored, and a letter with its mark is one character (NFC) however it was written.
-    """
-    return unicodedata.normalize("NFC", value).casefold() if isinstance(value, str) else value
 
 
 def now() -> str:

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from mmsearch.core.facets import Facet
     from mmsearch.core.filter_tree import FilterTree
     from mmsearch.core.filters import Filters
+    from mmsearch.core.server_filters import ItemFields
     from mmsearch.core.suggestions import Suggestion, SuggestionKind
 
 _BUILT_COLUMNS = "plugin, name, bytes, sha256, rows, covers, settings"
@@ -390,6 +391,12 @@ class SqliteSnapshot:
         load_tables = self._load_facet_tables or FacetTables
         table = load_tables().get(self.generation, ids)
         return count_facets(self._db, table, fields, ids, filters, limit=limit, fold=fold)
+
+    def item_fields(self, ids: Sequence[int]) -> list[ItemFields]:
+        """Return the values of the fields of items, deleted ones included, ordered by id."""
+        from mmsearch.catalog.item_fields import read_item_fields  # noqa: PLC0415 - only servers
+
+        return read_item_fields(self._db, ids)
 
     def records(self, ids: Sequence[int], filters: FilterTree | None = None) -> list[PictureRecord]:
         """Load the records of pictures, with a few statements for all of them.

@@ -12,10 +12,11 @@ from sqlalchemy.dialects.sqlite import insert
 from mmsearch.catalog.connection import ReadConnection
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.query_words import UNSEGMENTED_SCRIPTS
-from mmsearch.catalog.rows import IN_IDS, TEXTS_CHANGED, chunks, fold_text, load_texts, storable
+from mmsearch.catalog.rows import IN_IDS, TEXTS_CHANGED, chunks, load_texts, storable
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection
 from mmsearch.catalog.tables import EMBEDDINGS, TAGS, TEXTS
 from mmsearch.core.boxes import dump_boxes
+from mmsearch.core.query import fold_text
 from mmsearch.core.records import CaptionTableTexts, IndexedFile, ShardCommit
 from mmsearch.core.types import LIST_KINDS, Text, TextSource, select_encoded_texts, texts_digest
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,9 @@ from mmsearch.core.records import (
 )
 from mmsearch.core.suggestions import Suggestion, SuggestionKind, SuggestionWriter
 from mmsearch.core.types import Ids
+
+if TYPE_CHECKING:
+    from mmsearch.core.server_filters import ItemFields
 
 
 class Snapshot(Protocol):
@@ -176,6 +179,12 @@ class Snapshot(Protocol):
 
         Raises:
             InvalidQueryError: A pattern or a value is invalid.
+        """
+
+    def item_fields(self, ids: Sequence[int]) -> list[ItemFields]:
+        """Return the values of the fields of items, for search servers, ordered by id.
+
+        Those of deleted items are among them, but not those of ids that never existed.
         """
 
     @property

@@ -6,6 +6,7 @@ web page, MCP, the Python API and the client take its name, type and help from h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -14,6 +15,10 @@ from mmsearch.core.errors import InvalidQueryError
 
 if TYPE_CHECKING:
     from mmsearch.core.query import Condition
+
+
+EARTH_RADIUS_KM = 6371.0088
+"""Mean radius of the Earth in kilometres (IUGG)."""
 
 
 class FilterSpec(NamedTuple):
@@ -79,6 +84,12 @@ class GeoCircle:
     latitude: float
     longitude: float
     km: float
+
+    @property
+    def latitudes(self) -> tuple[float, float]:
+        """Its southernmost and northernmost latitude in degrees, with a margin for rounding."""
+        margin_deg = math.degrees(self.km / EARTH_RADIUS_KM) + 1e-6
+        return self.latitude - margin_deg, self.latitude + margin_deg
 
     def __str__(self) -> str:
         """Return the circle as it is given to `parse_filters`."""

@@ -168,6 +168,14 @@ def lookup(name: str) -> tuple[Place, ...]:
     return _places_of(_key(name))
 
 
+def other_names(name: str) -> list[str]:
+    """Return the other names of the best-known place of a name, folded; empty if it has none."""
+    from mmsearch.core.query import fold_text  # noqa: PLC0415 - looking up places imports little
+
+    found = lookup(name)[:1]
+    return sorted({fold_text(other) for best in found for other in best.names} - {fold_text(name)})
+
+
 def find_place(words: Sequence[str], start: int = 0) -> PlaceMatch | None:
     """Return the longest name of a place that begins with a word; None if no name does.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from mmsearch.core.arguments import check_fields, check_value
 from mmsearch.core.boxes import LineBox
@@ -134,12 +135,33 @@ LIST_FIELDS = ("tags", "auto_tags", "people", "place")
 tags that a model gave it, the names of the people in it, and the names of the place."""
 
 
+ComparisonOperator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
+"""Operators of `Compare`."""
+
+MIRRORED_OPERATORS: dict[str, ComparisonOperator] = {
+    "==": "==",
+    "!=": "!=",
+    "<": ">",
+    "<=": ">=",
+    ">": "<",
+    ">=": "<=",
+}
+"""Operators of comparisons with the operands the other way round."""
+
 _METADATA = "metadata."
 
 
 def metadata_member(name: str) -> str | None:
     """Return the member of the metadata that a field is; None for a field of `FILTER_FIELDS`."""
     return name.removeprefix(_METADATA) if name.startswith(_METADATA) else None
+
+
+def fold_text(value: Any) -> Any:
+    """Return text in the form in which texts are compared, and other values unchanged.
+
+    Case is ignored, and a letter with its mark is one character (NFC) however it was written.
+    """
+    return unicodedata.normalize("NFC", value).casefold() if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
@@ -178,7 +200,7 @@ class Compare:
     """A comparison of two values; false if either is missing. Strings ignore case."""
 
     left: Operand
-    operator: Literal["==", "!=", "<", "<=", ">", ">="]
+    operator: ComparisonOperator
     right: Operand
 
 
