@@ -9,6 +9,7 @@ from mmsearch.core.duplicate_groups import (
     DuplicateGroups,
     check_kind,
     check_limit,
+    make_cursor,
     make_group,
     parse_cursor,
 )
@@ -35,9 +36,10 @@ class IndexDuplicates(MaintainedIndex):
         Raises:
             UnknownIndexError: The index does not exist.
             UsageError: There is no such kind, the limit is out of range, or the cursor is not
-                valid.
+                valid, or is of another index or kind.
         """
-        chosen, after = check_kind(kind), parse_cursor(cursor)
+        chosen, name = check_kind(kind), self._layout.name
+        after = parse_cursor(cursor, name, chosen)
         check_limit(limit)
         with self._session.catalog() as catalog:
             page = catalog.duplicates.list_groups(chosen, after, limit)
@@ -45,5 +47,5 @@ class IndexDuplicates(MaintainedIndex):
             tuple(make_group(one, files) for one, files in page.groups if len(files) > 1),
             page.counts,
             page.unhashed,
-            None if page.next_position is None else str(page.next_position),
+            None if page.next_position is None else make_cursor(page.next_position, name, chosen),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +19,7 @@ from mmsearch.core.arguments import (
 )
 from mmsearch.core.filters import NO_FILTERS
 from mmsearch.core.query import Band, Query, SearchRequest
-from mmsearch.search.query_parser import check_request, format_query
+from mmsearch.search.query_parser import format_query
 
 if TYPE_CHECKING:
     from mmsearch.core.facets import Facets
@@ -89,7 +88,6 @@ class IndexFacets(IndexItems):
             check_facet_fields,
             check_facet_limit,
         )
-        from mmsearch.search.query_reader import QueryReader  # noqa: PLC0415 - as a search does
 
         names = check_facet_fields(None if fields is None else to_texts(fields))
         check_facet_limit(limit)
@@ -117,15 +115,12 @@ class IndexFacets(IndexItems):
             literal_words=tuple(to_texts(literal_words)),
             check_files=False,
         )
-        understood = None
-        line = format_query(query.terms)
+        understood = result = ids = match = None
         if query.terms:
-            with self._session.catalog() as catalog:
-                request, understood = QueryReader(catalog).read(check_request(request))
+            encoded, result = self._session.read(request)
+            request, understood = encoded.request, encoded.understood
         given = add_read_filters(query.filters, request.query.filters, understood)
-        ids = match = None
-        if request.query.terms:
-            result = self._session.search_one(replace(request, literal=True))
+        if result is not None:
             match = result.match
             has_weak = result.calibrated and match is not Band.UNLIKELY
             ids = [hit.id for hit in result.hits if not has_weak or hit.band is not Band.UNLIKELY]
@@ -140,4 +135,5 @@ class IndexFacets(IndexItems):
             found = passed if ids is None else np.array(sorted(ids), np.int64)
             counted, facets = snapshot.count_facets(names, found, given, limit=limit, fold=fold)
             generation = snapshot.generation
+        line = format_query(query.terms)
         return Facets(line, counted, of, fold, generation, tuple(facets), match, understood)

@@ -96,6 +96,21 @@ class IndexSession:
         (answer,) = self.search([request])
         return result_or_raise(answer)
 
+    def read(self, request: SearchRequest) -> tuple[EncodedQuery, SearchResult | None]:
+        """Return a request with the filters that its words mean, and its result.
+
+        The result is None if only filters remain of the query, or if the index is empty.
+
+        Raises:
+            MMSearchError: The request is invalid or fails.
+        """
+        try:
+            return self._read(request)
+        except EncoderMismatchError:
+            # As in `search`.
+            self.close()
+            return self._read(request)
+
     def encode(
         self, requests: Sequence[SearchRequest]
     ) -> list[EncodedQuery | MMSearchError] | None:
@@ -222,6 +237,17 @@ class IndexSession:
         if encoded is None:
             return [_empty_result(request) for request in requests]
         return self.answer(encoded)
+
+    def _read(self, request: SearchRequest) -> tuple[EncodedQuery, SearchResult | None]:
+        outcomes = self.encode([request])
+        if outcomes is None:
+            return EncodedQuery(check_request(request), encoder="", seconds=0.0), None
+        (encoded,) = outcomes
+        if isinstance(encoded, MMSearchError):
+            raise encoded
+        if not encoded.request.query.terms:
+            return encoded, None
+        return encoded, result_or_raise(*self.answer([encoded]))
 
     def _require_engine(self) -> SearchEngine:
         engine = self._load_engine()

@@ -9,11 +9,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from mmsearch.core.cursors import decode_cursor, encode_cursor
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import UsageError
+from mmsearch.core.errors import InvalidQueryError, UsageError
 from mmsearch.core.results import JsonObject
 
 DEFAULT_GROUPS: Final = 100
+MAX_POSITION: Final = 2**63
 MAX_GROUPS: Final = 1000
 """Maximum number of groups of a page."""
 
@@ -206,14 +208,22 @@ def check_limit(limit: int) -> None:
         )
 
 
-def parse_cursor(cursor: str | None) -> int:
-    """Return the position after which a page begins.
+def parse_cursor(cursor: str | None, index: str, kind: DuplicateKind | None) -> int:
+    """Return the position after which a page of the groups of an index begins.
 
     Raises:
-        UsageError: The cursor is not valid.
+        UsageError: The cursor is not valid, or is of another index or kind.
     """
-    if cursor is None:
-        return 0
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
-        raise UsageError("Invalid cursor.", "Use next_cursor of an earlier answer, or none.")
-    return int(cursor)
+    try:
+        return decode_cursor(cursor, _list_name(index, kind), MAX_POSITION)
+    except InvalidQueryError as error:
+        raise UsageError(error.message, error.hint) from None
+
+
+def make_cursor(position: int, index: str, kind: DuplicateKind | None) -> str:
+    """Return the cursor of the page of groups that begins after a position."""
+    return encode_cursor(position, _list_name(index, kind))
+
+
+def _list_name(index: str, kind: DuplicateKind | None) -> str:
+    return f"duplicates of {index}, {kind or 'all'}"

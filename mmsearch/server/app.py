@@ -19,6 +19,7 @@ from mmsearch.server.errors import PROBLEM_MEDIA_TYPE, install_error_handlers
 from mmsearch.server.forwarded import ForwardedMiddleware, get_root_path
 from mmsearch.server.http_semantics import HttpSemanticsMiddleware, ProblemDetailsMiddleware
 from mmsearch.server.metrics import MetricsMiddleware
+from mmsearch.server.parameters import STRICT_PARAMETERS
 from mmsearch.server.routes import (
     duplicates,
     facets,
@@ -98,8 +99,11 @@ def make_app(server_state: ServerState) -> FastAPI:
     app.state.server_state = server_state
     install_error_handlers(app)
     reading = (search, facets, suggestions, duplicates, pictures)
-    for route_module in (*reading, items, indexes, health, page):
-        app.include_router(route_module.router, dependencies=[BEARER_AUTH])
+    for route_module in (*reading, items, indexes, health):
+        app.include_router(route_module.router, dependencies=[BEARER_AUTH, STRICT_PARAMETERS])
+    # Addresses of the page may carry parameters of others, such as those of mail programs, and
+    # balancers add some to health checks.
+    app.include_router(page.router, dependencies=[BEARER_AUTH])
     app.include_router(health.public_router)
 
     @lru_cache(MAX_CACHED_DOCUMENTS)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from typing import Any
 
+from mmsearch.core.cursors import encode_cursor
 from mmsearch.core.display import display_path
 from mmsearch.core.duplicate_groups import DuplicateGroups
-from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.results import Hit, Item, SearchPage, SearchResult
 from mmsearch.core.sorting import sort_hits
 
@@ -19,6 +16,7 @@ def render_search(
     result: SearchResult,
     offset: int,
     limit: int,
+    query_key: str,
     root_path: str = "",
     sort: str = "score",
 ) -> dict[str, Any]:
@@ -29,6 +27,7 @@ def render_search(
         result: The search result, with at least one hit beyond the page if there is a next page.
         offset: Number of hits before the page.
         limit: Maximum number of hits on the page.
+        query_key: Text that is different for each query, for the cursor of the next page.
         root_path: Path below which the client sees the server.
         sort: Order of the hits of the page; see `mmsearch.core.sorting`.
     """
@@ -36,7 +35,7 @@ def render_search(
     has_more = len(result.hits) > offset + limit
     page = SearchPage(
         **vars(result) | {"query": display_path(result.query), "hits": ()},
-        next_cursor=encode_cursor(offset + limit) if has_more else None,
+        next_cursor=encode_cursor(offset + limit, query_key) if has_more else None,
     )
     return page.to_dict() | {"hits": [render_item(index, hit, root_path) for hit in hits]}
 
@@ -62,32 +61,3 @@ def render_duplicates(found: DuplicateGroups) -> dict[str, Any]:
         for file, hit in zip(group.hits, rendered["hits"], strict=True):
             hit["path"] = file.location
     return answer
-
-
-def encode_cursor(offset: int) -> str:
-    """Return the cursor of the page that begins after ``offset`` hits."""
-    return base64.urlsafe_b64encode(json.dumps({"after": offset}).encode()).decode()
-
-
-def decode_cursor(cursor: str | None, limit: int) -> int:
-    """Return the number of hits before the page that a cursor names.
-
-    Args:
-        cursor: Made by `encode_cursor`; None for the first page.
-        limit: Maximum number of hits that can be paged through.
-
-    Raises:
-        InvalidQueryError: The cursor is not valid.
-    """
-    if cursor is None:
-        return 0
-    try:
-        offset = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))["after"]
-    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
-        offset = None
-    if not isinstance(offset, int) or isinstance(offset, bool) or not 0 < offset < limit:
-        raise InvalidQueryError(
-            "Invalid cursor.",
-            "Use next_cursor of an earlier answer, or omit the cursor.",
-        )
-    return offset

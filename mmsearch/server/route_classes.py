@@ -14,6 +14,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from mmsearch.server.parameters import FORM_FIELDS_KEY
 from mmsearch.server.schemas import SearchBody
 from mmsearch.server.state import get_client_root_path, get_server_state, get_worker
 
@@ -43,7 +44,7 @@ class SearchRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-            if media_type != "application/json":
+            if media_type != "application/json" or request.scope["query_string"]:
                 return await handle_with_fastapi(request)
             try:
                 body = SearchBody.model_validate_json(await request.body())
@@ -88,8 +89,11 @@ class _UploadRequest(Request):
     async def form(self, **limits: Any) -> FormData:  # type: ignore[override]
         content_type, _ = parse_options_header(self.headers.get("content-type"))
         if content_type != b"multipart/form-data":
-            return await super().form(**limits)
-        try:
-            return await _FormParser(self.headers, self.stream(), **limits).parse()
-        except MultiPartException as error:
-            raise HTTPException(400, f"The form cannot be read: {error.message}") from error
+            form = await super().form(**limits)
+        else:
+            try:
+                form = await _FormParser(self.headers, self.stream(), **limits).parse()
+            except MultiPartException as error:
+                raise HTTPException(400, f"The form cannot be read: {error.message}") from error
+        self.scope[FORM_FIELDS_KEY] = tuple(form)
+        return form

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import mmsearch
+from mmsearch.catalog.snapshot import SqliteSnapshot
 from mmsearch.core.errors import InvalidQueryError, UnknownIndexError
 from mmsearch.core.facets import FACET_FIELDS, Facets, apply_narrowing
 from mmsearch.core.filters import NO_FILTERS, Filters
@@ -326,3 +327,16 @@ def test_assistant_counts_years_and_is_given_the_arguments_that_narrow(index):
     clicks = {"fields": "kind", "like": 3, "unlike": [1, 2]}
     assert others.counted == index.facets("a dog", **clicks).counted
     assert alike.counted == index.facets(fields="kind", like=3, unlike=1).counted
+
+
+def test_facets_list_people_once_a_generation(index, monkeypatch):
+    calls = []
+    list_people = SqliteSnapshot.list_people
+    monkeypatch.setattr(
+        SqliteSnapshot, "list_people", lambda snapshot: calls.append(1) or list_people(snapshot)
+    )
+    with mmsearch.open_index(index.name, home=index.folder.parent) as opened:
+        for query in ("Anna", "Anna in 2019", "a dog"):
+            opened.facets(query, fields="person")
+        opened.search("Anna")
+    assert len(calls) == 1

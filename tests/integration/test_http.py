@@ -116,6 +116,29 @@ def test_http_search_invalid_cursor_returns_400(server, cursor):
     assert answer.json()["detail"].startswith("Invalid cursor.")
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"query": "a cat"},
+        {"query": "a dog", "not": ["snow"]},
+        {"query": "a dog", "filters": {"orientation": "portrait"}},
+        {"query": "a dog", "fold": False},
+        {"query": "a dog", "mode": "text"},
+        {"like": [1]},
+    ],
+)
+def test_http_search_cursor_of_another_query_returns_400(server, other):
+    cursor = search(server, query="a dog", limit=5)["next_cursor"]
+    again = search(server, query="a dog", limit=7, cursor=cursor, sort="date", explain=False)
+    assert sorted(hit["rank"] for hit in again["hits"]) == list(range(6, 13))
+    answer = server.post(f"{AT}/search", json={**other, "cursor": cursor})
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("The cursor is of another query. Repeat the query")
+    by_url = server.get(f"{AT}/search", params={"q": "a dog", "limit": 5, "cursor": cursor})
+    assert by_url.json()["hits"][0]["rank"] == 6
+    assert server.get(f"{AT}/items", params={"cursor": cursor}).status_code == 400
+
+
 def test_http_search_like_picture_id_matches_index_similar(server, index):
     first = index.search("a windmill", k=1)[0]
     answer = search(server, like=[first.id], limit=5)
@@ -519,3 +542,41 @@ def test_http_picture_files_changed_since_indexing_return_410(home, folder):
         path.unlink()
         assert server.get(hit["links"]["original"]).status_code == 410
         assert server.get(hit["links"]["self"]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{AT}/suggest?q=a",
+        "/suggest?q=a",
+        f"{AT}/duplicates?limit=3",
+        f"{AT}/facets?q=a",
+        f"{AT}/search?q=a",
+        f"{AT}/items?limit=3",
+        f"{AT}/pictures/1?",
+        f"{AT}/pictures/1/thumbnail?",
+        f"{AT}/sources?",
+        f"{AT}?",
+        "/v1/indexes?",
+        "/metrics?",
+    ],
+)
+def test_http_unknown_parameter_returns_422(server, path):
+    assert server.get(path).status_code == 200
+    answer = server.get(f"{path}&topk=3")
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("query.topk is unknown")
+    assert answer.json()["errors"] == [{"where": "query.topk", "what": "it is unknown"}]
+
+
+def test_http_unknown_parameter_of_a_body_returns_422(server, photos):
+    answer = server.post(f"{AT}/search?limit=3", json={"query": "a dog"})
+    assert (answer.status_code, answer.json()["detail"][:22]) == (422, "query.limit is unknown")
+    picture = min((photos / "photos").glob("*.jpg")).read_bytes()
+    answer = server.post(f"{AT}/search/picture", files={"picture": picture}, data={"topk": "3"})
+    assert (answer.status_code, answer.json()["detail"][:20]) == (422, "body.topk is unknown")
+
+
+def test_http_health_and_page_accept_parameters_of_others(server):
+    for path in ("/healthz", "/readyz", "/"):
+        assert server.get(path, params={"utm_source": "mail"}).status_code == 200

@@ -306,8 +306,8 @@ def test_batch_items_count_toward_rate_limit(photo_index, path, body):
 
 
 def test_search_forged_cursor_gets_400(server):
-    for after in (10**9, 1000, True, "1", None, [1]):
-        cursor = base64.urlsafe_b64encode(json.dumps({"after": after}).encode()).decode()
+    for content in (b"", b"digest", b"digest\0", b"digest\1", b"digest" + b"\xff" * 9, b"?" * 1000):
+        cursor = base64.urlsafe_b64encode(content).decode()
         is_problem(server.post(f"{AT}/search", json={"query": "a", "cursor": cursor}), 400)
 
 

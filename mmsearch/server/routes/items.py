@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from mmsearch import api
 from mmsearch.api.records import to_key, to_metadata, to_texts
+from mmsearch.core.cursors import decode_cursor, encode_cursor
 from mmsearch.core.errors import DecodeError, InvalidQueryError, UnknownNameError, UsageError
 from mmsearch.core.query import PAGE_LIMIT
 from mmsearch.core.results import Item
@@ -27,7 +28,7 @@ from mmsearch.server.bulk import (
 )
 from mmsearch.server.deadline import pause_deadline
 from mmsearch.server.rate_limit import charge
-from mmsearch.server.rendering import decode_cursor, encode_cursor, render_item
+from mmsearch.server.rendering import render_item
 from mmsearch.server.schemas import (
     BoundedText,
     FormRecordBody,
@@ -143,10 +144,11 @@ async def list_items(
     ] = None,
 ) -> JSONResponse:
     """List all pictures of the index, in the order of their ids."""
-    after_id = decode_cursor(cursor, MAX_ITEM_ID)
+    listing = f"items of {worker.name}"
+    after_id = decode_cursor(cursor, listing, MAX_ITEM_ID)
     # One picture beyond the page shows if there is a next page.
     items = await worker.run(lambda index: index.list_items(after_id, limit + 1))
-    next_cursor = encode_cursor(items[limit - 1].id) if len(items) > limit else None
+    next_cursor = encode_cursor(items[limit - 1].id, listing) if len(items) > limit else None
     rendered = [render_item(worker.name, item, root_path) for item in items[:limit]]
     return JSONResponse({"items": rendered, "next_cursor": next_cursor})
 

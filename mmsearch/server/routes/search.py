@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,17 +18,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from mmsearch import api
+from mmsearch.core.cursors import cursor_position, decode_cursor
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import InvalidQueryError, MMSearchError
 from mmsearch.core.filters import FILTERS, Filters
 from mmsearch.core.query import HITS_LIMIT, PAGE_LIMIT, Query, SearchRequest, Term
-from mmsearch.core.results import SearchPage, SearchResult
+from mmsearch.core.results import SearchPage
 from mmsearch.core.speech import MAX_SOUND_BYTES, SpokenSearchPage, Transcript
 from mmsearch.core.types import Vectors
 from mmsearch.search.query_parser import quote_text
 from mmsearch.server.batcher import IndexWorker
 from mmsearch.server.rate_limit import charge
-from mmsearch.server.rendering import decode_cursor, render_search
+from mmsearch.server.rendering import render_search
 from mmsearch.server.route_classes import SearchRoute, Upload, UploadRoute
 from mmsearch.server.schemas import (
     CLICKS_LIMIT,
@@ -252,7 +254,7 @@ async def run_search(
     Raises:
         MMSearchError: The search is invalid or fails.
     """
-    offset = decode_cursor(body.cursor, HITS_LIMIT)
+    offset = cursor_position(body.cursor, HITS_LIMIT)
     limit = min(body.limit, HITS_LIMIT - offset)
     images = picture_paths or []
     query = make_query(body, images, transcript)
@@ -272,12 +274,13 @@ async def run_search(
         literal=body.literal,
         literal_words=tuple(body.literal_words),
     )
-    if any(term.url is not None for term in query.terms):
-        result, urls = await _search_with_urls(server_state, worker, request)
-    else:
-        result, urls = await worker.search(request), {}
+    async with fetch_query_pictures(server_state, query) as (fetched, urls):
+        request = replace(request, query=fetched)
+        query_key = await _make_query_key(server_state, worker.name, request)
+        decode_cursor(body.cursor, query_key, HITS_LIMIT)
+        result = await worker.search(request)
     server_state.metrics.observe_search(worker.name, result)
-    answer = render_search(worker.name, result, offset, limit, root_path, body.sort)
+    answer = render_search(worker.name, result, offset, limit, query_key, root_path, body.sort)
     for path, url in urls.items():
         answer["query"] = answer["query"].replace(display_path(path), f"image:{display_path(url)}")
     return answer
@@ -315,12 +318,28 @@ def make_query(
     return query
 
 
-async def _search_with_urls(
-    server_state: ServerState, worker: IndexWorker, request: SearchRequest
-) -> tuple[SearchResult, dict[Path, str]]:
-    """Return the result of a search, and the URL of each file in its query."""
-    async with fetch_query_pictures(server_state, request.query) as (query, urls):
-        return await worker.search(replace(request, query=query)), urls
+async def _make_query_key(server_state: ServerState, index: str, request: SearchRequest) -> str:
+    """Return a text that is different for each query: its cursors are valid for no other one.
+
+    A picture counts by its content, so that the next page may be asked for with another copy of it.
+    """
+    images = [term.image for term in request.query.terms if term.image is not None]
+    digests = {}
+    if images:
+        digests = await server_state.run_in_thread(lambda: {path: _digest(path) for path in images})
+    terms = [
+        (term.text, term.weight, term.picture, term.image and digests[term.image])
+        for term in request.query.terms
+    ]
+    literal_words = [term.literal_words for term in request.query.terms]
+    query = replace(request.query, terms=())
+    limits = (request.min_score, request.min_confidence, request.fold, request.literal)
+    return repr((index, terms, literal_words, query, limits, request.literal_words))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from mmsearch.core.duplicate_groups import (
     DuplicateKind,
     check_kind,
     check_limit,
+    make_cursor,
     make_group,
     parse_cursor,
 )
@@ -75,16 +76,21 @@ def test_page_survives_json():
     assert DuplicateGroups.from_dict(values | {"unknown": 1}) == page
 
 
+def parse_near_cursor(cursor):
+    return parse_cursor(cursor, "photos", DuplicateKind.NEAR)
+
+
 @pytest.mark.parametrize(
     ("check", "value"),
     [
         (check_kind, "same"),
         (check_limit, 0),
         (check_limit, 1001),
-        (parse_cursor, "-1"),
-        (parse_cursor, ""),
-        (parse_cursor, "1" * 19),
-        (parse_cursor, "²"),
+        (parse_near_cursor, "-1"),
+        (parse_near_cursor, ""),
+        (parse_near_cursor, "²"),
+        (parse_near_cursor, make_cursor(42, "photos", None)),
+        (parse_near_cursor, make_cursor(42, "others", DuplicateKind.NEAR)),
     ],
 )
 def test_invalid_values_are_refused(check, value):
@@ -94,4 +100,5 @@ def test_invalid_values_are_refused(check, value):
 
 def test_valid_values_are_returned():
     assert (check_kind(None), check_kind("near")) == (None, DuplicateKind.NEAR)
-    assert (parse_cursor(None), parse_cursor("42")) == (0, 42)
+    cursor = make_cursor(42, "photos", DuplicateKind.NEAR)
+    assert (parse_near_cursor(None), parse_near_cursor(cursor)) == (0, 42)
