@@ -10,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.requests import Request
 
+from mmsearch.server.state import get_worker
+
 if TYPE_CHECKING:
     from fastapi.dependencies.models import Dependant
 
@@ -22,6 +24,7 @@ async def reject_unknown_parameters(request: Request) -> None:
 
     Raises:
         RequestValidationError: There is one.
+        UnknownIndexError: The server does not serve the index.
     """
     form_fields = request.scope.get(FORM_FIELDS_KEY, ())
     if not request.scope["query_string"] and not form_fields:
@@ -35,6 +38,9 @@ async def reject_unknown_parameters(request: Request) -> None:
         names = {field.alias for each in _flatten(dependant) for field in each.body_params}
         unknown += [("body", name) for name in form_fields if name not in names]
     if unknown:
+        if "name" in request.path_params:
+            # An index that is not served is the first thing to say.
+            await get_worker(request, request.path_params["name"])
         raise RequestValidationError(
             [
                 {"type": "extra_forbidden", "loc": location, "msg": "", "input": None}
