@@ -401,6 +401,36 @@ def test_page_back_and_forward_restore_earlier_searches(page, url):
     )
 
 
+def test_page_search_that_is_left_during_its_answer_is_no_error(page, url):
+    page.goto(f"{url}/?q=a+windmill")
+    windmills = found(page)
+    # The head of this answer arrives, and its body only after the search has been left.
+    page.evaluate(
+        """() => {
+            const fetched = window.fetch;
+            window.fetch = (path, options) => {
+                if (!path.includes("/search?q=a+dog")) return fetched(path, options);
+                const source = {
+                    pull(controller) {
+                        window.reading = true;
+                        options.signal.addEventListener(
+                            "abort", () => controller.error(options.signal.reason));
+                        return new Promise(() => {});
+                    },
+                };
+                const body = new ReadableStream(source, { highWaterMark: 0 });
+                return Promise.resolve(new Response(body, { status: 200 }));
+            };
+        }"""
+    )
+    page.locator("#q").fill("a dog")
+    page.wait_for_function("() => window.reading")
+    page.go_back()
+    page.wait_for_timeout(100)
+    assert found(page) == windmills
+    assert page.locator("#problem").is_hidden()
+
+
 def test_page_late_answer_to_earlier_query_is_ignored(page, url):
     from playwright.sync_api import Error
 

@@ -89,7 +89,11 @@ export async function fetchJson(path, options) {
     if (error.name === "AbortError") throw error;
     throw new ProblemError("The server does not answer. Check that mmsearch serve is running.", 0);
   }
-  const answer = await response.json().catch(() => null);
+  const answer = await response.json().catch(() => {
+    // A request may be aborted while its answer arrives.
+    options?.signal?.throwIfAborted();
+    return null;
+  });
   if (response.status === 401) {
     throw new ProblemError("The server requires a token. Reload this page to enter it.", 401);
   }
