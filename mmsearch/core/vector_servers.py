@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 from mmsearch.core.query import Condition
 from mmsearch.core.server_filters import ItemFields
 from mmsearch.core.types import Ids, Ranking, Vectors
-
-if TYPE_CHECKING:
-    from mmsearch.core.settings import Settings
 
 MIN_CANDIDATES = 1000
 """Number of candidates that every search of a collection retrieves, with the same effort, however
@@ -36,13 +33,15 @@ class VectorBlock:
 
     Attributes:
         ids: int64 (n,), unique in the collection.
-        vectors: float32 (n, dim), unit vectors whose values are exact in float16.
+        vectors: float32 (n, dim), unit vectors; a server may keep them as float16.
         fields: Fields of each row, in the same order.
+        digests: int64 (n,), digest of the fields of each row; 0 if they are not known.
     """
 
     ids: Ids
     vectors: Vectors
     fields: Sequence[ItemFields]
+    digests: NDArray[np.int64]
 
 
 class VectorCollection(Protocol):
@@ -92,6 +91,9 @@ class VectorCollection(Protocol):
             excluded: Ids that must not be returned, ascending.
         """
 
+    def evaluates(self, condition: Condition) -> bool:
+        """Return False if `search` cannot evaluate a condition, such as a part of a text."""
+
     def scores(self, queries: Vectors, ids: Ids) -> NDArray[np.float32]:
         """Return the cosine similarities of (q, dim) queries and n rows, float32 (q, n).
 
@@ -105,7 +107,7 @@ class VectorCollection(Protocol):
         """Return at most ``count`` ids spread over the collection, ascending; always the same."""
 
     def field_digests(self) -> Iterator[tuple[Ids, NDArray[np.int64]]]:
-        """Yield blocks of ids and `ItemFields.digest` of their rows, in any order."""
+        """Yield blocks of ids and `VectorBlock.digests`, in any order."""
 
 
 class VectorServer(Protocol):
@@ -158,13 +160,14 @@ class VectorServer(Protocol):
 class VectorServerPlugin(Protocol):
     """Interface of a module in vector_stores/ for a search server."""
 
-    def build(self, url: str, index_name: str, settings: Settings) -> VectorServer:
+    def build(self, url: str, index_name: str) -> VectorServer:
         """Return the server at a URL, without connecting to it yet.
+
+        Passwords come from the environment.
 
         Args:
             url: URL without a password, as in index.toml.
             index_name: Name of the index, by which its collections are known.
-            settings: Settings; passwords come from the environment.
 
         Raises:
             UsageError: The URL is not valid.
