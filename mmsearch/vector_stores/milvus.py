@@ -479,7 +479,7 @@ class MilvusServer:
         return bool(described.get("description") == self._description())
 
     def _description(self) -> str:
-        return f"mmsearch index {self._path}"
+        return f"Vectors of {self._path} by mmsearch"
 
     def _create_empty(self, full_name: str, dim: int) -> None:
         schema = MilvusClient.create_schema(auto_id=False, description=self._description())
