@@ -148,11 +148,14 @@ class MilvusConnection:
 def _describe(error: BaseException) -> tuple[object, str]:
     """Return the code and the message of an error; gRPC's, if that is its cause."""
     code, message = getattr(error, "code", None), str(getattr(error, "message", ""))
+    # pymilvus raises errors from themselves.
     cause: BaseException | None = error
-    while cause is not None:
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
         if isinstance(cause, grpc.RpcError):
             # The errors of calls have both methods, which the base class does not declare.
             return cause.code(), f"{message} {cause.details()}".strip()
+        seen.add(id(cause))
         cause = cause.__cause__
     return code, message
 

@@ -47,6 +47,8 @@ from mmsearch.vector_stores._milvus_filter import (
     make_row,
 )
 
+_SCHEMES: Final = ("milvus+http", "milvus+https")
+
 MAX_LIMIT: Final = 16384
 """Maximum number of rows in an answer of Milvus."""
 
@@ -103,7 +105,7 @@ def build(url: str, index_name: str) -> MilvusServer:
     split = urlsplit(url)
     path = split.path.strip("/")
     scheme = split.scheme.removeprefix("milvus+")
-    if scheme not in ("http", "https") or not split.hostname or not path:
+    if split.scheme not in _SCHEMES or not split.hostname or not path:
         raise UsageError(
             f"The search server of index {index_name!r} has an address that is not one of Milvus.",
             "Give one such as milvus+https://host:19530/collection.",

