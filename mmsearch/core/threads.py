@@ -79,11 +79,22 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_helper_pool.cache_clear)
 
 
+_max_cpus: int | None = None
+
+
 def available_cpus() -> int:
     """Return the number of CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    return count if _max_cpus is None else min(count, _max_cpus)
+
+
+def limit_cpus(count: int) -> None:
+    """Set the maximum of `available_cpus`, for a process that shares its host with its like."""
+    global _max_cpus  # noqa: PLW0603 - CPUs belong to the process
+    _max_cpus = count
 
 
 def available_memory_mb() -> int | None:

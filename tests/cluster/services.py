@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,7 @@ MARKS = [
 
 
 def call(name, verb, folder, timeout_s=START_TIMEOUT_S):
-    """Call a service, and return the KEY=VALUE lines that it prints as a dictionary.
+    """Call a service, and return the KEY=VALUE lines that it prints, with its FOLDER.
 
     The test is skipped if what the service needs is not installed.
     """
@@ -57,7 +57,20 @@ def call(name, verb, folder, timeout_s=START_TIMEOUT_S):
         pytest.skip(problem.splitlines()[-1] if problem else f"{name} cannot run here")
     assert done.returncode == 0, f"{name} {verb}: {problem}"
     lines = done.stdout.decode().splitlines()
-    return dict(line.split("=", 1) for line in lines if "=" in line)
+    return dict(line.split("=", 1) for line in lines if "=" in line) | {"FOLDER": str(folder)}
+
+
+def processes_of(folder, title=b""):
+    """Return the ids of the processes of a service whose command line starts with a title."""
+    marker = f"MMSEARCH_SERVICE={folder}\0".encode()
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if marker in environment and command.startswith(title):
+                found.append(int(pid))
+    return found
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """The services of tests start, answer and end, and leave nothing running."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -12,28 +11,15 @@ from tests.cluster import services
 pytestmark = services.MARKS
 
 
-def processes_of(folder):
-    marker = f"MMSEARCH_SERVICE={folder}\0".encode()
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                if marker in file.read():
-                    found.append(pid)
-        except OSError:
-            continue
-    return found
-
-
 def test_ray_has_two_nodes_and_stops_all_its_processes(tmp_path):
     pytest.importorskip("ray")
     folder = tmp_path / "ray"
     with services.service("ray", folder) as said:
         host, port = said["RAY_ADDRESS"].split(":")
         socket.create_connection((host, int(port)), 5).close()
-        assert said["HEAD_RAYLET"] in processes_of(folder)
-        assert said["WORKER_RAYLET"] in processes_of(folder)
-    assert processes_of(folder) == []
+        assert int(said["HEAD_RAYLET"]) in services.processes_of(folder)
+        assert int(said["WORKER_RAYLET"]) in services.processes_of(folder)
+    assert services.processes_of(folder) == []
     with pytest.raises(OSError):  # noqa: PT011 - several kinds say that nobody listens
         socket.create_connection((host, int(port)), 1)
 
