@@ -30,6 +30,7 @@ from benchmarks.quality import (
     understanding,
     words,
 )
+from benchmarks.scale import ray as scale_ray
 from benchmarks.speed import (
     additions,
     ann,
@@ -105,7 +106,10 @@ GPU: dict[str, Any] = {
     "gpu_flat": flat_gpu,
     "gpu_decode": decode_gpu,
 }
-PARTS: dict[str, Any] = QUALITY | SPEED | LARGE | GPU
+CLUSTER: dict[str, Any] = {"scale_ray": scale_ray}
+"""Parts that start services, which run only if named."""
+
+PARTS: dict[str, Any] = QUALITY | SPEED | LARGE | GPU | CLUSTER
 PREFACE = """\
 # Results
 
@@ -117,7 +121,7 @@ def measure(part: str, photos: Path, stamps: Path, wallpapers: Path, cache: Path
     """Run one part and return its results as JSON values."""
     if part in LARGE:
         return LARGE[part].measure(photos, cache, rows=ROWS[part])
-    if part in SPEED or part in GPU:
+    if part in SPEED or part in GPU or part in CLUSTER:
         return PARTS[part].measure(photos, cache)
     # Float sums depend on the number of threads.
     torch.set_num_threads(2)

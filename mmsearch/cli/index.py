@@ -49,6 +49,7 @@ from mmsearch.core.settings import load_settings
 if TYPE_CHECKING:
     from mmsearch.core.reports import IndexReport
     from mmsearch.core.results import IndexStatus
+    from mmsearch.core.settings import Settings
 
 
 def index(
@@ -87,7 +88,36 @@ def index(
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Number of decoder processes; 0: one per processor.", min=0, show_default="0"
+            help="Number of decoder processes, 0: one per processor; or of workers on a cluster, 0:"
+            " one per node or GPU.",
+            min=0,
+            show_default="0",
+        ),
+    ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to read and encode pictures: local, or ray for the nodes of a Ray cluster.",
+            metavar="NAME",
+            show_default="local",
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Head of the Ray cluster; this computer must be a node of it. Default: "
+            "$RAY_ADDRESS, or a cluster on this computer during the run.",
+            metavar="HOST:PORT",
+            show_default=False,
+        ),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(
+            help="GPUs of each worker on a cluster; workers share one if it is below 1.",
+            metavar="X",
+            min=0,
+            show_default="0",
         ),
     ] = None,
     retry_failed: Annotated[
@@ -169,8 +199,15 @@ def index(
             {**given, "describe": describe, "kind": kind, "choice": choice, "reset": reset}
         )
     settings = load_settings().with_flags(
-        max_pixels=max_pixels, workers=workers, fusion=fusion, text_weight=text_weight
+        max_pixels=max_pixels,
+        workers=workers,
+        executor=executor,
+        ray_address=address,
+        gpus_per_worker=gpus_per_worker,
+        fusion=fusion,
+        text_weight=text_weight,
     )
+    _check_cluster_options(settings, address, gpus_per_worker)
     with (
         api.open_index(
             name,
@@ -258,6 +295,17 @@ def _check_no_choices(given: Mapping[str, Any]) -> None:
                 f"--{name.replace('_', '-')} needs a SOURCE.",
                 "Name the folder that it is for: mmsearch index FOLDER",
             )
+
+
+def _check_cluster_options(
+    settings: Settings, address: str | None, gpus_per_worker: float | None
+) -> None:
+    """Raise an error if there are options of a cluster, but no cluster is used."""
+    if settings.executor != "local":
+        return
+    for option, value in (("--address", address), ("--gpus-per-worker", gpus_per_worker)):
+        if value is not None:
+            raise UsageError(f"{option} is for a cluster.", "Add --executor ray, or leave it out.")
 
 
 def _check_has_sources(target: api.Index) -> None:

@@ -32,6 +32,9 @@ _EXPECTED_VALUES: dict[type, str] = defaultdict(
 DEVICES = ("auto", "cuda", "mps", "cpu")
 """Values of the setting ``device``."""
 
+EXECUTORS = ("local", "ray")
+"""Values of the setting ``executor``."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -52,7 +55,13 @@ class Settings:
         max_pixels: Maximum number of pixels; larger pictures are refused before decoding.
         decode_timeout_s: Maximum seconds to decode a picture; slower pictures are refused.
         decode_memory_mb: Maximum megabytes of memory to decode a picture; 0: no limit.
-        workers: Number of decode processes; 0 means one per processor.
+        workers: Number of decode processes, 0 for one per processor; or of workers on a cluster,
+            0 for one per node or GPU.
+        executor: Where folders and other sources are indexed: ``local``, or ``ray`` for the nodes
+            of a Ray cluster.
+        ray_address: HOST:PORT of the head of the Ray cluster; empty for ``$RAY_ADDRESS``, or else
+            a cluster on this computer for the length of a run.
+        gpus_per_worker: GPUs of each worker on a cluster; workers share one if it is below 1.
         cache: Folder of compiled models and thumbnails.
         thumbnails_mb: Maximum megabytes of thumbnails that a server keeps in the cache; the least
             recently used are evicted. 0 disables the thumbnail cache.
@@ -78,6 +87,9 @@ class Settings:
     decode_timeout_s: float = 120.0
     decode_memory_mb: int = 4096
     workers: int = 0
+    executor: str = "local"
+    ray_address: str = ""
+    gpus_per_worker: float = 0.0
     cache: Path = field(default_factory=lambda: platformdirs.user_cache_path("mmsearch"))
     thumbnails_mb: int = 1024
     follow_symlinks: bool = False
@@ -89,6 +101,10 @@ class Settings:
         check_fields(self)
         if self.device not in DEVICES:
             raise UsageError(f"Unknown device {self.device!r}.", f"Known: {', '.join(DEVICES)}.")
+        if self.executor not in EXECUTORS:
+            raise UsageError(
+                f"Unknown executor {self.executor!r}.", f"Known: {', '.join(EXECUTORS)}."
+            )
 
     def with_flags(self, **flags: object) -> Settings:
         """Return a copy in which each flag that is not None replaces the setting of its name."""

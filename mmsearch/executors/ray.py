@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
@@ -43,6 +44,9 @@ Result = TypeVar("Result")
 
 CONNECT_TIMEOUT_S: Final = 5
 """Seconds to reach the head of the cluster."""
+
+ROOM_TIMEOUT_S: Final = 30
+"""Seconds to wait for processors that other work on the cluster uses."""
 
 RUNS_AT_ONCE: Final = 2
 """Number of runs whose tasks an actor works on at once: files are hashed beside encoding."""
@@ -95,8 +99,9 @@ class RayExecutor:
     def __init__(self, workers: int, address: str, gpus_per_worker: float) -> None:
         self._owns_connection = _connect(address)
         try:
-            self.workers, self.cpus_per_worker = _divide(_list_nodes(), workers, gpus_per_worker)
-            _check_room(self.workers, self.cpus_per_worker, gpus_per_worker)
+            nodes = _list_nodes()
+            self.workers, self.cpus_per_worker = _divide(nodes, workers, gpus_per_worker)
+            _wait_for_room(nodes, self.workers, self.cpus_per_worker, gpus_per_worker)
             self._actors = [
                 _start_actor(self.cpus_per_worker, gpus_per_worker) for _ in range(self.workers)
             ]
@@ -436,22 +441,37 @@ def _divide(
     return workers, max(1, int(min(node["CPU"] for node in usable)) // on_a_node)
 
 
-def _check_room(workers: int, cpus: int, gpus_per_worker: float) -> None:
-    """Raise if the cluster has no room now for all workers."""
+def _wait_for_room(
+    nodes: Sequence[Mapping[str, float]], workers: int, cpus: int, gpus_per_worker: float
+) -> None:
+    """Wait until the cluster has room for all workers; what a run used is free a little later.
+
+    Raises:
+        StateError: The cluster is too small, or others still use it after `ROOM_TIMEOUT_S`.
+    """
     import ray  # noqa: PLC0415
 
-    free = ray.available_resources()
-    for name, needed in (("CPU", workers * cpus), ("GPU", workers * gpus_per_worker)):
-        if free.get(name, 0) + 1e-6 < needed:
-            raise StateError(
-                f"{workers} workers need {needed:g} {name}s, but the cluster has"
-                f" {free.get(name, 0):g} free ones.",
-                Hint(
-                    "Wait for other work on it, add nodes, or {}.",
-                    "ask for fewer workers",
-                    "give a smaller number of --workers",
-                ),
-            )
+    needed = {"CPU": float(workers * cpus), "GPU": workers * gpus_per_worker}
+    owned = {name: sum(node.get(name, 0) for node in nodes) for name in needed}
+    give_up_at = time.monotonic() + ROOM_TIMEOUT_S
+    while True:
+        free = ray.available_resources()
+        lacking = [name for name in needed if free.get(name, 0) + 1e-6 < needed[name]]
+        if not lacking:
+            return
+        if needed[lacking[0]] > owned[lacking[0]] or time.monotonic() > give_up_at:
+            break
+        time.sleep(0.2)
+    name = lacking[0]
+    raise StateError(
+        f"{workers} workers need {needed[name]:g} {name}s, but the cluster has"
+        f" {free.get(name, 0):g} free ones of {owned[name]:g}.",
+        Hint(
+            "Wait for other work on it, add nodes, or {}.",
+            "ask for fewer workers",
+            "give a smaller number of --workers",
+        ),
+    )
 
 
 def _start_actor(cpus: int, gpus: float) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,14 +13,15 @@ from pathlib import Path
 
 import mmsearch
 from mmsearch.core.catalog import CatalogReader, CatalogWriter
-from mmsearch.core.errors import EncoderMismatchError, StateError
+from mmsearch.core.errors import EncoderMismatchError, StateError, StorageError
 from mmsearch.core.gpu_memory import gpu_memory_bytes
 from mmsearch.core.identity import describe_older_model
-from mmsearch.core.protocols import CaptionTable, Encoder, Fusion, Modality, Walk
+from mmsearch.core.protocols import CaptionTable, Encoder, Executor, Fusion, Modality, Walk
 from mmsearch.core.results import IndexRequest
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, TextSource
 from mmsearch.executors import threads
+from mmsearch.factories.cluster import Cluster
 from mmsearch.factories.plugins import (
     OnMessage,
     choose_model,
@@ -34,6 +36,7 @@ from mmsearch.factories.sources import SourceItemLoader
 from mmsearch.factories.warm_parts import WarmParts, make_decode_executor
 from mmsearch.indexing.build import EXACT, IndexBuilder, check_vector_index_name
 from mmsearch.indexing.encode import DecoderFactory, ShardEncoder, find_shared_worker
+from mmsearch.indexing.file_reader import FileReaders
 from mmsearch.indexing.indexer import Indexer
 from mmsearch.indexing.texts import TextCollector, TextEncoder
 from mmsearch.indexing.tuning_queries import encode_queries, sample_tuning_queries
@@ -58,6 +61,8 @@ def make_indexer(
     texts: str | None = None,
     model: str | None = None,
     warm_parts: WarmParts | None = None,
+    *,
+    cluster: Cluster | None = None,
 ) -> Iterator[Indexer]:
     """Create an indexer; its threads end with the context, and its processes if they are its own.
 
@@ -69,6 +74,7 @@ def make_indexer(
         texts: Text sources to use instead of those of the index; see `parse_text_sources`.
         model: Model to use instead of that of the index, for `Indexer.change_encoder`.
         warm_parts: Model and decoders of earlier calls, which stay for later ones.
+        cluster: Workers that read and encode pictures; None for processes of this host.
     """
     identity = catalog.identity()
     modalities = warm_parts.modalities() if warm_parts else make_modalities(settings)
@@ -95,8 +101,12 @@ def make_indexer(
     with ExitStack() as stack:
         hash_executor = threads.build(HASH_THREADS)
         stack.callback(hash_executor.close)
-        shard_executor = threads.build(SHARD_THREADS)
-        stack.callback(shard_executor.close)
+        shard_executor: Executor
+        if cluster is None:
+            shard_executor = threads.build(SHARD_THREADS)
+            stack.callback(shard_executor.close)
+        else:
+            shard_executor = cluster.executor
         # Closed first, so that no thread keeps waiting for a decoder.
         if warm_parts is None:
             decode_executor = make_decode_executor(settings)
@@ -105,6 +115,10 @@ def make_indexer(
             decode_executor = stack.enter_context(warm_parts.decoders())
         item_loader = SourceItemLoader(layout, catalog, modalities)
         stack.callback(item_loader.close)
+        make_decoder = DecoderFactory(modalities, encoder.batch_preprocessor, layout.thumbnails)
+        make_worker = EncodeWorkerSpec.of(layout, encoder, fusion, sources, settings)
+        if cluster is not None:
+            make_worker = stack.enter_context(cluster.adapt(make_worker, layout))
         yield Indexer(
             layout=layout,
             catalog=catalog,
@@ -115,12 +129,13 @@ def make_indexer(
             sources=sources,
             walk=lambda request, recall: walk_request(request, modalities, recall),
             make_text_collector=lambda request: make_text_collector(request, sources),
-            make_worker=EncodeWorkerSpec.of(layout, encoder, fusion, sources, settings),
-            make_decoder=DecoderFactory(modalities, encoder.batch_preprocessor, layout.thumbnails),
+            make_worker=make_worker,
+            make_decoder=make_decoder,
             load_item=item_loader,
             decode_executor=decode_executor,
             shard_executor=shard_executor,
             hash_executor=hash_executor,
+            readers=None if cluster is None else FileReaders(cluster.executor, make_decoder),
         )
 
 
@@ -151,6 +166,8 @@ class EncodeWorkerSpec:
         sources: Sources of the texts that are encoded.
         settings: The settings that encoding depends on; the others have their defaults.
         version: Version of mmsearch that the worker must have.
+        folder_mark: Name of a file in the folder that only hosts which share the folder see; empty
+            for a worker on this host.
     """
 
     folder: str
@@ -160,6 +177,7 @@ class EncodeWorkerSpec:
     sources: tuple[TextSource, ...]
     settings: Settings
     version: str = mmsearch.__version__
+    folder_mark: str = ""
 
     @classmethod
     def of(
@@ -185,6 +203,7 @@ class EncodeWorkerSpec:
 
         Raises:
             StateError: This process has another version of mmsearch.
+            StorageError: This process does not see the folder of the index.
             EncoderMismatchError: The model of this process has other weights.
             ModelUnavailableError: This process has no weights of the model.
         """
@@ -196,6 +215,12 @@ class EncodeWorkerSpec:
                 f"This worker has mmsearch {mmsearch.__version__}, but its work comes from"
                 f" mmsearch {self.version}.",
                 "Install the same version for both.",
+            )
+        if not (Path(self.folder) / self.folder_mark).exists():
+            raise StorageError(
+                f"The worker on {socket.gethostname()} does not see the folder of the index,"
+                f" {self.folder}.",
+                "Mount the folder at the same path on all hosts of the cluster.",
             )
         encoder = make_encoder(self.model, self.settings, lambda message: None, self.fingerprint)
         if encoder.spec.fingerprint != self.fingerprint:

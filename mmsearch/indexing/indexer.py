@@ -31,6 +31,7 @@ from mmsearch.indexing.build import (
 )
 from mmsearch.indexing.duplicates import update_duplicates
 from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, DecoderFactory, ShardEncoder, share_worker
+from mmsearch.indexing.file_reader import FileReaders
 from mmsearch.indexing.hashes import HasherFactory, add_missing_hashes
 from mmsearch.indexing.run import IndexRun
 from mmsearch.indexing.spaces import (
@@ -74,6 +75,7 @@ class Indexer:
         decode_executor: Runs decode workers.
         shard_executor: Runs shard workers.
         hash_executor: Runs the tasks that read files and compute their digests.
+        readers: Workers on other hosts that read the files of folders; None for this one.
     """
 
     layout: IndexLayout
@@ -91,6 +93,7 @@ class Indexer:
     decode_executor: Executor
     shard_executor: Executor
     hash_executor: Executor
+    readers: FileReaders | None = None
 
     def run(
         self,
@@ -128,6 +131,7 @@ class Indexer:
             before_encoding=background_build.start,
             before_changes=before_changes,
             max_items=self.make_decoder.max_items,
+            readers=self.readers,
         )
         report = self._execute(
             run,

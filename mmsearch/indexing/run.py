@@ -12,7 +12,7 @@ from itertools import islice
 from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import Hint, MMSearchError, SourceError, StorageError
-from mmsearch.core.files import hash_source_file, os_error_reason
+from mmsearch.core.files import os_error_reason
 from mmsearch.core.folder_choices import is_below
 from mmsearch.core.protocols import CaptionTable, Executor, Walk
 from mmsearch.core.records import (
@@ -33,6 +33,7 @@ from mmsearch.indexing.commit import (
 )
 from mmsearch.indexing.diff import ContentResolver, FileOutcome, FileStatus
 from mmsearch.indexing.encode import DecodeTask, EncodedShard, EncodeTask, Shard, ShardEncoder
+from mmsearch.indexing.file_reader import FileContent, FileReader, FileReaders
 from mmsearch.indexing.scan import FolderScan
 from mmsearch.indexing.texts import TextCollector, relative_to_folder
 from mmsearch.modalities._contents import Recall
@@ -60,6 +61,7 @@ class IndexRun:
             the encoder.
         before_changes: Called once before anything is written about files.
         max_items: Maximum number of items of a content, for which ids are reserved.
+        readers: Workers on other hosts that read the files instead of ``hash_executor``.
 
     Attributes:
         stats: Counts of the run so far.
@@ -80,6 +82,7 @@ class IndexRun:
         before_encoding: Callable[[], None] = lambda: None,
         before_changes: Callable[[], None] = lambda: None,
         max_items: Callable[[DecodeTask], int] = lambda task: 1,
+        readers: FileReaders | None = None,
     ) -> None:
         self._before_changes = before_changes
         self._request = request
@@ -106,8 +109,11 @@ class IndexRun:
         # Digests committed since the last `find_item_ids`.
         self._newly_encoded: set[bytes] = set()
         self._shards = ShardSizer()
-        self._max_items = max_items
-        self._make_shard = ShardMaker(catalog, self._shards, before_encoding, max_items)
+        self._readers = readers
+        # By path, for what readers have found to have several items.
+        self._num_items: dict[bytes, int] = {}
+        self._max_items = max_items if readers is None else self._found_items
+        self._make_shard = ShardMaker(catalog, self._shards, before_encoding, self._max_items)
         self._batcher = CommitBatcher(
             catalog, self._root.id, lambda: progress(stats.progress("encode"))
         )
@@ -288,18 +294,18 @@ class IndexRun:
         self, files_to_read: Iterator[ScannedFile], resolver: ContentResolver
     ) -> Iterator[Shard]:
         """Yield shards of new content to encode; files with known content are resolved directly."""
-        read = self._hash_executor.run(lambda: self._hash_and_collect, files_to_read)
+        read = self._read_files(files_to_read)
         contents: list[EncodeTask] = []
         num_bytes = 0
         while chunk := list(islice(read, HASH_BATCH_SIZE)):
-            digests = [result[0] for _, result in chunk if not isinstance(result, TaskFailure)]
+            digests = [result.digest for _, result in chunk if not isinstance(result, TaskFailure)]
             self._newly_encoded.clear()
             encoded = self._catalog.find_item_ids(digests)
             for file, result in chunk:
                 if isinstance(result, TaskFailure):
                     self._record_unread(file, resolver, result.reason)
                     continue
-                indexed = self._make_indexed_file(file, *result)
+                indexed = self._make_indexed_file(file, result.digest, result.texts)
                 if self._kept_tables:
                     indexed = replace(indexed, kept_tables=tuple(self._find_captions(file)))
                 has_vector = indexed.digest in encoded or indexed.digest in self._newly_encoded
@@ -317,8 +323,27 @@ class IndexRun:
         if contents:
             yield self._make_shard(contents)
 
-    def _hash_and_collect(self, file: ScannedFile) -> tuple[bytes, CollectedTexts]:
-        return hash_source_file(self._absolute_path(file.path)), self._collect_texts(file)
+    def _read_files(
+        self, files: Iterator[ScannedFile]
+    ) -> Iterator[tuple[ScannedFile, FileContent | TaskFailure]]:
+        """Yield files with what is in them, or why it could not be read."""
+        executor, readers, batch_size = self._hash_executor, self._readers, 1
+        make_reader = FileReader(self._root.path, self._texts)
+        if readers is not None:
+            executor, batch_size = readers.executor, readers.batch_size
+            make_reader = FileReader.remote(self._root.path, self._texts, readers.make_decoder)
+        batches = iter(lambda: tuple(islice(files, batch_size)), ())
+        for batch, contents in executor.run(make_reader, batches):
+            if isinstance(contents, TaskFailure):
+                yield from ((file, contents) for file in batch)
+                continue
+            for file, content in zip(batch, contents, strict=True):
+                if isinstance(content, FileContent) and (content.max_items or 1) > 1:
+                    self._num_items[self._absolute_path(file.path)] = content.max_items or 1
+                yield file, content
+
+    def _found_items(self, task: DecodeTask) -> int:
+        return self._num_items.get(task.path, 1)
 
     def _collect_texts(self, file: ScannedFile) -> CollectedTexts:
         return self._texts.collect(self._root.path, file)

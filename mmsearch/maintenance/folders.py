@@ -34,6 +34,7 @@ from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.core.settings import Settings
 from mmsearch.core.source_lookup import find_source
 from mmsearch.factories import catalogs
+from mmsearch.factories.cluster import open_cluster
 from mmsearch.factories.indexing import make_indexer
 from mmsearch.indexing.indexer import Indexer
 from mmsearch.maintenance.renamed import describe_copied, move_renamed
@@ -80,9 +81,17 @@ def add_folder(
     if run.captions is not None:
         _check_caption_table(run.captions)
     check_describe(run.values, settings)
-    with catalogs.open_write(layout, wait_s, create=True) as catalog:
+    with (
+        open_cluster(settings) as cluster,
+        catalogs.open_write(layout, wait_s, create=True) as catalog,
+    ):
         with make_indexer(
-            layout, catalog, settings.with_flags(texts=texts), on_message, texts
+            layout,
+            catalog,
+            settings.with_flags(texts=texts),
+            on_message,
+            texts,
+            cluster=cluster,
         ) as indexer:
             report = run_folder(catalog, indexer, run, settings, on_message, progress)
         root, subfolder = catalog.ensure_root(run.folder)

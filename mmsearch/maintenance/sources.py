@@ -30,6 +30,7 @@ from mmsearch.core.results import Progress
 from mmsearch.core.settings import Settings
 from mmsearch.core.source_lookup import find_named_source, find_source
 from mmsearch.factories import catalogs
+from mmsearch.factories.cluster import open_cluster
 from mmsearch.factories.indexing import make_indexer
 from mmsearch.factories.plugins import make_modalities
 from mmsearch.factories.sources import (
@@ -84,8 +85,11 @@ def add_source(
     # A source that cannot be used must not make an index.
     source = open_source(place, make_modalities(settings), kind, **choices)
     try:
-        with catalogs.open_write(layout, wait_s, create=True) as catalog:
-            with make_indexer(layout, catalog, settings, on_message) as indexer:
+        with (
+            open_cluster(settings) as cluster,
+            catalogs.open_write(layout, wait_s, create=True) as catalog,
+        ):
+            with make_indexer(layout, catalog, settings, on_message, cluster=cluster) as indexer:
                 record = catalog.ensure_source(kind, place, choices_to_json(kind, choices), name)
                 if not is_describe_given:
                     warn_unavailable_enrichers(catalog, record.id, settings, on_message)

@@ -30,7 +30,6 @@ from mmsearch.search.understanding.anchors import (
     may_have_date,
     split_folded,
 )
-from mmsearch.search.understanding.folding import name_forms
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import CatalogReader, Snapshot
@@ -134,7 +133,13 @@ class QueryReader:
         known = self._facts.first_words
         if not known:
             return False
-        return any(form[0] in known for word in words for form in name_forms((word,)))
+        # Annas Geburtstag, Juergen: see `people`.
+        return any(
+            word in known
+            or word.removesuffix("s") in known
+            or word.replace("ae", "a").replace("oe", "o").replace("ue", "u") in known
+            for word in words
+        )
 
 
 def _local_day() -> date:

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import mmsearch
-from mmsearch.core.errors import EncoderMismatchError, StateError
+from mmsearch.core.errors import EncoderMismatchError, StateError, StorageError
 from mmsearch.core.results import IndexRequest, TaskFailure
 from mmsearch.core.types import Text
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_indexer
 from mmsearch.indexing.encode import DecodeTask, EncodeTask, Shard, share_worker
+from mmsearch.indexing.file_reader import FileReader, FileReaders
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import read_segment_with_metadata
 from tests.toy_index import ToyEncoder, install_toys, toy_engine, toy_indexer
@@ -166,6 +167,65 @@ def test_run_with_shards_carried_out_twice_by_other_processes_indexes_each_pictu
         hits = engine.search_text("anything", 200).hits
         assert len({hit.path for hit in hits}) == len(hits) == 100
         assert engine.search_text("toy 7", 1).hits[0].path.name == "007.toy"
+
+
+class PickledReaders:
+    """Executor that makes its worker from the pickled factory, and loses some tasks."""
+
+    def __init__(self, lost=()):
+        self.lost = lost
+        self.sizes = []
+
+    def run(self, make_worker, tasks):
+        worker = pickle.loads(pickle.dumps(make_worker))()  # noqa: S301
+        for position, task in enumerate(tasks):
+            self.sizes.append(len(task))
+            failure = TaskFailure("the worker crashed", crashed=True)
+            yield task, failure if position in self.lost else worker(task)
+
+
+def test_run_with_remote_readers_gives_the_same_and_reads_batches(layout, toys):
+    (toys / "copy.toy").write_text("toy 7")
+    with toy_indexer(layout) as indexer:
+        executor = PickledReaders()
+        readers = FileReaders(executor, indexer.make_decoder, batch_size=30)
+        report = index(replace(indexer, readers=readers), toys)
+        assert report.added + report.copied == 101
+        assert (report.encoded, report.failed) == (100, ())
+        assert executor.sizes == [30, 30, 30, 11]
+        assert index(indexer, toys).unchanged == 101
+
+
+def test_run_with_a_lost_batch_lists_its_files_as_failed_and_the_next_run_reads_them(layout, toys):
+    with toy_indexer(layout) as indexer:
+        readers = FileReaders(PickledReaders(lost=[1]), indexer.make_decoder, batch_size=30)
+        report = index(replace(indexer, readers=readers), toys)
+        assert (report.added, len(report.failed)) == (70, 30)
+        assert {file.reason for file in report.failed} == {"the worker crashed"}
+        report = index(indexer, toys)
+        assert (report.encoded, report.unchanged, report.failed) == (30, 70, ())
+
+
+def test_reader_that_does_not_see_the_folder_says_so(layout, toys):
+    with toy_indexer(layout) as indexer:
+        readers = FileReaders(PickledReaders(), indexer.make_decoder)
+        texts = indexer.make_text_collector(IndexRequest(os.fsencode(toys)))
+        make_reader = FileReader.remote(b"/not/here", texts, readers.make_decoder)
+        with pytest.raises(StorageError, match="A worker does not see the folder /not/here"):
+            make_reader()
+
+
+def test_encode_worker_that_does_not_see_the_folder_refuses_and_writes_nothing(layout, tmp_path):
+    with toy_indexer(layout) as indexer:
+        make_worker = replace(indexer.make_worker, folder_mark=".shared-1")
+        with pytest.raises(StorageError, match="does not see the folder of the index"):
+            make_worker()
+        (layout.folder / ".shared-1").touch()
+        assert make_worker() is not None
+        other = tmp_path / "other"
+        with pytest.raises(StorageError, match="does not see the folder of the index"):
+            replace(make_worker, folder=str(other))()
+        assert not other.exists()
 
 
 def test_run_with_a_lost_shard_lists_its_files_as_failed_and_the_next_run_indexes_them(

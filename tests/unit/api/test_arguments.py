@@ -325,7 +325,7 @@ def test_one_text_is_one_pattern(tmp_path):
     requests = []
 
     @contextmanager
-    def make_indexer(*_):
+    def make_indexer(*_, **__):
         def run(request, progress, before_changes):
             before_changes()
             requests.append(request.options[b""])

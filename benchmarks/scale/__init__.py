@@ -1,0 +1,1 @@
+"""Benchmarks of what goes beyond one process and one host."""
