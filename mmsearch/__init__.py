@@ -19,12 +19,14 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from mmsearch.api import (
+        FederatedIndex,
         Index,
         export_model,
         import_model,
         list_indexes,
         list_models,
         open_index,
+        open_indexes,
         open_model,
         parse_filters,
         parse_query,
@@ -61,12 +63,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "mmsearch.api": (
+        "FederatedIndex",
         "Index",
         "export_model",
         "import_model",
         "list_indexes",
         "list_models",
         "open_index",
+        "open_indexes",
         "open_model",
         "parse_filters",
         "parse_query",
@@ -112,6 +116,7 @@ __all__ = [
     "Facet",
     "FacetValue",
     "Facets",
+    "FederatedIndex",
     "Filters",
     "Finding",
     "Hit",
@@ -141,6 +146,7 @@ __all__ = [
     "list_models",
     "load_settings",
     "open_index",
+    "open_indexes",
     "open_model",
     "parse_filters",
     "parse_query",

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mmsearch.api.federation import FederatedIndex
     from mmsearch.api.index import Index
     from mmsearch.api.models import (
         export_model,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         list_indexes,
         open_image_loader,
         open_index,
+        open_indexes,
         open_listener,
         restore_index,
     )
@@ -41,11 +43,20 @@ _EXPORTS = {
         "save_adapter",
         "use_model",
     ),
-    "open": ("list_indexes", "open_index", "open_image_loader", "open_listener", "restore_index"),
+    "open": (
+        "list_indexes",
+        "open_image_loader",
+        "open_index",
+        "open_indexes",
+        "open_listener",
+        "restore_index",
+    ),
+    "federation": ("FederatedIndex",),
     "parsing": ("is_folder", "parse_choices", "parse_filters", "parse_query"),
 }
 
 __all__ = [
+    "FederatedIndex",
     "Index",
     "export_model",
     "find_pullable_model",
@@ -55,6 +66,7 @@ __all__ = [
     "list_models",
     "open_image_loader",
     "open_index",
+    "open_indexes",
     "open_listener",
     "open_model",
     "parse_choices",

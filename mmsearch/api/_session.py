@@ -29,7 +29,12 @@ from mmsearch.search.query_parser import check_request, format_query
 from mmsearch.storage.layout import IndexLayout
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mmsearch.core.catalog import CatalogReader
+    from mmsearch.core.identity import Identity
+    from mmsearch.core.protocols import ImagePreprocessor
+    from mmsearch.core.types import ModelInput
     from mmsearch.factories.warm_parts import WarmParts
     from mmsearch.search.engine import SearchEngine
     from mmsearch.search.image_loader import Originals, SandboxedImageLoader
@@ -127,8 +132,7 @@ class IndexSession:
         Raises:
             StateError: The index is empty.
         """
-        with self._call(), self._answering:
-            return self._require_engine().answer(encoded)
+        return self._answer(encoded)
 
     def embed(self, terms: Sequence[Term]) -> Vectors:
         """Return the unit vectors of terms, float32 (n, dim).
@@ -147,7 +151,8 @@ class IndexSession:
         with self._call():
             with self._state:
                 if self._catalog is None:
-                    self._catalog = self._resources.enter_context(catalogs.open_read(self._layout))
+                    self._catalog = self._open_catalog()
+                    self._resources.callback(self._catalog.close)
                 catalog = self._catalog
             yield catalog
 
@@ -247,7 +252,13 @@ class IndexSession:
             raise encoded
         if not encoded.request.query.terms:
             return encoded, None
-        return encoded, result_or_raise(*self.answer([encoded]))
+        return encoded, result_or_raise(*self._answer([encoded]))
+
+    def _answer(
+        self, encoded: Sequence[EncodedQuery | MMSearchError]
+    ) -> list[SearchResult | MMSearchError]:
+        with self._call(), self._answering:
+            return self._require_engine().answer(encoded)
 
     def _require_engine(self) -> SearchEngine:
         engine = self._load_engine()
@@ -257,25 +268,29 @@ class IndexSession:
 
     def _load_engine(self) -> SearchEngine | None:
         """Return the search engine; None while the index is empty."""
-        from mmsearch.factories.search import make_search_engine  # noqa: PLC0415 - writers need none
-
         with self._state:
             if self._engine is None:
-                catalog = catalogs.open_reader(self._layout)
+                catalog = self._open_catalog()
                 identity = catalog.identity()
                 if identity is None:
                     catalog.close()
                     return None
                 self._resources.callback(catalog.close)
-                self._engine = make_search_engine(
-                    self._layout,
-                    catalog,
-                    identity,
-                    lambda path, prepare: self._load_image_loader().load(path, prepare),
-                    self._settings,
-                    self._on_message,
-                )
+                self._engine = self._make_engine(catalog, identity)
             return self._engine
+
+    def _open_catalog(self) -> CatalogReader:
+        return catalogs.open_reader(self._layout)
+
+    def _make_engine(self, catalog: CatalogReader, identity: Identity) -> SearchEngine:
+        from mmsearch.factories.search import make_search_engine  # noqa: PLC0415 - writers need none
+
+        return make_search_engine(
+            self._layout, catalog, identity, self._load_image, self._settings, self._on_message
+        )
+
+    def _load_image(self, path: Path, prepare: ImagePreprocessor) -> ModelInput:
+        return self._load_image_loader().load(path, prepare)
 
     def _load_image_loader(self) -> SandboxedImageLoader:
         from mmsearch.factories.search import make_image_loader  # noqa: PLC0415 - texts need none
@@ -362,7 +377,8 @@ def _translate_method_errors(name: str, method: Callable[..., Any]) -> Callable[
         except Exception as error:
             translated = to_storage_error(error)
             if translated is None and name not in MAINTENANCE_METHODS:
-                translated = _find_damage(self._layout)
+                layouts = getattr(self, "_layouts", None) or [self._layout]
+                translated = next(filter(None, map(_find_damage, layouts)), None)
             if translated is None:
                 raise
             raise translated from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmsearch.api._log import log_message
 from mmsearch.api.index import Index
-from mmsearch.core.arguments import StrPath, check_arguments
+from mmsearch.core.arguments import StrPath, Texts, check_arguments, to_texts
 from mmsearch.core.errors import MMSearchError, translate_os_errors
 from mmsearch.core.results import IndexStatus
 from mmsearch.core.settings import Settings, load_settings
@@ -17,6 +17,7 @@ from mmsearch.core.threads import available_cpus
 from mmsearch.storage.layout import IndexLayout, list_index_names
 
 if TYPE_CHECKING:
+    from mmsearch.api.federation import FederatedIndex
     from mmsearch.core.reports import CopyReport
     from mmsearch.search.image_loader import SandboxedImageLoader
     from mmsearch.search.listener import Listener
@@ -56,6 +57,41 @@ def open_index(
         resolved_settings,
         on_message or log_message,
     )
+
+
+@translate_os_errors()
+@check_arguments()
+def open_indexes(
+    names: Texts,
+    *,
+    home: StrPath | None = None,
+    device: str | None = None,
+    settings: Settings | None = None,
+    on_message: Callable[[str], None] | None = None,
+) -> FederatedIndex:
+    """Open several indexes that are searched as one; their models must be the same.
+
+    Args:
+        names: Names of the indexes. Equal hits are listed in this order.
+        home: See `open_index`.
+        device: See `open_index`.
+        settings: See `open_index`.
+        on_message: See `open_index`.
+
+    Raises:
+        UsageError: A name is not valid, or is given twice.
+    """
+    from mmsearch.api.federation import FederatedIndex, check_names  # noqa: PLC0415 - of few searches
+
+    resolved_settings = (settings or load_settings()).with_flags(
+        home=None if home is None else Path(os.fsdecode(home)), device=device
+    )
+    names = to_texts(names)
+    check_names(names)
+    layouts = [IndexLayout.for_name(resolved_settings.indexes_home(), name) for name in names]
+    on_message = on_message or log_message
+    indexes = [Index(layout, resolved_settings, on_message) for layout in layouts]
+    return FederatedIndex(indexes, layouts, resolved_settings, on_message)
 
 
 @translate_os_errors()

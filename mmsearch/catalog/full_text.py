@@ -201,20 +201,11 @@ class FullText:
         texts = [term.text for term in terms if term.weight > 0]
         phrases = [parse_words(text) for text in texts]
         exact_words = set[str]().union(*(self._exact_words.get(text, ()) for text in texts))
-
-        def find(item_ids: Iterable[int]) -> dict[int, MatchedText]:
-            rows = self._query(
-                f"SELECT {MATCHED_TEXT_COLUMNS} FROM texts JOIN items ON items.id = item_id"  # noqa: S608
-                " WHERE item_id IN (SELECT value FROM json_each(:ids))"
-                " AND +source IN (SELECT value FROM json_each(:sources))",
-                ids=json.dumps([int(item_id) for item_id in item_ids]),
-            )
-            return best_matched_texts(rows, phrases, exact_words)
-
-        best = find(ids)
+        best = best_matched_texts(self._read_matched(ids), phrases, exact_words)
         if self._find_contents is not None and len(best) < len(ids):
-            pairs = find_neighbours(self._db, [i for i in ids if int(i) not in best]).tolist()
-            near = find({beside for _, beside, _ in pairs})
+            pairs = self._find_neighbours([i for i in ids if int(i) not in best]).tolist()
+            rows = self._read_matched({beside for _, beside, _ in pairs})
+            near = best_matched_texts(rows, phrases, exact_words)
             best |= {item_id: near[beside] for item_id, beside, _ in pairs if beside in near}
         return [best.get(int(item_id)) for item_id in ids]
 
@@ -407,7 +398,20 @@ class FullText:
         )
         return {text_id: tuple(columns) for text_id, *columns in rows}
 
+    def _read_matched(self, item_ids: Iterable[int]) -> list[Any]:
+        """Return rows of the texts of items, the item first; see `MATCHED_TEXT_COLUMNS`."""
+        return self._query(
+            f"SELECT {MATCHED_TEXT_COLUMNS} FROM texts JOIN items ON items.id = item_id"  # noqa: S608
+            " WHERE item_id IN (SELECT value FROM json_each(:ids))"
+            " AND +source IN (SELECT value FROM json_each(:sources))",
+            ids=json.dumps([int(item_id) for item_id in item_ids]),
+        )
+
     # --- contents of several items ---
+
+    def _find_neighbours(self, item_ids: Iterable[int]) -> Ids:
+        """Return the items before and after items; see `find_neighbours`."""
+        return find_neighbours(self._db, item_ids)
 
     def _add_neighbours(
         self, matches: WordMatches, lengths: NDArray[np.float64], allowed: Ids | None
@@ -422,7 +426,7 @@ class FullText:
         Returns:
             The matches, also of moments without any of their own, and their lengths.
         """
-        pairs = find_neighbours(self._db, matches.ids[matches.is_match].tolist())
+        pairs = self._find_neighbours(matches.ids[matches.is_match].tolist())
         if allowed is not None:
             pairs = pairs[np.isin(pairs[:, 1], allowed)]
         if not len(pairs):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.rows import IN_IDS
 from mmsearch.core.query import fold_text
 from mmsearch.core.types import Ids
 
@@ -65,3 +66,9 @@ def newest_ids(db: ReadConnection, limit: int, allowed: Ids | None) -> Ids:
         {"limit": limit, "allowed": json.dumps([] if allowed is None else allowed.tolist())},
     )
     return np.array([row[0] for row in rows], dtype=np.int64)
+
+
+def load_dates(db: ReadConnection, ids: Ids) -> dict[int, str | None]:
+    """Return when items were taken, by their ids; None for an unknown date."""
+    statement = f"SELECT id, taken_at FROM items WHERE id {IN_IDS}"  # noqa: S608 - our text
+    return dict(db.query(statement, [json.dumps(ids.tolist())]))

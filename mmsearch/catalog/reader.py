@@ -65,7 +65,6 @@ from mmsearch.core.types import Ids
 
 if TYPE_CHECKING:
     from mmsearch.catalog.facets import FacetTables
-    from mmsearch.core.catalog import Snapshot
     from mmsearch.core.derived import DerivedReader
     from mmsearch.core.duplicates import DuplicateReader
 
@@ -154,7 +153,7 @@ class SqliteReader:
             return read_identity(db)
 
     @contextmanager
-    def snapshot(self) -> Iterator[Snapshot]:
+    def snapshot(self) -> Iterator[SqliteSnapshot]:
         """Open the newest generation for reading; it does not change until it is closed."""
         with self._connections.read_transaction() as db:
             yield SqliteSnapshot(db, self._load_facet_tables)

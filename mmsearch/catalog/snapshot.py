@@ -18,7 +18,7 @@ from mmsearch.catalog.connection import (
 )
 from mmsearch.catalog.full_text import FullText
 from mmsearch.catalog.identity import read_calibration, read_identity
-from mmsearch.catalog.names import has_names, list_names, newest_ids
+from mmsearch.catalog.names import has_names, list_names, load_dates, newest_ids
 from mmsearch.catalog.rows import (
     FILE_COLUMNS,
     IN_IDS,
@@ -44,6 +44,7 @@ from mmsearch.catalog.stacks import (
     load_stacks,
 )
 from mmsearch.catalog.vocabulary import Vocabulary
+from mmsearch.core.federated_ids import DIGEST_BYTES, ItemDigests
 from mmsearch.core.identity import Identity
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.records import (
@@ -251,7 +252,8 @@ class SqliteSnapshot:
         return np.unique(np.array([i for i in found if i is not None], dtype=np.int64))
 
     @cached_property
-    def _full_text(self) -> FullText:
+    def full_text(self) -> FullText:
+        """Full-text search in the texts of this generation."""
         sources = self.identity.texts if self.identity else ()
         return FullText(
             self._db,
@@ -282,17 +284,17 @@ class SqliteSnapshot:
 
     def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
         """Return a bool mask (n,) of the pictures with a searchable text other than file names."""
-        return self._full_text.has_text_mask(ids)
+        return self.full_text.has_text_mask(ids)
 
     def match(self, terms: Sequence[TextTerm], limit: int, allowed: Ids | None) -> TextMatches:
         """Return at most ``limit`` pictures whose texts hold most of the words."""
-        return self._full_text.match(terms, limit, allowed)
+        return self.full_text.match(terms, limit, allowed)
 
     def matched_texts(
         self, ids: Sequence[int], terms: Sequence[TextTerm]
     ) -> list[MatchedText | None]:
         """Return, for each picture, the text that holds most of the words; None if none match."""
-        return self._full_text.matched_texts(ids, terms)
+        return self.full_text.matched_texts(ids, terms)
 
     def has_dates(self) -> bool:
         """Return True if the date of a live picture is known."""
@@ -322,6 +324,21 @@ class SqliteSnapshot:
         """Return the ids of the newest live items that pass filters; see `Snapshot.newest_ids`."""
         allowed = None if filters is None else self.filter_ids(filters)
         return newest_ids(self._db, limit, allowed)
+
+    def dates(self, ids: Ids) -> dict[int, str | None]:
+        """Return when items were taken, by their ids; None for an unknown date."""
+        return load_dates(self._db, ids)
+
+    def item_digests(self) -> ItemDigests:
+        """Return which content each live item is."""
+        rows = self._db.query(
+            "SELECT items.id, items.part, contents.digest FROM items"
+            " JOIN contents ON contents.id = items.content_id WHERE items.is_live = 1"
+            " ORDER BY items.id"
+        )
+        digests = np.frombuffer(b"".join(bytes(row[2]) for row in rows), np.uint8)
+        numbers = np.array([row[:2] for row in rows], dtype=np.int64).reshape(-1, 2)
+        return ItemDigests(numbers[:, 0], numbers[:, 1], digests.reshape(len(rows), DIGEST_BYTES))
 
     def has_word(self, word: str) -> bool:
         """Return True if a text holds the word or a form of it with the same stem."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mmsearch.api import Index
+from mmsearch.api import FederatedIndex, Index
 from mmsearch.cli.output import (
     check_output_path,
     describe_match,
@@ -59,12 +59,12 @@ def check_sheet_path(path: Path) -> None:
         )
 
 
-def write_contact_sheet(path: Path, index: Index, result: SearchResult) -> None:
+def write_contact_sheet(path: Path, index: Index | FederatedIndex, result: SearchResult) -> None:
     """Write the hits with labels, names and matched texts; a divider precedes weaker matches.
 
     Args:
         path: Output file; its suffix selects the format. See `check_sheet_path`.
-        index: Index that makes the thumbnails.
+        index: Index | FederatedIndex that makes the thumbnails.
         result: The hits to show.
     """
     if path.suffix.lower() in HTML_SUFFIXES:
@@ -87,7 +87,7 @@ def _sections(result: SearchResult) -> list[tuple[str, Sequence[Hit]]]:
     return [("", hits[:divider]), (WEAKER_MATCHES, hits[divider:])]
 
 
-def _notices(index: Index, result: SearchResult) -> list[str]:
+def _notices(index: Index | FederatedIndex, result: SearchResult) -> list[str]:
     lines = describe_match(result.to_dict(), index.name, shows_labels=False)
     return [display_path(line) for line in (*lines, *(notice.text for notice in result.notices))]
 
@@ -97,7 +97,7 @@ def _matched_excerpt(hit: Hit) -> tuple[str, tuple[tuple[int, int], ...]]:
     return ("", ()) if hit.matched is None else excerpt(vars(hit.matched), TEXT_LENGTH)
 
 
-def _render_image(index: Index, result: SearchResult) -> Image.Image:
+def _render_image(index: Index | FederatedIndex, result: SearchResult) -> Image.Image:
     columns = max(1, min(COLUMNS, len(result.hits)))
     cell = THUMBNAIL_PX + MARGIN_PX
     cell_height = cell + CAPTION_HEIGHT_PX
@@ -148,7 +148,9 @@ def _draw_bar(draw: ImageDraw.ImageDraw, position: tuple[int, int], hit: Hit) ->
         draw.rectangle(((left, top), (right, top + BAR_HEIGHT_PX - 1)), fill)
 
 
-def _paste_thumbnail(sheet: Image.Image, index: Index, hit: Hit, left: int, top: int) -> None:
+def _paste_thumbnail(
+    sheet: Image.Image, index: Index | FederatedIndex, hit: Hit, left: int, top: int
+) -> None:
     content = index.thumbnail(hit, THUMBNAIL_PX)
     if content is None:
         corner = (left + THUMBNAIL_PX, top + THUMBNAIL_PX)
@@ -176,7 +178,7 @@ def _draw_text(
     draw.text(position, text, fill=fill, font=font)
 
 
-def _render_html(index: Index, result: SearchResult) -> str:
+def _render_html(index: Index | FederatedIndex, result: SearchResult) -> str:
     query = html.escape(display_path(result.query))
     sections = ""
     for heading, hits in _sections(result):
@@ -230,7 +232,9 @@ def _escape(value: object) -> str:
     return html.escape(display_path(str(value)))
 
 
-def _render_items(index: Index, result: SearchResult, hits: Sequence[Hit]) -> list[str]:
+def _render_items(
+    index: Index | FederatedIndex, result: SearchResult, hits: Sequence[Hit]
+) -> list[str]:
     items = []
     for hit in hits:
         content = index.thumbnail(hit, 2 * THUMBNAIL_PX)

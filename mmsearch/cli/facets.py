@@ -15,6 +15,7 @@ from mmsearch.cli.fast_args import options_of
 from mmsearch.cli.options import open_index
 from mmsearch.cli.search import DESCRIPTION, with_options
 from mmsearch.core.display import display_path
+from mmsearch.core.errors import UsageError
 from mmsearch.core.facets import DEFAULT_FACET_VALUES, FACET_FIELDS, MAX_FACET_VALUES
 from mmsearch.core.filters import FILTERS
 from mmsearch.core.query import Band, Query
@@ -85,7 +86,11 @@ def facets(**values: Any) -> None:
     Example: mmsearch facets beach --by year,place --person Anna
     """
     fields = [name.strip() for names in values["by"] or () for name in names.split(",")]
-    with open_index(values["name"], values["home"], device=values["device"]) as index:
+    if len(values["name"]) > 1:
+        raise UsageError(
+            "Pictures of several indexes cannot be counted together.", "Name one with --index."
+        )
+    with open_index(values["name"][0], values["home"], device=values["device"]) as index:
         found = index.facets(
             _make_query(values),
             fields=fields or None,

@@ -100,7 +100,16 @@ OPTIONS = (
         "Read no dates, people and places in the description.",
         default=False,
     ),
-    Option("name", ("--index",), "Name of the index.", str, "NAME", "default", of_similar=True),
+    Option(
+        "name",
+        ("--index",),
+        "Name of the index; several are searched as one.",
+        str,
+        "NAME",
+        ["default"],
+        multiple=True,
+        of_similar=True,
+    ),
     Option(
         "home",
         ("--home",),

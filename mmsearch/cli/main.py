@@ -77,7 +77,7 @@ def _run_search_command(parsed: fast_args.ParsedCommand) -> None:
         if "heard" in result:
             output.warn_heard(result["heard"])
         output_options = {name: values[name] for name in output.OUTPUT_OPTIONS & values.keys()}
-        output.print_search(result, values.get("name", "default"), **output_options)
+        output.print_search(result, values.get("name", ["default"])[0], **output_options)
         return
     streams.quiet_libraries()
     from mmsearch.cli import search_command
@@ -91,13 +91,14 @@ def _run_search_command(parsed: fast_args.ParsedCommand) -> None:
 def _search_served_index(parsed: fast_args.ParsedCommand) -> dict[str, Any] | None:
     """Return the result of the index's server; None if the search must run in this process."""
     values = parsed.values
-    if LOCAL_ONLY_OPTIONS & values.keys() or "MMSEARCH_TRACEBACK" in os.environ:
+    names = values.get("name", ["default"])
+    if LOCAL_ONLY_OPTIONS & values.keys() or "MMSEARCH_TRACEBACK" in os.environ or len(names) > 1:
         return None
     from mmsearch.core.settings import load_settings
     from mmsearch.server import local_socket
 
     settings = load_settings().with_flags(home=values.get("home"))
-    folder = settings.indexes_home() / values.get("name", "default")
+    folder = settings.indexes_home() / names[0]
     search = {name: value for name, value in values.items() if name not in _LOCAL_PARAMETERS}
     if isinstance(search.get("speech"), bytes):
         from base64 import b64encode

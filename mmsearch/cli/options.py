@@ -29,7 +29,7 @@ def typer_option(name: str) -> Any:
     )
 
 
-IndexName = Annotated[str, typer_option("name")]
+IndexName = Annotated[str, typer.Option("--index", help="Name of the index.", metavar="NAME")]
 Home = Annotated[Path | None, typer_option("home")]
 Device = Annotated[str | None, typer_option("device")]
 AsJson = Annotated[bool, typer_option("as_json")]

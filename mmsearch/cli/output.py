@@ -271,6 +271,7 @@ def print_hits(result: Mapping[str, Any], *, verbose: bool = False) -> None:
 
     A pipe gets all of them, tab-separated; if a hit is a moment or a page, its position follows. If
     a hit stands for others, such as ``+3``, a position, which may be empty, and that number follow.
+    Of a search in several indexes, the name of the index is the last.
     A terminal gets a table: both stand beside the path, the words of the query are marked in the
     text, a line divides weaker matches, and what has no room or no content is left out.
 
@@ -297,8 +298,12 @@ def print_hits(result: Mapping[str, Any], *, verbose: bool = False) -> None:
             columns["position"] = positions
         if any(folded):
             columns["folded"] = folded
+        if any(hit.get("index") for hit in hits):
+            columns["index"] = [hit["index"] for hit in hits]
         print_tsv(zip(*columns.values(), strict=True))
         return
+    if any(hit.get("index") for hit in hits):
+        columns = {"rank": columns["rank"], "index": [hit["index"] for hit in hits], **columns}
     columns["path"] = [
         " ".join(filter(None, cells)) for cells in zip(paths, positions, folded, strict=True)
     ]

@@ -151,10 +151,12 @@ def similar(**given: Any) -> None:
     _search(make_request("similar", **given), with_defaults("similar", given))
 
 
-def _open_index(values: Mapping[str, Any]) -> api.Index:
-    return api.open_index(
-        values["name"], home=values["home"], device=values["device"], on_message=warn
-    )
+def _open_index(values: Mapping[str, Any]) -> api.Index | api.FederatedIndex:
+    """Return the index of a command, or several as one."""
+    names, options = values["name"], {"home": values["home"], "device": values["device"]}
+    if len(names) > 1:
+        return api.open_indexes(names, on_message=warn, **options)
+    return api.open_index(names[0], on_message=warn, **options)
 
 
 def _search(request: SearchRequest, values: Mapping[str, Any]) -> None:
@@ -189,7 +191,7 @@ def _check_sheet(sheet: Path | None) -> None:
 
 
 def _answer(
-    index: api.Index,
+    index: api.Index | api.FederatedIndex,
     request: SearchRequest,
     values: Mapping[str, Any],
     facts: Mapping[str, Any] | None = None,
@@ -222,7 +224,9 @@ def _answer(
         typer.launch(str(sheet or index.original(result.hits[0])))
 
 
-def _run_batch(index: api.Index, batch: Path, parse_line: Callable[[str], SearchRequest]) -> None:
+def _run_batch(
+    index: api.Index | api.FederatedIndex, batch: Path, parse_line: Callable[[str], SearchRequest]
+) -> None:
     """Answer each line with one JSON object, in order; a line that fails gets its error."""
     try:
         lines = (sys.stdin.read() if str(batch) == "-" else batch.read_text("utf-8")).splitlines()

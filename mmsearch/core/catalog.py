@@ -255,6 +255,13 @@ class Snapshot(Protocol):
         """Return texts that complete a prefix and find a picture, the most useful ones first."""
 
 
+class SnapshotReader(Protocol):
+    """The part of a catalog, or of several, that queries read."""
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """Open the newest generation for reading."""
+
+
 class CatalogReader(Protocol):
     """Reading part of the metadata store of an index; any number may work beside a writer."""
 

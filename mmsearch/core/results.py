@@ -379,6 +379,8 @@ class Hit(Item):
         folded: Number of other pictures of its stack, near duplicates and the other pictures of a
             burst, that pass the filters; 0 for a picture that is alone, or if nothing is folded.
         duplicates: At most 20 of them, near duplicates first, by id.
+        index: Name of the index that has it, of a search in several indexes; its ids are those of
+            that index. None in a search in one.
     """
 
     rank: int
@@ -391,6 +393,7 @@ class Hit(Item):
     moments: tuple[Moment, ...] = ()
     folded: int = 0
     duplicates: tuple[Duplicate, ...] = ()
+    index: str | None = None
 
     @classmethod
     def _parse(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -415,7 +418,10 @@ class Hit(Item):
             "moments": [moment.to_dict() for moment in self.moments],
             "duplicates": [duplicate.to_dict() for duplicate in self.duplicates],
         }
-        return first | super().to_dict() | {"matched": matched, **others}
+        values = first | super().to_dict() | {"matched": matched, **others}
+        if self.index is None:
+            del values["index"]
+        return values
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ from mmsearch.search.retrieval import (
 from mmsearch.search.snapshots import open_latest_snapshot
 
 if TYPE_CHECKING:
-    from mmsearch.core.catalog import CatalogReader, Snapshot
+    from mmsearch.core.catalog import Snapshot, SnapshotReader
     from mmsearch.core.filter_tree import FilterTree
     from mmsearch.core.protocols import Encoder, Fusion, RankFusion, VectorStore
     from mmsearch.core.understood import Understood
@@ -84,7 +84,7 @@ class SearchEngine:
 
     def __init__(
         self,
-        catalog: CatalogReader,
+        catalog: SnapshotReader,
         open_store: Callable[[Snapshot], VectorStore],
         read_image_vectors: Callable[[Snapshot, Ids], Vectors],
         encoder: Encoder,

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,13 @@ MIN_NORM = 1e-6
 StoredVectors = dict[Term, NDArray[np.float32]]
 
 
+class VectorLookup(Protocol):
+    """Finds the stored vectors of the pictures that terms name."""
+
+    def vectors(self, terms: Sequence[Term], encoder: Encoder) -> StoredVectors:
+        """Return a float32 (dim,) vector for each term that names an indexed picture."""
+
+
 class QueryEncoder:
     """Encodes texts and pictures of queries. Only one thread at a time may encode.
 
@@ -52,7 +59,7 @@ class QueryEncoder:
         self,
         encoder: Encoder,
         load_image: Callable[[Path, ImagePreprocessor], ModelInput],
-        stored_lookup: StoredVectorLookup | None = None,
+        stored_lookup: VectorLookup | None = None,
     ) -> None:
         self._encoder = encoder
         self._stored_lookup = stored_lookup

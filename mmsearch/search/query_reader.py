@@ -32,7 +32,7 @@ from mmsearch.search.understanding.anchors import (
 )
 
 if TYPE_CHECKING:
-    from mmsearch.core.catalog import CatalogReader, Snapshot
+    from mmsearch.core.catalog import Snapshot, SnapshotReader
     from mmsearch.core.places import Place
     from mmsearch.core.query import Condition
     from mmsearch.search.understanding.places import PlaceMatch
@@ -66,7 +66,7 @@ class QueryReader:
         today: Returns the present day; None for that of this machine.
     """
 
-    def __init__(self, catalog: CatalogReader, today: Callable[[], date] | None = None) -> None:
+    def __init__(self, catalog: SnapshotReader, today: Callable[[], date] | None = None) -> None:
         self._catalog = catalog
         self._today = today or _local_day
         self._facts = LibraryFacts(-1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mmsearch.core.errors import DamagedFileError
 
 if TYPE_CHECKING:
-    from mmsearch.core.catalog import CatalogReader, Snapshot
+    from mmsearch.core.catalog import Snapshot, SnapshotReader
 
 Resource = TypeVar("Resource")
 
@@ -19,7 +19,7 @@ MAX_ATTEMPTS = 5
 
 @contextmanager
 def open_latest_snapshot(
-    catalog: CatalogReader, open_resource: Callable[[Snapshot], Resource]
+    catalog: SnapshotReader, open_resource: Callable[[Snapshot], Resource]
 ) -> Iterator[tuple[Snapshot, Resource]]:
     """Yield a snapshot of the latest generation and the resource opened from its files.
 

@@ -65,8 +65,15 @@ class IndexReader:
         Args:
             count: Number of ids; fewer are returned if the index is smaller.
         """
-        num_rows = sum(len(leaf.ids) for leaf in self.leaves)
-        positions = np.linspace(0, num_rows - 1, min(count, num_rows)).astype(np.int64)
+        return self.ids_at(spread_positions(count, self.num_rows))
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows, including deleted ones and those that a later leaf replaces."""
+        return sum(len(leaf.ids) for leaf in self.leaves)
+
+    def ids_at(self, positions: NDArray[np.int64]) -> Ids:
+        """Return the different ids of rows by their positions, from 0 to `num_rows`, ascending."""
         sampled, offset = [np.empty(0, np.int64)], 0
         for leaf in self.leaves:
             local_positions = (
@@ -141,6 +148,11 @@ class IndexReader:
         drawn_ids = self.sample_ids(count * self.size // max(snapshot.items_with_pixels, 1))
         live_ids = np.setdiff1d(drawn_ids, snapshot.deleted_ids, assume_unique=True)
         return live_ids[:: max(1, len(live_ids) // count)]
+
+
+def spread_positions(count: int, num_rows: int) -> NDArray[np.int64]:
+    """Return positions spread evenly over a number of rows, int64; at most ``count``."""
+    return np.linspace(0, num_rows - 1, min(count, num_rows)).astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def opened(monkeypatch, tmp_path):
             app(list(arguments), standalone_mode=False)
         parsed = parse_args(arguments)
         if parsed is not None:
-            assert (parsed.values["name"], str(parsed.values["home"])) == reached.value.args
+            assert (*parsed.values["name"], str(parsed.values["home"])) == reached.value.args
         return reached.value.args
 
     return run
