@@ -6,8 +6,8 @@ import math
 import re
 import signal
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import typer
 
 from mmsearch import api
 from mmsearch.cli.errors import EXIT_INTERRUPTED
-from mmsearch.cli.options import Home, IndexName
+from mmsearch.cli.options import Home
 from mmsearch.cli.output import warn
 from mmsearch.core.errors import LocalSocketError, StateError, UsageError
 from mmsearch.core.settings import Settings, load_settings
@@ -35,7 +35,12 @@ if TYPE_CHECKING:
 
 
 def serve(
-    name: IndexName = "default",
+    names: Annotated[
+        list[str],
+        typer.Option(
+            "--index", help="Name of the index; repeat it to serve several.", metavar="NAME"
+        ),
+    ] = ["default"],  # noqa: B006 - typer copies it
     home: Home = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 accepts other machines.")
@@ -98,6 +103,16 @@ def serve(
             min=0.1,
         ),
     ] = DEFAULT_DEADLINE_S,
+    drain_s: Annotated[
+        float,
+        typer.Option(
+            "--drain",
+            help="Seconds to go on answering after SIGTERM, with /readyz at 503, so that a balancer"
+            " sends no more requests.",
+            metavar="SECONDS",
+            min=0,
+        ),
+    ] = 0.0,
     no_indexing: Annotated[
         bool, typer.Option("--no-indexing", help="Reject all requests that change the index.")
     ] = False,
@@ -140,11 +155,14 @@ def serve(
         settings, home=settings.indexes_home().absolute(), cache=settings.cache.absolute()
     )
     if create:
-        _create_index(name, settings)
+        for each in names:
+            _create_index(each, settings)
     if no_http:
+        if len(names) > 1:
+            raise UsageError("--no-http serves one index.", "Name one with --index.")
         idle_s = math.inf if idle is None else idle * 60
         stop_signal = _run_until_signal(
-            partial(_serve_socket_only, name, settings, deadline_s, idle_s)
+            partial(_serve_socket_only, names[0], settings, deadline_s, idle_s)
         )
     elif idle is not None:
         raise UsageError("--idle does not apply to an HTTP server.", "Add --no-http.")
@@ -175,8 +193,10 @@ def serve(
             warn(
                 "Pictures are fetched without the proxy, because it would choose where to connect."
             )
-        stop_signal = _run_until_signal(partial(_serve_http, name, settings, config, port))
-    warn("Idle timeout reached; stopped." if stop_signal is None else f"Index {name!r} is closed.")
+        stop_signal = _run_until_signal(
+            partial(_serve_http, names, settings, config, port, drain_s), drain_s
+        )
+    warn("Idle timeout reached; stopped." if stop_signal is None else f"{_describe(names)} closed.")
     if stop_signal == signal.SIGINT:
         raise typer.Exit(EXIT_INTERRUPTED)
 
@@ -203,7 +223,7 @@ def _warm_up(index: api.Index) -> None:
     index.query(SearchRequest(api.parse_query("a picture")))
 
 
-def _run_until_signal(work: Callable[[], None]) -> int | None:
+def _run_until_signal(work: Callable[[], None], drain_s: float = 0.0) -> int | None:
     """Return the signal that ended the work, if any; the process ends soon after a signal."""
     from mmsearch.cli.shutdown import (
         ShutdownSignalError,
@@ -211,7 +231,7 @@ def _run_until_signal(work: Callable[[], None]) -> int | None:
         raise_on_signal,
     )
 
-    with enforce_shutdown_timeout(), raise_on_signal():
+    with enforce_shutdown_timeout(drain_s), raise_on_signal():
         try:
             work()
         except ShutdownSignalError as error:
@@ -231,33 +251,47 @@ def _serve_socket_only(
         worker.run_blocking(_warm_up)
         listen = partial(_listen, listener)
         with serve_local_socket(folder, settings, worker, _search, deadline_s, listen) as app:
-            warn(_format_ready_message(name))
+            warn(_format_ready_message([name]))
             _wait(lambda: idle_timeout_s - app.idle_s)
 
 
-def _serve_http(name: str, settings: Settings, config: ServerConfig, port: int) -> None:
+def _serve_http(
+    names: list[str], settings: Settings, config: ServerConfig, port: int, drain_s: float
+) -> None:
+    from mmsearch.cli.shutdown import ShutdownSignalError
     from mmsearch.server.app import serve_in_thread
     from mmsearch.server.local_server import serve_local_socket
     from mmsearch.server.state import ServerState
 
-    state = ServerState.create(settings, config, lambda: [name], warn)
+    state = ServerState.create(settings, config, lambda: names, warn)
     with closing(state):
-        worker = state.index_pool.worker(name)
-        worker.run_blocking(_warm_up)
-        folder = worker.run_blocking(lambda index: index.folder)
-        with serve_in_thread(state, port) as url:
-            ready_message = _format_ready_message(name, f" at {url}{config.root_path or ''}")
+        workers = [state.index_pool.worker(name) for name in names]
+        for worker in workers:
+            worker.run_blocking(_warm_up)
+        with serve_in_thread(state, port) as url, ExitStack() as sockets:
             try:
                 listen = partial(_listen, state.speech.listener)
-                with serve_local_socket(
-                    folder, settings, worker, _search, config.deadline_s, listen
-                ):
-                    warn(ready_message)
+                failures = []
+                for worker in workers:
+                    folder = worker.run_blocking(lambda index: index.folder)
+                    try:
+                        sockets.enter_context(
+                            serve_local_socket(
+                                folder, settings, worker, _search, config.deadline_s, listen
+                            )
+                        )
+                    except LocalSocketError as error:
+                        failures.append(f"Commands are not forwarded to it: {error}")
+                warn(_format_ready_message(names, f" at {url}{config.root_path or ''}"))
+                for failure in failures:
+                    warn(failure)
+                try:
                     _wait()
-            except LocalSocketError as error:
-                warn(ready_message)
-                warn(f"Commands are not forwarded to it: {error}")
-                _wait()
+                except ShutdownSignalError as error:
+                    if error.signum == signal.SIGTERM and drain_s:
+                        state.drain()
+                        time.sleep(drain_s)
+                    raise
             finally:
                 # Clients that follow a job, or wait for a write, then see it end.
                 state.stop()
@@ -269,8 +303,13 @@ def _wait(seconds_left: Callable[[], float] = lambda: math.inf) -> None:
         time.sleep(min(seconds, 3600))
 
 
-def _format_ready_message(name: str, location: str = "") -> str:
-    return f"Index {name!r} is open for queries{location}; Ctrl-C stops it."
+def _format_ready_message(names: Sequence[str], location: str = "") -> str:
+    return f"{_describe(names)} open for queries{location}; Ctrl-C stops it."
+
+
+def _describe(names: Sequence[str]) -> str:
+    listed = ", ".join(map(repr, names))
+    return f"Index {listed} is" if len(names) == 1 else f"Indexes {listed} are"
 
 
 def _listen(listener: Listener, search: Mapping[str, Any], folder: Path) -> Transcript:

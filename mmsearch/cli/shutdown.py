@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -53,17 +54,20 @@ def raise_on_signal() -> Iterator[None]:
 
 
 @contextmanager
-def enforce_shutdown_timeout() -> Iterator[None]:
+def enforce_shutdown_timeout(drain_s: float = 0.0) -> Iterator[None]:
     """End the process `SHUTDOWN_TIMEOUT_S` after a signal, even if its threads do not end.
 
     Use it in the main thread only, for signals that have a handler. The main thread may be busy, so
     a separate thread reads what C code writes when a signal arrives (`signal.set_wakeup_fd`).
+
+    Args:
+        drain_s: Further seconds after a first SIGTERM, in which a server goes on answering.
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     previous_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     threading.Thread(
-        target=_watch_signals, args=(reader,), name="mmsearch-shutdown", daemon=True
+        target=_watch_signals, args=(reader, drain_s), name="mmsearch-shutdown", daemon=True
     ).start()
     try:
         yield
@@ -72,13 +76,23 @@ def enforce_shutdown_timeout() -> Iterator[None]:
         writer.close()
 
 
-def _watch_signals(reader: socket.socket) -> None:
+def _watch_signals(reader: socket.socket, drain_s: float) -> None:
+    end_s, last = math.inf, 0
     with reader:
-        while received := reader.recv(64):
+        while time.monotonic() < end_s:
+            reader.settimeout(None if last == 0 else max(end_s - time.monotonic(), 0.01))
+            try:
+                received = reader.recv(64)
+            except TimeoutError:
+                continue
+            if not received:
+                return
             for signum in received:
                 if signum in (signal.SIGINT, signal.SIGTERM):
-                    time.sleep(SHUTDOWN_TIMEOUT_S)
-                    exit_now(128 + signum if signum == signal.SIGINT else EXIT_UNFINISHED)
+                    grace_s = drain_s if signum == signal.SIGTERM and last == 0 else 0.0
+                    end_s = min(end_s, time.monotonic() + grace_s + SHUTDOWN_TIMEOUT_S)
+                    last = signum
+    exit_now(128 + last if last == signal.SIGINT else EXIT_UNFINISHED)
 
 
 def exit_now(code: int, message: bytes = UNFINISHED_MESSAGE) -> None:

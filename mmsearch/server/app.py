@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from mmsearch import __version__
 from mmsearch.server.assets import Asset
 from mmsearch.server.deadline import DeadlineMiddleware
+from mmsearch.server.drain import DrainMiddleware
 from mmsearch.server.errors import PROBLEM_MEDIA_TYPE, install_error_handlers
 from mmsearch.server.forwarded import ForwardedMiddleware, get_root_path
 from mmsearch.server.http_semantics import HttpSemanticsMiddleware, ProblemDetailsMiddleware
@@ -139,12 +140,15 @@ def wrap_with_middleware(app: FastAPI) -> ASGIApp:
                 "Retry-After",
             ],
         )
-    return ForwardedMiddleware(
-        MetricsMiddleware(
-            SecurityMiddleware(ProblemDetailsMiddleware(inner), server_state.config),
-            server_state.metrics,
+    return DrainMiddleware(
+        ForwardedMiddleware(
+            MetricsMiddleware(
+                SecurityMiddleware(ProblemDetailsMiddleware(inner), server_state.config),
+                server_state.metrics,
+            ),
+            server_state.config,
         ),
-        server_state.config,
+        server_state,
     )
 
 

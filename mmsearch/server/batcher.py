@@ -60,16 +60,20 @@ class IndexWorker:
     """Answers searches and other calls on one index, in threads of its own.
 
     Args:
-        index: The index. From now on only the worker's threads use it, and they close it.
+        index: The index, or several as one. From now on only the worker's threads use it, and they
+            close it.
         max_queue: Maximum number of waiting calls.
         idle_timeout_s: Idle seconds after which the worker calls `mmsearch.Index.release`.
     """
 
     def __init__(
-        self, index: api.Index, max_queue: int = MAX_QUEUE, idle_timeout_s: float = IDLE_TIMEOUT_S
+        self,
+        index: api.Index | api.FederatedIndex,
+        max_queue: int = MAX_QUEUE,
+        idle_timeout_s: float = IDLE_TIMEOUT_S,
     ) -> None:
         self.name = index.name
-        self._index = index
+        self._index: Any = index
         self._max_queue = max_queue
         self._idle_timeout_s = idle_timeout_s
         lock = threading.Lock()
@@ -332,6 +336,10 @@ def _set_results(results: Sequence[tuple[_SearchTask, SearchResult | BaseExcepti
             search.future.set_result(result)
 
 
+MAX_FEDERATIONS = 2
+"""Maximum number of sets of indexes that are open to be searched as one."""
+
+
 class IndexPool:
     """Workers of all served indexes, each opened on the first request for its index.
 
@@ -339,6 +347,7 @@ class IndexPool:
         open_index: Opens an index by name.
         names: Returns the names of the indexes that are served now.
         max_queue: Maximum number of waiting calls per index; see `IndexWorker`.
+        open_indexes: Opens several indexes that are searched as one; None to refuse that.
     """
 
     def __init__(
@@ -346,11 +355,15 @@ class IndexPool:
         open_index: Callable[[str], api.Index],
         names: Callable[[], list[str]],
         max_queue: int = MAX_QUEUE,
+        open_indexes: Callable[[Sequence[str]], api.FederatedIndex] | None = None,
     ) -> None:
         self._open_index = open_index
+        self._open_indexes = open_indexes
         self._names = names
         self._max_queue = max_queue
         self._workers: dict[str, IndexWorker] = {}
+        # The one that was used last is the last.
+        self._federations: dict[tuple[str, ...], IndexWorker] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -360,6 +373,39 @@ class IndexPool:
     def open_workers(self) -> list[IndexWorker]:
         """Return the workers opened so far."""
         return list(self._workers.values())
+
+    def federation(self, names: Sequence[str]) -> IndexWorker:
+        """Return the worker that searches several indexes as one, and open it if needed.
+
+        At most `MAX_FEDERATIONS` stay open: each has a model and readers of its own.
+
+        Args:
+            names: Names of the indexes; empty for all that are served.
+
+        Raises:
+            UnknownIndexError: One of the indexes is not served.
+            UsageError: One is named twice.
+        """
+        served = self._names()
+        names = tuple(names or served)
+        for name in names:
+            if name not in served:
+                raise UnknownIndexError(
+                    f"There is no index {name!r} here.", "GET /v1/indexes lists them."
+                )
+        if len(names) == 1 or self._open_indexes is None:
+            return self.worker(names[0])
+        with self._lock:
+            worker = self._federations.pop(names, None)
+            if worker is None:
+                worker = IndexWorker(self._open_indexes(names), self._max_queue)
+            self._federations[names] = worker
+            unused = list(self._federations)[:-MAX_FEDERATIONS]
+            closing = [self._federations.pop(each) for each in unused]
+        for each in closing:
+            # It answers the calls that are waiting first.
+            threading.Thread(target=each.close, name="mmsearch-close").start()
+        return worker
 
     def worker(self, name: str) -> IndexWorker:
         """Return the worker of an index, and open it if needed.
@@ -381,6 +427,6 @@ class IndexPool:
         """Close all workers; no worker can be opened afterwards."""
         with self._lock:
             self._names = list
-            open_workers = self.open_workers()
+            open_workers = [*self.open_workers(), *self._federations.values()]
         for worker in open_workers:
             worker.close()

@@ -42,11 +42,12 @@ def render_search(
 
 def render_item(index: str, item: Item, root_path: str = "") -> dict[str, Any]:
     """Return a picture or a hit as JSON, with paths for display and with links."""
-    url = f"{root_path}/v1/indexes/{index}/pictures/{item.id}"
     values = item.to_dict()
     if isinstance(item, Hit):
+        index = item.index or index
         for duplicate, shown in zip(item.duplicates, values["duplicates"], strict=True):
             shown["path"] = duplicate.location
+    url = f"{root_path}/v1/indexes/{index}/pictures/{item.id}"
     return values | {
         "path": item.location,
         "copies": [display_path(path) for path in item.copies],

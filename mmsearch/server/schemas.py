@@ -254,6 +254,33 @@ class SearchParams(FilterParams):
         return SearchBody.model_validate({"query": self.q, "filters": filters, **search_values})
 
 
+IndexNames = Annotated[
+    list[BoundedText],
+    Field(
+        max_length=100,
+        description="Names of the indexes, whose models must be the same; default: all served ones."
+        " Equal hits are listed in their order.",
+    ),
+]
+
+
+class FederatedSearchBody(SearchBody):
+    """A query in several indexes, which answer as one; ids of pictures are not allowed in it."""
+
+    indexes: IndexNames = []
+
+
+class FederatedSearchParams(SearchParams):
+    """A query in several indexes, as URL parameters."""
+
+    indexes: IndexNames = Field([])
+
+    def to_search_body(self) -> FederatedSearchBody:
+        """Return the same search as a request body."""
+        values = super().to_search_body().model_dump(by_alias=True, exclude_unset=True)
+        return FederatedSearchBody.model_validate(values | {"indexes": self.indexes})
+
+
 if TYPE_CHECKING:
     FacetField = str
 else:
@@ -433,6 +460,7 @@ REQUEST_FIELDS = frozenset(
     for model in (
         SearchBody,
         SearchParams,
+        FederatedSearchBody,
         FilterBody,
         FacetsBody,
         BatchBody,

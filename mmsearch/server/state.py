@@ -6,7 +6,8 @@ import asyncio
 import contextvars
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class ServerState:
         metrics: Metrics of the server.
         speech: Recognizes spoken queries.
         fetcher: Fetches pictures from URLs; None if that is not allowed.
+        draining: Set if the server stops soon; see `drain`.
         thread_pool: Threads that wait for disks and decoders.
     """
 
@@ -72,6 +74,7 @@ class ServerState:
     metrics: Metrics
     speech: SpeechQueue
     fetcher: Fetcher | None = None
+    draining: threading.Event = field(default_factory=threading.Event)
     thread_pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MAX_THREADS, "mmsearch-files")
     )
@@ -102,7 +105,10 @@ class ServerState:
         def open_index(name: str) -> api.Index:
             return api.open_index(name, settings=settings, on_message=on_message)
 
-        index_pool = IndexPool(open_index, names)
+        def open_indexes(chosen: Sequence[str]) -> api.FederatedIndex:
+            return api.open_indexes(chosen, settings=settings, on_message=on_message)
+
+        index_pool = IndexPool(open_index, names, open_indexes=open_indexes)
         image_loader = api.open_image_loader(settings)
         thumbnails = ThumbnailCache(
             settings.cache / "thumbnails",
@@ -124,6 +130,10 @@ class ServerState:
             SpeechQueue(api.open_listener(settings)),
             fetcher,
         )
+
+    def drain(self) -> None:
+        """Say that the server stops soon: it is not ready, and asks clients to connect again."""
+        self.draining.set()
 
     def stop(self) -> None:
         """Interrupt jobs and writes; new ones are refused from now on."""

@@ -25,9 +25,11 @@ async def healthz() -> JSONResponse:
 
 @public_router.get("/readyz", response_model=dict[str, bool], openapi_extra=NO_AUTH)
 async def readyz(server_state: StateDep) -> JSONResponse:
-    """Check that the server can answer queries."""
+    """Check that the server can answer queries; a balancer sends requests only then."""
+    if server_state.draining.is_set():
+        return problem_response(503, "The server is stopping. Send requests to another one.")
     try:
-        for name in server_state.index_pool.names()[:1]:
+        for name in server_state.index_pool.names():
             await server_state.index_pool.worker(name).run(lambda index: index.exists())
     except MMSearchError as error:
         return problem_response(503, error.served_text)

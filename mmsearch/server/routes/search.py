@@ -39,6 +39,8 @@ from mmsearch.server.schemas import (
     BatchBody,
     BoundedText,
     EmbeddingsAnswer,
+    FederatedSearchBody,
+    FederatedSearchParams,
     FilterBody,
     FoldOption,
     LiteralOption,
@@ -83,6 +85,27 @@ async def search_by_url(
 ) -> JSONResponse:
     """Search with URL parameters, including filters."""
     body = params.to_search_body()
+    return JSONResponse(await run_search(server_state, worker, body, root_path))
+
+
+@router.post("/v1/search", response_model=SearchPage)
+async def search_indexes(
+    server_state: StateDep, body: FederatedSearchBody, root_path: RootPathDep
+) -> JSONResponse:
+    """Search several indexes as one; each hit names its index."""
+    worker = server_state.index_pool.federation(body.indexes)
+    return JSONResponse(await run_search(server_state, worker, body, root_path))
+
+
+@router.get("/v1/search", response_model=SearchPage)
+async def search_indexes_by_url(
+    server_state: StateDep,
+    params: Annotated[FederatedSearchParams, QueryParams()],
+    root_path: RootPathDep,
+) -> JSONResponse:
+    """Search several indexes as one, with URL parameters."""
+    body = params.to_search_body()
+    worker = server_state.index_pool.federation(body.indexes)
     return JSONResponse(await run_search(server_state, worker, body, root_path))
 
 
