@@ -58,6 +58,7 @@ class AsyncClient(AsyncLibraryClient):
         fold: bool = True,
         literal: bool = False,
         literal_words: Texts = (),
+        indexes: Texts | None = None,
     ) -> list[Hit]:
         """Return the pictures that match a description best."""
         return await self._run(
@@ -77,6 +78,7 @@ class AsyncClient(AsyncLibraryClient):
                 fold=fold,
                 literal=literal,
                 literal_words=literal_words,
+                indexes=indexes,
             )
         )
 

@@ -92,11 +92,15 @@ class IndexFlows:
         self._endpoint = endpoint
 
     @check_arguments("Client.search")
-    def search(self, query: str | Query, k: int, **options: Any) -> RequestFlow[list[Hit]]:
+    def search(
+        self, query: str | Query, k: int, indexes: Texts | None = None, **options: Any
+    ) -> RequestFlow[list[Hit]]:
         """See `mmsearch.Client.search`; ``options`` are those of `build_search_body`."""
         sort = _pop_sort(options)
         body = build_search_body(query, **options)
         path = self._endpoint.path("search")
+        if indexes is not None:
+            path, body["indexes"] = "/v1/search", list(to_texts(indexes))
 
         def page_request(limit: int, cursor: str | None) -> Request:
             return Request("POST", path, body=body | {"limit": limit, "cursor": cursor})

@@ -72,6 +72,7 @@ class Client(LibraryClient):
         fold: bool = True,
         literal: bool = False,
         literal_words: Texts = (),
+        indexes: Texts | None = None,
     ) -> list[Hit]:
         """Return the pictures that match a description best.
 
@@ -97,6 +98,8 @@ class Client(LibraryClient):
             literal: True to read no dates, people and places in the words as filters; see
                 `mmsearch.Index.search`. The hits have the attribute ``understood``.
             literal_words: Words or phrases in which nothing is read.
+            indexes: Names of indexes that are searched as one, instead of that of the client; their
+                models must be the same. Each hit has the name of its index (`Hit.index`).
 
         Raises:
             UnknownIndexError: The server has no such index.
@@ -123,6 +126,7 @@ class Client(LibraryClient):
                 fold=fold,
                 literal=literal,
                 literal_words=literal_words,
+                indexes=indexes,
             )
         )
 

@@ -1,11 +1,14 @@
 """Searches in several indexes over HTTP: the same hits as from the library, with pages."""
 
+import asyncio
 import shutil
 
 import pytest
 
 import mmsearch as library
-from tests.http_client import http_client
+from mmsearch.core.errors import InvalidQueryError, UnknownIndexError
+from mmsearch.server.app import serve_in_thread
+from tests.http_client import http_client, open_server_state
 
 AT = "/v1/search"
 
@@ -102,3 +105,25 @@ def test_other_sets_of_indexes_replace_the_ones_that_are_open(server):
     for names in (["a", "b"], ["b", "c"], ["a", "c"], ["c", "b", "a"], ["a", "b"]):
         answer = server.post(AT, json={"query": "a castle", "indexes": names, "limit": 50})
         assert {hit["index"] for hit in answer.json()["hits"]} == set(names)
+
+
+def test_clients_search_several_indexes(home, server, socket_enabled):
+    with library.open_indexes(["a", "b"], home=home) as indexes:
+        expected = [(hit.index, hit.id, hit.path) for hit in indexes.search("a castle", k=9)]
+
+    def found(hits):
+        return [(hit.index, hit.id, hit.path) for hit in hits]
+
+    async def search_async(url):
+        async with library.AsyncClient(url, index="a") as client:
+            return await client.search("a castle", k=9, indexes=["a", "b"])
+
+    with open_server_state(home, names=("a", "b")) as state, serve_in_thread(state, 0) as url:
+        with library.Client(url, index="a") as client:
+            assert found(client.search("a castle", k=9, indexes=["a", "b"])) == expected
+            assert all(hit.index is None for hit in client.search("a castle", k=9))
+            with pytest.raises(UnknownIndexError):
+                client.search("a castle", indexes=["a", "none"])
+            with pytest.raises(InvalidQueryError, match="does not say which"):
+                client.search("a castle", like=[1], indexes=["a", "b"])
+        assert found(asyncio.run(search_async(url))) == expected
