@@ -30,6 +30,7 @@ from benchmarks.quality import (
     understanding,
     words,
 )
+from benchmarks.scale import federated as scale_federated
 from benchmarks.scale import ray as scale_ray
 from benchmarks.speed import (
     additions,
@@ -96,8 +97,12 @@ LARGE: dict[str, Any] = {
     "build_1m": build,
     "facets_1m": facets,
     "scale": scale,
+    "scale_federated": scale_federated,
 }
-ROWS = dict.fromkeys(LARGE, 1_000_000) | {"scale": scale.ROWS}
+ROWS = dict.fromkeys(LARGE, 1_000_000) | {
+    "scale": scale.ROWS,
+    "scale_federated": scale_federated.PICTURES,
+}
 """Parts with a million vectors or more. They take hours on two cores and run only if named."""
 
 GPU: dict[str, Any] = {

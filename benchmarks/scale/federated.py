@@ -106,11 +106,11 @@ def page(results: dict[str, Any]) -> str:
         "| query | one index, ms | two halves, ms | of 20 hits the same |",
         "|---|--:|--:|--:|",
     ]
-    for each in results["rows"]:
-        lines.append(
-            f"| {each['label']} | {each['one_s'] * 1e3:.1f} | {each['two_s'] * 1e3:.1f} |"
-            f" {each['same']} |"
-        )
+    lines += [
+        f"| {each['label']} | {each['one_s'] * 1e3:.1f} | {each['two_s'] * 1e3:.1f} |"
+        f" {each['same']} |"
+        for each in results["rows"]
+    ]
     one_s, two_s = results["first_s"]
     lines += [
         "",
