@@ -44,7 +44,6 @@ from mmsearch.catalog.stacks import (
     load_stacks,
 )
 from mmsearch.catalog.vocabulary import Vocabulary
-from mmsearch.core.federated_ids import DIGEST_BYTES, ItemDigests
 from mmsearch.core.identity import Identity
 from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.records import (
@@ -60,6 +59,7 @@ from mmsearch.core.types import Ids, TextSource, full_text_sources
 if TYPE_CHECKING:
     from mmsearch.catalog.facets import FacetTables
     from mmsearch.core.facets import Facet
+    from mmsearch.core.federated_ids import ItemDigests
     from mmsearch.core.filter_tree import FilterTree
     from mmsearch.core.filters import Filters
     from mmsearch.core.server_filters import ItemFields
@@ -331,6 +331,8 @@ class SqliteSnapshot:
 
     def item_digests(self) -> ItemDigests:
         """Return which content each live item is."""
+        from mmsearch.core.federated_ids import DIGEST_BYTES, ItemDigests  # noqa: PLC0415 - rare
+
         rows = self._db.query(
             "SELECT items.id, items.part, contents.digest FROM items"
             " JOIN contents ON contents.id = items.content_id WHERE items.is_live = 1"
