@@ -21,12 +21,15 @@ if TYPE_CHECKING:
         use_model,
     )
     from mmsearch.api.open import (
+        init_index,
         list_indexes,
+        migrate_index,
         open_image_loader,
         open_index,
         open_indexes,
         open_listener,
         restore_index,
+        trust_index,
     )
     from mmsearch.api.parsing import is_folder, parse_choices, parse_filters, parse_query
 
@@ -44,12 +47,15 @@ _EXPORTS = {
         "use_model",
     ),
     "open": (
+        "init_index",
         "list_indexes",
+        "migrate_index",
         "open_image_loader",
         "open_index",
         "open_indexes",
         "open_listener",
         "restore_index",
+        "trust_index",
     ),
     "federation": ("FederatedIndex",),
     "parsing": ("is_folder", "parse_choices", "parse_filters", "parse_query"),
@@ -61,9 +67,11 @@ __all__ = [
     "export_model",
     "find_pullable_model",
     "import_model",
+    "init_index",
     "is_folder",
     "list_indexes",
     "list_models",
+    "migrate_index",
     "open_image_loader",
     "open_index",
     "open_indexes",
@@ -76,6 +84,7 @@ __all__ = [
     "pull_model",
     "restore_index",
     "save_adapter",
+    "trust_index",
     "use_model",
 ]
 

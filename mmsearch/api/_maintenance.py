@@ -100,7 +100,15 @@ class MaintainedIndex:
                 calibration=calibration and replace(calibration, background=""),
                 derived=self._summarize_derived(catalog, snapshot.identity),
                 skipped=count_skipped((file.path, file.reason) for file in catalog.skipped_files()),
+                places=self._places(),
             )
+
+    def _places(self) -> dict[str, str]:
+        if not self._layout.has_places():
+            return {}
+        from mmsearch.storage.places import describe_places  # noqa: PLC0415 - few indexes
+
+        return describe_places(self._layout).urls()
 
     def _summarize_derived(
         self, catalog: CatalogReader, identity: Identity | None
@@ -441,6 +449,6 @@ class MaintainedIndex:
         """Raise UnknownIndexError if there are no files of an index at all."""
         # A folder that cannot be read may contain an index.
         with suppress(OSError):
-            if not self.exists() and not self._layout.files():
+            if not (self.exists() or self._layout.files() or self._layout.has_places()):
                 with self._session.catalog():
                     pass

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmsearch.api._log import log_message
 from mmsearch.api.index import Index
+from mmsearch.api.progress import ProgressOption, open_progress
 from mmsearch.core.arguments import StrPath, Texts, check_arguments, to_texts
 from mmsearch.core.errors import MMSearchError, translate_os_errors
 from mmsearch.core.results import IndexStatus
@@ -18,7 +19,7 @@ from mmsearch.storage.layout import IndexLayout, list_index_names
 
 if TYPE_CHECKING:
     from mmsearch.api.federation import FederatedIndex
-    from mmsearch.core.reports import CopyReport
+    from mmsearch.core.reports import CopyReport, InitReport, MigrationReport
     from mmsearch.search.image_loader import SandboxedImageLoader
     from mmsearch.search.listener import Listener
 
@@ -118,6 +119,99 @@ def restore_index(
     """
     with open_index(name, home=home) as index:
         return index.restore_from(backup, replace=replace)
+
+
+@translate_os_errors()
+@check_arguments()
+def init_index(
+    name: str,
+    *,
+    home: StrPath | None = None,
+    catalog: str | None = None,
+    store: str | None = None,
+    search: str | None = None,
+) -> InitReport:
+    """Create an empty index whose parts may be outside of its folder.
+
+    The URLs contain no passwords; credentials come from the environment. The servers count as known
+    on this machine from then on: credentials may be sent there.
+
+    Args:
+        name: Name of the index.
+        home: Folder of the indexes; default: `Settings.indexes_home`.
+        catalog: URL of the catalog: ``postgresql+psycopg://user@host/database``.
+        store: URL of the vector files: ``s3://bucket/prefix``, or another one of fsspec.
+        search: URL of the search server: ``milvus+https://host:19530/collection``, or one of
+            PostgreSQL with pgvector.
+
+    Raises:
+        UsageError: The index exists, or a URL is not allowed.
+        SourceError: The store has files of an index, or cannot be opened.
+        StateError: A server cannot be used.
+        MissingExtraError: A package is not installed.
+    """
+    from mmsearch.maintenance import places  # noqa: PLC0415 - only new indexes
+    from mmsearch.storage.places import Places  # noqa: PLC0415 - only new indexes
+
+    layout = _find_layout(name, home)
+    return places.init_index(layout, Places(catalog, store, search))
+
+
+@translate_os_errors()
+@check_arguments()
+def trust_index(name: str, *, home: StrPath | None = None) -> dict[str, str]:
+    """Confirm that credentials of this machine may be sent to the servers of an index.
+
+    Args:
+        name: Name of the index.
+        home: Folder of the indexes; default: `Settings.indexes_home`.
+
+    Returns:
+        The servers by part: ``catalog``, ``store`` and ``search``.
+
+    Raises:
+        UnknownIndexError: There is no such index, or all of its parts are in its folder.
+    """
+    from mmsearch.maintenance import places  # noqa: PLC0415 - few indexes
+
+    return places.trust_index(_find_layout(name, home))
+
+
+@translate_os_errors()
+@check_arguments()
+def migrate_index(
+    name: str,
+    to: str,
+    *,
+    home: StrPath | None = None,
+    progress: ProgressOption = False,
+) -> MigrationReport:
+    """Copy an index to another place, without encoding; the index itself stays as it is.
+
+    Numbers and the answers to sample queries are compared before the new index appears. After an
+    interruption, the same call goes on.
+
+    Args:
+        name: Name of the index.
+        to: Name of a new index, or of an empty one that `init_index` made.
+        home: Folder of the indexes; default: `Settings.indexes_home`.
+        progress: True shows a progress bar; or a function that is called with each `Progress`.
+
+    Raises:
+        UnknownIndexError: There is no such index.
+        UsageError: The index ``to`` is not empty.
+        DamagedFileError: A file of the index does not match its catalog.
+        StateError: A server cannot be used, the index is being written, or the copy differs.
+    """
+    from mmsearch.maintenance.migrate import migrate  # noqa: PLC0415 - few indexes
+
+    with open_progress(progress) as on_progress:
+        return migrate(_find_layout(name, home), _find_layout(to, home), on_progress)
+
+
+def _find_layout(name: str, home: StrPath | None) -> IndexLayout:
+    settings = load_settings().with_flags(home=None if home is None else Path(os.fsdecode(home)))
+    return IndexLayout.for_name(settings.indexes_home(), name)
 
 
 @translate_os_errors()

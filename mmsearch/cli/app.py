@@ -19,6 +19,7 @@ from mmsearch.cli import (
     mcp,
     models,
     optimize,
+    places,
     reindex,
     search,
     serve,
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 
 app.command("index")(index.index)
+app.command("init")(places.init)
 app.command("watch")(watch.watch)
 app.command("reindex")(reindex.reindex)
 app.command("optimize")(optimize.optimize)
@@ -56,6 +58,7 @@ app.command("repair")(maintenance.repair)
 app.command("compact")(maintenance.compact)
 app.command("backup")(maintenance.backup)
 app.command("restore")(maintenance.restore)
+app.command("migrate")(places.migrate)
 app.command("export")(embeddings.export)
 app.command("import")(embeddings.import_)
 app.command("remove")(manage.remove)

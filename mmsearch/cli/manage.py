@@ -112,6 +112,7 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
                     index_status.calibration, index_status.identity.encoder.fingerprint
                 ),
             )
+    yield from index_status.places.items()
     sizes = ", ".join(
         f"{part} {output.human_bytes(size)}" for part, size in index_status.bytes_by_part.items()
     )
@@ -206,6 +207,7 @@ def _print_indexes(statuses: list[IndexStatus], *, as_json: bool, all_readable: 
                     "folder": index.folder,
                     "pictures": index.pictures,
                     "encoder": index.identity.encoder.name if index.identity else None,
+                    "places": index.places,
                 }
                 for index in statuses
             ]
@@ -215,6 +217,7 @@ def _print_indexes(statuses: list[IndexStatus], *, as_json: bool, all_readable: 
         if all_readable:
             output.warn("There is no index yet; run: mmsearch index FOLDER")
         return
+    has_places = any(index.places for index in statuses)
     rows = [
         (
             index.name,
@@ -222,10 +225,12 @@ def _print_indexes(statuses: list[IndexStatus], *, as_json: bool, all_readable: 
             index.identity.encoder.name if index.identity else "-",
             output.human_bytes(sum(index.bytes_by_part.values())),
             index.last_run.started_at if index.last_run else "-",
+            *([", ".join(index.places.values()) or "folder"] if has_places else []),
         )
         for index in statuses
     ]
-    output.print_table("", ["name", "pictures>", "encoder", "on disk>", "last run"], rows)
+    columns = ["name", "pictures>", "encoder", "on disk>", "last run"]
+    output.print_table("", columns + ["places"] * has_places, rows)
 
 
 def remove(

@@ -52,6 +52,7 @@ def show_progress() -> Iterator[Callable[[Progress], None]]:
             "derive": "deriving vectors",
             "texts": "reading texts",
             "merge": "merging segments",
+            "migrate": "copying files",
             "build": "building the vector index",
             "hashes": "hashing pictures",
             "duplicates": "looking for duplicates",

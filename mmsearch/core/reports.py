@@ -431,6 +431,47 @@ class CompactReport:
 
 
 @dataclass(frozen=True)
+class InitReport:
+    """Result of the creation of an empty index.
+
+    Attributes:
+        name: Name of the index.
+        folder: Its folder.
+        places: URLs of the parts that are outside of the folder, by part: ``catalog``, ``store``
+            and ``search``.
+        found: What was found at each URL, by part.
+    """
+
+    name: str
+    folder: Path
+    places: Mapping[str, str]
+    found: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class MigrationReport:
+    """Result of a migration.
+
+    Attributes:
+        name: Name of the index.
+        to: Name of the index that is equal to it now.
+        folder: Folder of that index.
+        pictures: Number of searchable pictures in it.
+        files: Number of vector files.
+        bytes: Total size of these files.
+        seconds: Wall time.
+    """
+
+    name: str
+    to: str
+    folder: Path
+    pictures: int
+    files: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class CopyReport:
     """Result of a backup or a restore.
 

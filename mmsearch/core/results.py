@@ -53,7 +53,8 @@ class Progress:
 
     Attributes:
         phase: ``scan``, ``encode``, ``derive``, ``texts``, ``merge``, ``build``, ``hashes``,
-            ``duplicates``, ``export``, ``import``, or the name of an enricher, such as ``ocr``.
+            ``duplicates``, ``export``, ``import``, ``migrate``, or the name of an enricher, such as
+            ``ocr``.
         done: Number of files processed so far.
         total: Number of files to process; None while unknown.
         encoded: Number of pictures encoded so far in this run.
@@ -539,6 +540,8 @@ class IndexStatus:
         bytes_by_part: Sizes on disk of ``catalog``, ``segments``, ``ann`` and ``derived``.
         last_run: The most recent run.
         derived: What each enricher has done and what is left for it; see `Index.describe`.
+        places: URLs of the parts that are outside of the folder, by part: ``catalog``, ``store``
+            and ``search``. ``bytes_by_part`` is then the size of the copies in the folder.
     """
 
     name: str
@@ -558,3 +561,4 @@ class IndexStatus:
     skipped: tuple[SkippedCount, ...] = ()
     sources: tuple[SourceRecord, ...] = ()
     derived: tuple[DerivedSummary, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)

@@ -37,6 +37,7 @@ def open_reader(layout: IndexLayout) -> CatalogReader:
     from mmsearch.catalog import reader  # noqa: PLC0415 - not every command reads a catalog
 
     _require_index(layout)
+    _require_local_catalog(layout)
     try:
         return reader.open_reader(layout.catalog)
     except SchemaError:
@@ -64,6 +65,30 @@ def _require_index(layout: IndexLayout) -> None:
         )
 
 
+def _require_local_catalog(layout: IndexLayout) -> None:
+    if not layout.has_places():
+        return
+    from mmsearch.storage.places import describe_places  # noqa: PLC0415 - few indexes
+
+    if describe_places(layout).catalog is not None:
+        raise StateError(
+            f"The catalog of index {layout.name!r} is on a server, which this version of mmsearch"
+            " cannot read.",
+            "Install a newer version.",
+        )
+
+
+def check_catalog_server(url: str) -> str:
+    """Check that a server can have the catalog of a new index; return what was found there.
+
+    Raises:
+        StateError: It cannot.
+    """
+    raise StateError(
+        f"This version of mmsearch cannot keep a catalog at {url}.", "Leave it out, or upgrade."
+    )
+
+
 @contextmanager
 def open_write(layout: IndexLayout, wait_s: float, *, create: bool) -> Iterator[CatalogMaintenance]:
     """Open the catalog of an index for writing, under the writer lock.
@@ -84,7 +109,33 @@ def open_write(layout: IndexLayout, wait_s: float, *, create: bool) -> Iterator[
     from mmsearch.storage.lock import writer_lock  # noqa: PLC0415 - readers take no lock
 
     with writer_lock(layout, wait_s), open_locked(layout, create=True) as catalog:
-        yield catalog
+        if not layout.has_places():
+            yield catalog
+            return
+        with _owned_store(layout, catalog):
+            yield catalog
+
+
+@contextmanager
+def _owned_store(layout: IndexLayout, catalog: CatalogReader) -> Iterator[None]:
+    """Check that the store belongs to the index, and note its newest generation at the end."""
+    from mmsearch.storage.stored_files import check_owner, claim_store  # noqa: PLC0415 - few indexes
+
+    generation = _generation(catalog)
+    check_owner(layout, generation)
+    try:
+        yield
+    finally:
+        newest = _generation(catalog)
+        if newest != generation:
+            # The note protects from older copies; what was committed is valid without it.
+            with suppress(MMSearchError):
+                claim_store(layout, newest)
+
+
+def _generation(catalog: CatalogReader) -> int:
+    with catalog.snapshot() as snapshot:
+        return snapshot.generation
 
 
 @contextmanager
@@ -103,7 +154,8 @@ def open_locked(layout: IndexLayout, *, create: bool = False) -> Iterator[Catalo
     from mmsearch.catalog.open import open_writer  # noqa: PLC0415 - costs SQLAlchemy
 
     layout.reject_links()
-    if create and not layout.exists() and layout.files():
+    _require_local_catalog(layout)
+    if create and not layout.exists() and _has_files(layout):
         raise StateError(
             f"The catalog of index {layout.name!r} is missing, but its vectors are there.",
             Hint(
@@ -119,6 +171,14 @@ def open_locked(layout: IndexLayout, *, create: bool = False) -> Iterator[Catalo
         catalog.close()
 
 
+def _has_files(layout: IndexLayout) -> bool:
+    if layout.files() or not layout.has_places():
+        return bool(layout.files())
+    from mmsearch.storage.stored_files import list_stored  # noqa: PLC0415 - few indexes
+
+    return bool(list_stored(layout))
+
+
 def open_snapshot(layout: IndexLayout) -> AbstractContextManager[CatalogReader]:
     """Open a read-only snapshot of the newest state of a catalog; writers do not change it.
 
@@ -129,6 +189,7 @@ def open_snapshot(layout: IndexLayout) -> AbstractContextManager[CatalogReader]:
     from mmsearch.catalog.reader import open_pinned_reader  # noqa: PLC0415 - only for checks
 
     layout.reject_links()
+    _require_local_catalog(layout)
     return closing(open_pinned_reader(layout.catalog))
 
 

@@ -16,7 +16,7 @@ from mmsearch.core.catalog import CatalogReader, CatalogWriter
 from mmsearch.core.errors import EncoderMismatchError, StateError, StorageError
 from mmsearch.core.gpu_memory import gpu_memory_bytes
 from mmsearch.core.identity import describe_older_model
-from mmsearch.core.protocols import CaptionTable, Encoder, Executor, Fusion, Modality, Walk
+from mmsearch.core.protocols import CaptionTable, Encoder, Executor, Fusion, Modality, Store, Walk
 from mmsearch.core.results import IndexRequest
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import FusionSpec, TextSource
@@ -44,6 +44,7 @@ from mmsearch.modalities import _texts
 from mmsearch.modalities._contents import Recall
 from mmsearch.modalities._folder import walk
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.places import read_places
 from mmsearch.storage.stores.local import LocalStore
 
 SHARD_THREADS = 2
@@ -165,6 +166,8 @@ class EncodeWorkerSpec:
         fusion: Fusion of the index.
         sources: Sources of the texts that are encoded.
         settings: The settings that encoding depends on; the others have their defaults.
+        store: URL of the store to which a worker on another host writes segments; None: to the
+            folder.
         version: Version of mmsearch that the worker must have.
         folder_mark: Name of a file in the folder that only hosts which share the folder see; empty
             for a worker on this host.
@@ -176,6 +179,7 @@ class EncodeWorkerSpec:
     fusion: FusionSpec
     sources: tuple[TextSource, ...]
     settings: Settings
+    store: str | None = None
     version: str = mmsearch.__version__
     folder_mark: str = ""
 
@@ -196,6 +200,7 @@ class EncodeWorkerSpec:
             fusion.spec,
             sources,
             Settings(**{name: getattr(settings, name) for name in _WORKER_SETTINGS}),
+            read_places(layout).store,
         )
 
     def __call__(self) -> ShardEncoder:
@@ -216,11 +221,11 @@ class EncodeWorkerSpec:
                 f" mmsearch {self.version}.",
                 "Install the same version for both.",
             )
-        if not (Path(self.folder) / self.folder_mark).exists():
+        if self.store is None and not self._sees_folder():
             raise StorageError(
                 f"The worker on {socket.gethostname()} does not see the folder of the index,"
                 f" {self.folder}.",
-                "Mount the folder at the same path on all hosts of the cluster.",
+                "Mount the folder at the same path on all hosts, or keep the files in a store.",
             )
         encoder = make_encoder(self.model, self.settings, lambda message: None, self.fingerprint)
         if encoder.spec.fingerprint != self.fingerprint:
@@ -233,7 +238,7 @@ class EncodeWorkerSpec:
         decode_executor = make_decode_executor(self.settings)
         layout = IndexLayout(Path(self.folder))
         worker = ShardEncoder(
-            LocalStore(layout.folder),
+            self._open_store(layout),
             encoder,
             TextEncoder(encoder, make_fusion(self.fusion), self.sources),
             decode_executor,
@@ -244,6 +249,20 @@ class EncodeWorkerSpec:
         # Decode processes that outlive the worker would keep its process from ending.
         weakref.finalize(worker, decode_executor.close)
         return worker
+
+    def _open_store(self, layout: IndexLayout) -> Store:
+        local = LocalStore(layout.folder)
+        if self.store is None:
+            return local
+        from mmsearch.storage.stored_files import CachedStore  # noqa: PLC0415 - few indexes
+        from mmsearch.storage.stores.remote import RemoteStore  # noqa: PLC0415 - few indexes
+
+        # The process that indexes has checked that the user knows the server.
+        remote = RemoteStore(self.store)
+        return CachedStore(local, remote) if self._sees_folder() else remote
+
+    def _sees_folder(self) -> bool:
+        return (Path(self.folder) / self.folder_mark).exists()
 
 
 def make_index_builder(

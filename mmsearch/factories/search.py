@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmsearch.core.errors import StateError
 from mmsearch.core.identity import Identity
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import ModelInput
@@ -48,6 +49,30 @@ def make_image_loader(settings: Settings, workers: int = 1) -> SandboxedImageLoa
     return SandboxedImageLoader(lambda: make_modalities(settings), make_executor)
 
 
+def _require_file_search(layout: IndexLayout) -> None:
+    if not layout.has_places():
+        return
+    from mmsearch.storage.places import describe_places  # noqa: PLC0415 - few indexes
+
+    if describe_places(layout).search is not None:
+        raise StateError(
+            f"Index {layout.name!r} is searched by a server, which this version of mmsearch cannot"
+            " use.",
+            "Install a newer version.",
+        )
+
+
+def check_search_server(url: str) -> str:
+    """Check that a server can search a new index; return what was found there.
+
+    Raises:
+        StateError: It cannot.
+    """
+    raise StateError(
+        f"This version of mmsearch cannot search at {url}.", "Leave it out, or upgrade."
+    )
+
+
 def make_search_engine(
     layout: IndexLayout,
     catalog: CatalogReader,
@@ -57,6 +82,7 @@ def make_search_engine(
     on_message: OnMessage,
 ) -> SearchEngine:
     """Return the search engine of an index; ``load_image`` reads the pictures of queries."""
+    _require_file_search(layout)
     encoder = load_index_encoder(identity, settings, on_message)
     readers = IndexReaderCache(
         layout,

@@ -15,6 +15,7 @@ from mmsearch.core.records import BuiltVectorIndex, FileRef, Segment
 from mmsearch.core.types import Ids, IndexSpec, SearchGoals, TrainingData, Vectors
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import fused_dim, iter_fused_blocks
+from mmsearch.storage.stored_files import discard_file, send_file
 
 ShouldStop = Callable[[], bool]
 """Callback that returns True if the build should be cancelled."""
@@ -162,7 +163,7 @@ class IndexBuilder:
             if identity.vector_index == AUTO and _is_exact_fast_enough(
                 built.settings, rows, dim, goals
             ):
-                self.layout.path(built.file_ref).unlink()
+                discard_file(self.layout, built.file_ref)
                 return write(EXACT, should_stop, None)
             return built
 
@@ -176,9 +177,10 @@ class IndexBuilder:
         training: TrainingData | None,
     ) -> BuiltVectorIndex:
         plugin = self.find_plugin(spec.name)
-        path = self.layout.vector_index_path(self.layout.next_vector_index_number(), plugin.SUFFIX)
+        path = self.layout.new_vector_index_path(plugin.SUFFIX)
         file_ref: FileRef = plugin.write(spec, blocks, path, training)
         index = plugin.load(spec, path, file_ref)
+        send_file(self.layout, file_ref.name)
         return BuiltVectorIndex(
             plugin_name=spec.name,
             file_ref=file_ref,

@@ -22,6 +22,7 @@ from mmsearch.indexing.spaces import COPY_PAGE_SIZE, activate_space, copy_page, 
 from mmsearch.storage.derived import write_derived
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.legacy import LEGACY_SUFFIX
+from mmsearch.storage.stored_files import remove_orphans, stored_bytes
 
 DERIVED_PAGE_SIZE = 500
 """Number of contents whose derived texts are copied at once."""
@@ -64,8 +65,8 @@ def compact(
                 "'mmsearch reindex --model NAME'",
             ),
         )
-    segments_before, bytes_before = catalog.segments(), sum(layout.bytes_by_part().values())
-    layout.remove_orphans(catalog.referenced_files())
+    segments_before, bytes_before = catalog.segments(), stored_bytes(layout)
+    remove_orphans(layout, catalog.referenced_files())
     with catalog.snapshot() as snapshot:
         num_live = snapshot.items_with_pixels
     num_deleted = sum(segment.rows for segment in segments_before) - num_live
@@ -94,7 +95,7 @@ def compact(
         len(segments_before),
         len(catalog.segments()),
         bytes_before,
-        sum(layout.bytes_by_part().values()),
+        stored_bytes(layout),
         time.monotonic() - started_at,
     )
 
@@ -106,7 +107,7 @@ def merge_derived(layout: IndexLayout, catalog: CatalogWriter) -> None:
         return
     file = write_derived(layout, derived.next_number(), iter_derived(derived))
     derived.replace_files(file if file.rows else None)
-    layout.remove_orphans(catalog.referenced_files())
+    remove_orphans(layout, catalog.referenced_files())
 
 
 def remove_derived(layout: IndexLayout, catalog: CatalogWriter, enricher: str) -> int:
@@ -116,7 +117,7 @@ def remove_derived(layout: IndexLayout, catalog: CatalogWriter, enricher: str) -
     file = write_derived(layout, derived.next_number(), others)
     count = derived.remove(enricher, file if file.rows else None)
     # A repair would read texts again from a file that is left.
-    layout.remove_orphans(catalog.referenced_files())
+    remove_orphans(layout, catalog.referenced_files())
     return count
 
 

@@ -49,7 +49,7 @@ from mmsearch.indexing.spaces import (
 from mmsearch.indexing.texts import TextCollector, TextEncoder
 from mmsearch.modalities._contents import Recall
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.stores.local import LocalStore
+from mmsearch.storage.stored_files import open_store, remove_orphans
 
 if TYPE_CHECKING:
     from mmsearch.indexing.source_run import SourceRun
@@ -202,7 +202,7 @@ class Indexer:
         is_addition: bool = False,
     ) -> IndexReport:
         """Execute a run, encode changed texts, and publish a vector index if it is due."""
-        self.layout.remove_orphans(self.catalog.referenced_files())
+        remove_orphans(self.layout, self.catalog.referenced_files())
         run_id = self.catalog.begin_run()
         outcome = "failed"
         retold = 0
@@ -322,7 +322,7 @@ class Indexer:
                     "Add --reencode",
                 ),
             )
-        self.layout.remove_orphans(self.catalog.referenced_files())
+        remove_orphans(self.layout, self.catalog.referenced_files())
         identity = replace(
             current_identity, fusion=fusion.spec, vector_index=vector_index, goals=goals
         )
@@ -370,7 +370,7 @@ class Indexer:
         """
         started_at = time.monotonic()
         current_identity = require_identity(self.catalog)
-        self.layout.remove_orphans(self.catalog.referenced_files())
+        remove_orphans(self.layout, self.catalog.referenced_files())
         derived_encoder = self._as_derived_encoder()
         if (
             derived_encoder
@@ -472,7 +472,7 @@ class Indexer:
     ) -> ShardEncoder:
         texts = TextEncoder(self.encoder, fusion, self.sources)
         return ShardEncoder(
-            LocalStore(self.layout.folder),
+            open_store(self.layout),
             self.encoder,
             texts,
             self.decode_executor,

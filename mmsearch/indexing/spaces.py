@@ -42,6 +42,7 @@ from mmsearch.storage.segments import (
     read_segment,
     write_segment,
 )
+from mmsearch.storage.stored_files import remove_orphans
 
 TEXT_PAGE_SIZE = 512
 """Number of pictures whose texts are encoded between two commits."""
@@ -241,7 +242,7 @@ def activate_space(
     if segments:
         built = builder.build(segments, fusion, identity, catalog.stale_rows())
     catalog.activate_space(built, identity, unreadable)
-    layout.remove_orphans(catalog.referenced_files())
+    remove_orphans(layout, catalog.referenced_files())
 
 
 def gather_vectors(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mmsearch.core.catalog import CatalogReader, CatalogWriter
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import DamagedFileError, Hint, SourceError, UsageError
+from mmsearch.core.errors import DamagedFileError, Hint, SourceError, StateError, UsageError
 from mmsearch.core.files import create_folder, expand_user
 from mmsearch.core.records import FileRef
 from mmsearch.core.reports import CopyReport
@@ -28,6 +28,8 @@ from mmsearch.storage.atomic import (
 )
 from mmsearch.storage.layout import IndexLayout, remove_folder
 from mmsearch.storage.lock import writer_lock
+from mmsearch.storage.places import knows_servers, read_places
+from mmsearch.storage.stored_files import check_owner, remove_stored
 
 if TYPE_CHECKING:
     from mmsearch.storage.stores.remote import RemoteStore
@@ -38,6 +40,11 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 
 def backup(layout: IndexLayout, catalog: CatalogReader, destination: str) -> CopyReport:
     """Copy an index to a folder or a URI. See `mmsearch.api.index.Index.backup`."""
+    if read_places(layout).catalog is not None:
+        raise StateError(
+            f"The catalog of index {layout.name!r} is in PostgreSQL, which makes its own backups.",
+            "Run pg_dump for its database, and copy the files of the store after it.",
+        )
     store = _open_store(destination)
     if store is not None:
         from mmsearch.maintenance.remote_backup import backup_to_store  # noqa: PLC0415 - rare
@@ -66,6 +73,11 @@ def restore(layout: IndexLayout, source: str, *, replace: bool) -> CopyReport:
     replaced = target.with_name(f".{layout.name}.replaced")
     if replaced.exists() and not target.exists():
         replaced.rename(target)  # A restore was killed between its two renames.
+    if layout.has_places():
+        raise UsageError(
+            f"Parts of index {layout.name!r} are outside of its folder, and stay as they are.",
+            Hint("Restore under another name{}.", "", " with --index NAME"),
+        )
     if layout.exists() and not replace:
         raise UsageError(
             f"An index named {layout.name!r} exists already.",
@@ -126,12 +138,23 @@ def remove(layout: IndexLayout) -> None:
     trash = _trash_path(layout)
     if target.exists():
         with writer_lock(layout):
+            _remove_stored(trash)
+            if knows_servers(layout):
+                check_owner(layout)
             remove_folder(trash)
             # The rename is atomic, so an interrupted removal leaves no partial index behind.
             target.rename(trash)
+    _remove_stored(trash)
     remove_folder(trash)
     if layout.folder.is_symlink():
         layout.folder.unlink()
+
+
+def _remove_stored(trash: Path) -> None:
+    """Remove the files of a removed index from its store, unless the user does not know it."""
+    layout = IndexLayout(trash)
+    if knows_servers(layout):
+        remove_stored(layout)
 
 
 def is_partially_removed(layout: IndexLayout) -> bool:
@@ -274,7 +297,7 @@ def _copy_files(
         copy.discard_building()
         stamps, pictures = list_files(copy)
         for file_ref in stamps:
-            path = source.path(file_ref)
+            path = source.local_path(file_ref)
             verify_file(path, file_ref)
             create_folder(target.path(file_ref).parent, inherit_permissions=True)
             atomic_write(target.path(file_ref), map_file(path, file_ref.bytes).data)

@@ -29,10 +29,12 @@ from mmsearch.factories.plugins import (
 )
 from mmsearch.maintenance.check_sources import check_folders, check_sources
 from mmsearch.maintenance.derived import iter_derived_problems
+from mmsearch.maintenance.stored import iter_stored_problems
 from mmsearch.storage.atomic import verify_file
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.lock import writer_lock
 from mmsearch.storage.segments import iter_fused_blocks, read_segment_with_metadata
+from mmsearch.storage.stored_files import find_orphans
 
 CATALOG = "catalog"
 
@@ -133,6 +135,8 @@ def _check_contents(
             fusion = make_fusion(identity.fusion) if identity else None
         except MMSearchError as error:
             yield finding_from_error(CATALOG, error)
+        for name, problem in iter_stored_problems(layout, state):
+            yield finding_from_error(name, problem)
         yield from check_vectors(layout, state, load_vector_index_plugin, fusion)
         yield from check_orphans(layout, state.referenced_files())
     if identity is not None:
@@ -291,13 +295,15 @@ def _check_built_file(
     fusion: Fusion | None,
 ) -> Iterator[str]:
     # Loading a vector index verifies only the parts that a search reads.
-    verify_file(layout.path(built.file_ref), built.file_ref)
+    verify_file(layout.local_path(built.file_ref), built.file_ref)
     dim = built.settings.get("dim")
     if not isinstance(dim, int) or dim < 1:
         yield "The catalog does not record the dimension of its vectors."
         return
     spec = IndexSpec(built.plugin_name, dim, "cpu")
-    index = find_plugin(built.plugin_name).load(spec, layout.path(built.file_ref), built.file_ref)
+    index = find_plugin(built.plugin_name).load(
+        spec, layout.local_path(built.file_ref), built.file_ref
+    )
     if len(index.ids) != built.rows:
         yield f"It holds {len(index.ids):,} vectors, but the catalog lists {built.rows:,}."
     if fusion is not None:
@@ -390,7 +396,7 @@ def _count_wrong(index: VectorIndex, queries: Vectors, truth: Ranking) -> int:
 
 def check_orphans(layout: IndexLayout, referenced: set[str]) -> Iterator[Finding]:
     """Yield a note if there are files that belong to no generation."""
-    orphans = layout.find_orphans(referenced)
+    orphans = find_orphans(layout, referenced)
     if orphans:
         message = f"{len(orphans)} files belong to no generation; the next writer removes them."
-        yield Finding(Severity.NOTE, orphans[0][0], message)
+        yield Finding(Severity.NOTE, orphans[0], message)

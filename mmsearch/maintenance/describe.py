@@ -61,6 +61,7 @@ from mmsearch.indexing.enrich import (
 )
 from mmsearch.indexing.sound_tracks import SOUND_PAGE_SIZE, SoundReaderFactory, read_sounds
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.stored_files import remove_orphans
 
 DEFAULT_ENRICHER = TextSource.TAGS
 
@@ -117,7 +118,7 @@ def describe(
             work.prepare(one, one.within(*folders) if folders else one.scope, retry_failed)
             for one in wanted
         ]
-        layout.remove_orphans(catalog.referenced_files())
+        remove_orphans(layout, catalog.referenced_files())
         return [work.run(job, progress) for job in jobs]
 
 

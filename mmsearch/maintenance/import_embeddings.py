@@ -52,6 +52,7 @@ from mmsearch.maintenance.derived import import_texts
 from mmsearch.maintenance.import_pictures import PictureImporter, import_kept
 from mmsearch.maintenance.repair import rebuild_if_stale
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.stored_files import remove_orphans
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def import_embeddings(
         identity.encoder, request, manifest, reader, load_encoder, is_new=current is None
     )
     with catalogs.open_write(layout, wait_s, create=True) as catalog:
-        layout.remove_orphans(catalog.referenced_files())
+        remove_orphans(layout, catalog.referenced_files())
         # Another process may have made or changed the index meanwhile.
         stored = catalog.identity()
         if stored is None:

@@ -174,7 +174,7 @@ def _send_files(
         vector_files, pictures = list_files(writer)
 
     def send_verified(ref: FileRef) -> FileRef:
-        path = source.path(ref)
+        path = source.local_path(ref)
         # The names of these files are random, so one that is there is the same.
         if ref.name.startswith(("segments/", "derived/")) and present.get(ref.name) == ref.bytes:
             verify_file(path, ref)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from mmsearch.core.catalog import CatalogMaintenance, CatalogReader, CatalogWriter
@@ -29,7 +27,6 @@ from mmsearch.core.errors import (
     describe_os_error,
     translate_os_errors,
 )
-from mmsearch.core.files import create_folder
 from mmsearch.core.identity import Identity
 from mmsearch.core.protocols import Fusion
 from mmsearch.core.records import (
@@ -66,10 +63,13 @@ from mmsearch.maintenance.check import (
 from mmsearch.maintenance.check_sources import check_folders
 from mmsearch.maintenance.derived import restore_derived, restore_texts
 from mmsearch.maintenance.folders import FolderRun, describe_folders, run_folder
+from mmsearch.maintenance.quarantine import Quarantine
+from mmsearch.maintenance.stored import repair_stored
 from mmsearch.storage.atomic import TEMPORARY_SUFFIX, verify_file
 from mmsearch.storage.layout import IndexLayout, remove_folder, segment_number
 from mmsearch.storage.lock import writer_lock
 from mmsearch.storage.segments import SegmentMetadata, recover_segment
+from mmsearch.storage.stored_files import check_owner, claim_store, fetch_all, remove_orphans
 
 REBUILD_FOLDER = "rebuilding"
 
@@ -90,11 +90,16 @@ def repair(
             repair_run = _Repair(layout, settings, on_message, progress)
             repair_run.catalog()
             with catalogs.open_locked(layout, create=True) as catalog:
+                repair_run.repaired += repair_stored(
+                    layout, catalog, is_rebuilt=repair_run.is_rebuilt
+                )
                 repair_run.folders(catalog)
                 repair_run.segments(catalog)
                 repair_run.derived(catalog)
                 repair_run.built(catalog)
-                layout.remove_orphans(catalog.referenced_files())
+                remove_orphans(layout, catalog.referenced_files())
+                with catalog.snapshot() as snapshot:
+                    claim_store(layout, snapshot.generation)
                 describe_folders(layout, catalog, settings, on_message, repair_run.scans, progress)
     return RepairReport(
         tuple(repair_run.repaired),
@@ -121,6 +126,7 @@ class _Repair:
         self.lost: list[bytes] = []
         self.failed: list[FailedFile] = []
         self.scans: list[FolderScope] = []
+        self.is_rebuilt = False
         self.quarantine = Quarantine(layout)
         self._layout = layout
         self._rebuilt = IndexLayout(layout.folder / REBUILD_FOLDER)
@@ -192,6 +198,9 @@ class _Repair:
 
     def _rebuild(self, reason: str) -> None:
         """Rebuild the catalog from its readable rows and the segments."""
+        check_owner(self._layout)
+        fetch_all(self._layout)
+        self.is_rebuilt = True
         survey = survey_segments(self._layout)
         salvage = catalogs.salvage(self._layout)
         encoder = salvage.encoder
@@ -343,7 +352,7 @@ class _Repair:
         """Re-encode the pictures of damaged segments."""
         for file_ref in (segment.file_ref for segment in catalog.list_building_segments()):
             try:
-                verify_file(self._layout.path(file_ref), file_ref)
+                verify_file(self._layout.local_path(file_ref), file_ref)
             except DamagedFileError:
                 catalog.discard_building()
                 self.repaired.append(
@@ -438,37 +447,6 @@ class SegmentSurvey:
 
     encoders: tuple[EncoderSpec, ...]
     damaged: tuple[Path, ...]
-
-
-class Quarantine:
-    """Folder for the damaged files of one repair; its files are never deleted.
-
-    Args:
-        layout: File layout of the index.
-
-    Attributes:
-        files: Quarantined files.
-    """
-
-    def __init__(self, layout: IndexLayout) -> None:
-        timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-        self._folder = layout.damaged / timestamp
-        self.files: list[Path] = []
-
-    def copy(self, path: Path) -> None:
-        """Copy a file into quarantine."""
-        self._create_folder()
-        self.files.append(Path(shutil.copy2(path, self._folder)))
-
-    def _create_folder(self) -> None:
-        create_folder(self._folder.parent, inherit_permissions=True)
-        create_folder(self._folder, inherit_permissions=True)
-
-    def move(self, path: Path) -> None:
-        """Move a file into quarantine, if it exists."""
-        if os.path.lexists(path):
-            self._create_folder()
-            self.files.append(path.rename(self._folder / path.name))
 
 
 def survey_segments(layout: IndexLayout) -> SegmentSurvey:

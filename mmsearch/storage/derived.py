@@ -21,7 +21,7 @@ from mmsearch.core.records import FileRef
 from mmsearch.core.types import Text
 from mmsearch.storage.atomic import REPAIR_HINT, open_index_file, verify_file
 from mmsearch.storage.layout import IndexLayout, new_derived_name
-from mmsearch.storage.stores.local import LocalStore
+from mmsearch.storage.stored_files import open_store
 
 _VERSION: Final = 1
 _COMPRESSION: Final = 6
@@ -39,7 +39,7 @@ def write_derived(
         number: Number of the file.
         contents: The texts, content by content.
     """
-    with LocalStore(layout.folder).put(new_derived_name(number)) as file:
+    with open_store(layout).put(new_derived_name(number)) as file:
         rows = pack_derived(contents, file.write)
     return DerivedFile(number, file.file_ref(), rows)
 
@@ -79,7 +79,7 @@ def read_derived(layout: IndexLayout, file_ref: FileRef) -> Iterator[DerivedText
     Raises:
         DamagedFileError: The file does not match its reference, or is not a valid one.
     """
-    path = layout.path(file_ref)
+    path = layout.local_path(file_ref)
     verify_file(path, file_ref)
     yield from recover_derived(layout, file_ref.name)
 

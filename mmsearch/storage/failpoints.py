@@ -17,6 +17,8 @@ class FailPoint(StrEnum):
     FILE_OPENED = "file_opened"
     FILE_WRITTEN = "file_written"
     FILE_SYNCED = "file_synced"
+    FILE_SENT = "file_sent"
+    FILE_RECEIVED = "file_received"
     FILE_RENAMED = "file_renamed"
     FILE_PUBLISHED = "file_published"
     CATALOG_MADE = "catalog_made"

@@ -79,7 +79,7 @@ class ImageRows:
 
 
 def _open(layout: IndexLayout, segment: Segment) -> ChecksummedArrays | NpzArrays:
-    path, file_ref = layout.path(segment.file_ref), segment.file_ref
+    path, file_ref = layout.local_path(segment.file_ref), segment.file_ref
     if path.suffix == LEGACY_SUFFIX:
         return open_arrays(path, read_verified_bytes(path, file_ref))
     return ChecksummedArrays.map(path, file_ref)

@@ -26,7 +26,6 @@ from pathlib import Path
 from mmsearch.core.errors import DamagedFileError, Hint, MMSearchError, UsageError
 from mmsearch.core.files import create_folder, foreign_file_error, special_file_kind
 from mmsearch.core.records import FileRef
-from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 
 _INDEX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CATALOG = "catalog.sqlite"
@@ -44,7 +43,7 @@ SEGMENT_TOKEN_DIGITS = 16
 # earlier versions have no random part.
 _VECTOR_FILE_PATTERN = (
     rf"(?:segments/[0-9]{{6,19}}(?:\.npz|(?:-[0-9a-f]{{{SEGMENT_TOKEN_DIGITS}}})?\.vectors)"
-    r"|ann/[0-9]{6,19}\.[a-z0-9_]{1,32}"
+    rf"|ann/[0-9]{{6,19}}(?:-[0-9a-f]{{{SEGMENT_TOKEN_DIGITS}}})?\.[a-z0-9_]{{1,32}}"
     rf"|derived/[0-9]{{6,19}}-[0-9a-f]{{{SEGMENT_TOKEN_DIGITS}}}\.jsonl\.gz)"
 )
 _VECTOR_FILE_NAME = re.compile(_VECTOR_FILE_PATTERN)
@@ -155,7 +154,7 @@ class IndexLayout:
         """Return True if the index exists: it has a catalog, here or at a URL."""
         if os.path.lexists(self.catalog):
             return True
-        if not os.path.lexists(self.places):
+        if not self.has_places():
             return False
         from mmsearch.storage.places import describe_places  # noqa: PLC0415 - few indexes
 
@@ -214,14 +213,21 @@ class IndexLayout:
         """Return the path of a built vector index."""
         return self.folder / "ann" / f"{number:06d}.{suffix}"
 
-    def next_vector_index_number(self) -> int:
-        """Return one more than the highest number in ann/, so that no name is used twice."""
+    def new_vector_index_path(self, suffix: str) -> Path:
+        """Return a path for a new vector index; its number is one more than the highest in ann/.
+
+        If the files are in a store, the name has a random part: another folder may have used that
+        number.
+        """
         numbers = [
-            int(path.name.partition(".")[0])
+            segment_number(path)
             for name, path in self.files()
             if name.startswith(f"{_VECTOR_INDEXES}/")
         ]
-        return max(numbers, default=0) + 1
+        number = max(numbers, default=0) + 1
+        if self.has_places():
+            return self.folder / _VECTOR_INDEXES / f"{number:06d}-{_random_token()}.{suffix}"
+        return self.vector_index_path(number, suffix)
 
     def path(self, file_ref: FileRef) -> Path:
         """Return the path of a referenced file.
@@ -232,6 +238,27 @@ class IndexLayout:
         if not _VECTOR_FILE_NAME.fullmatch(file_ref.name):
             raise _unknown_file_error(file_ref.name)
         return self.folder / file_ref.name
+
+    def local_path(self, file_ref: FileRef) -> Path:
+        """Return the path of a referenced file for reading.
+
+        If the files of the index are in a store, and this one is not in the folder, it is fetched.
+
+        Raises:
+            DamagedFileError: The name is not one that mmsearch gives to its files, or the store
+                does not have the file as the catalog describes it.
+            StateError: The store cannot be read.
+        """
+        path = self.path(file_ref)
+        if self.has_places() and not has_size(path, file_ref.bytes):
+            from mmsearch.storage.stored_files import fetch_file  # noqa: PLC0415 - few indexes
+
+            fetch_file(self, file_ref)
+        return path
+
+    def has_places(self) -> bool:
+        """Return True if a file names places of parts outside of the folder."""
+        return os.path.lexists(self.places)
 
     def files(self) -> list[tuple[str, Path]]:
         """Return names and paths of the files in segments/, ann/ and derived/, also temporary ones.
@@ -263,37 +290,13 @@ class IndexLayout:
             parts[part] = [path for name, path in self.files() if name.startswith(f"{part}/")]
         return {part: sum(map(_file_bytes, files)) for part, files in parts.items()}
 
-    def find_orphans(self, referenced: set[str]) -> list[tuple[str, Path]]:
-        """Return names and paths of the `files` that the catalog does not use.
-
-        Args:
-            referenced: Names of the files in use, as in `FileRef.name`.
-        """
-        return [(name, path) for name, path in self.files() if name not in referenced]
-
-    def remove_orphans(self, referenced: set[str]) -> list[str]:
-        """Delete the orphans. Only the holder of the lock may call this.
-
-        Args:
-            referenced: Names of the files in use, as in `FileRef.name`.
-
-        Returns:
-            The names of the removed files.
-        """
-        removed = []
-        for name, path in self.find_orphans(referenced):
-            path.unlink()
-            hit_failpoint(FailPoint.ORPHAN_REMOVED)
-            removed.append(name)
-        return removed
-
 
 def _random_token() -> str:
     return os.urandom(SEGMENT_TOKEN_DIGITS // 2).hex()
 
 
 def segment_number(path: Path) -> int:
-    """Return the number of a segment, or of derived texts, by the name of its file."""
+    """Return the number of a segment, a built index or derived texts, by the name of its file."""
     return int(re.split("[-.]", path.name, maxsplit=1)[0])
 
 
@@ -307,6 +310,19 @@ def original_path(originals: Path, digest: bytes) -> Path:
     """Return the path of the original of a content."""
     name = digest.hex()
     return originals / name[:2] / name
+
+
+def is_index_file_name(name: str) -> bool:
+    """Return True for the name of a complete file, as in `FileRef.name`."""
+    return _VECTOR_FILE_NAME.fullmatch(name) is not None
+
+
+def has_size(path: Path, size: int) -> bool:
+    """Return True if a path is a regular file of a size in bytes."""
+    with suppress(OSError):
+        found = path.lstat()
+        return stat.S_ISREG(found.st_mode) and found.st_size == size
+    return False
 
 
 def format1_copy(catalog: Path) -> Path:

@@ -16,13 +16,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from mmsearch.core.arguments import check_fields
-from mmsearch.core.errors import DamagedFileError, Hint, StateError, UsageError
+from mmsearch.core.errors import DamagedFileError, Hint, MMSearchError, StateError, UsageError
 from mmsearch.core.files import (
     NotRegularError,
     create_folder,
@@ -54,6 +54,9 @@ STORE_SCHEMES: Final = frozenset(
 )
 """Schemes of fsspec for stores that several machines can write."""
 
+PARTS: Final = ("catalog", "store", "search")
+"""Parts of an index that may be outside of its folder."""
+
 _SCHEMES: Final = {
     "catalog": frozenset({POSTGRESQL}),
     "store": STORE_SCHEMES,
@@ -78,6 +81,7 @@ _QUERY_VALUES: Final = {
     "sslmode": re.compile(r"require|verify-ca|verify-full"),
 }
 _SCHEMA: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_ID: Final = re.compile("[0-9a-f]{32}")
 _ALLOWED_CHARS: Final = re.compile(r"[!-\[\]-~]+")
 _HEADER: Final = "# Where the parts of this index are. Secrets come from the environment only.\n"
 
@@ -91,6 +95,7 @@ class Places:
         store: Segments, built indexes and derived texts: a URL of fsspec, ``s3://bucket/prefix``.
         search: The search server: ``milvus+http://host:19530/collection``, ``milvus+https://...``
             or ``postgresql+psycopg://user@host/database``, with an optional ``?schema=NAME``.
+        id: Random id of the index, 32 hexadecimal digits, by which a store knows its owner.
 
     Raises:
         UsageError: A URL has another scheme, a password or a token, or is malformed.
@@ -99,16 +104,19 @@ class Places:
     catalog: str | None = None
     store: str | None = None
     search: str | None = None
+    id: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.id is not None and not _ID.fullmatch(self.id):
+            raise UsageError("The id of an index has 32 hexadecimal digits.", "Leave it out.")
         for part, url in self.urls().items():
             _check_url(part, url)
 
     def urls(self) -> dict[str, str]:
         """Return the URLs by the name of their part."""
-        parts = {part.name: getattr(self, part.name) for part in fields(self)}
-        return {name: url for name, url in parts.items() if url is not None}
+        parts = {part: getattr(self, part) for part in PARTS}
+        return {part: url for part, url in parts.items() if url is not None}
 
     def servers(self) -> dict[str, str]:
         """Return the server or the bucket of each URL by the name of its part."""
@@ -148,7 +156,8 @@ def write_places(layout: IndexLayout, places: Places) -> None:
     import tomlkit  # noqa: PLC0415 - only commands that make an index write it
 
     remember_servers(places)
-    content = _HEADER + tomlkit.dumps(places.urls())
+    values = places.urls() if places.id is None else {**places.urls(), "id": places.id}
+    content = _HEADER + tomlkit.dumps(values)
     atomic_write(layout.places, content.encode())
 
 
@@ -163,6 +172,14 @@ def server_of(url: str) -> str:
     query = dict(parse_qsl(split.query))
     where = [f"{name}={query[name]}" for name in ("host", "port") if name in query]
     return f"{server}/?{'&'.join(where)}" if where else server
+
+
+def knows_servers(layout: IndexLayout) -> bool:
+    """Return True if the file of an index is valid and names only known servers, or none."""
+    try:
+        return set(describe_places(layout).servers().values()) <= known_servers()
+    except MMSearchError:
+        return False
 
 
 def known_servers(environment: Mapping[str, str] = os.environ) -> set[str]:
@@ -236,15 +253,14 @@ def _parse(path: Path, content: bytes) -> Places:
     # ValueError: invalid TOML, invalid UTF-8, or a number with thousands of digits.
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML.", "Fix it, or take it from a backup.") from error
-    known = [part.name for part in fields(Places)]
     for name, value in values.items():
-        if name not in known:
+        if name not in (*PARTS, "id"):
             raise UsageError(
                 f"{path} names {name[:60]!r}, which is not a part of an index.",
-                f"Known: {', '.join(known)}.",
+                f"Known: {', '.join(PARTS)}.",
             )
         if not isinstance(value, str):
-            raise UsageError(f"{path}: {name} is not a URL.", f"Such as {_EXAMPLES[name]}.")
+            raise UsageError(f"{path}: {name} is not a string.", "Correct it.")
     return Places(**values)
 
 

@@ -203,10 +203,10 @@ def write_segment(
     Returns:
         The segment, with its checksum.
     """
-    from mmsearch.storage.stores.local import LocalStore  # noqa: PLC0415 - searches do not need it
+    from mmsearch.storage.stored_files import open_store  # noqa: PLC0415 - searches do not need it
 
     encoder = metadata.encoder if metadata else None
-    with segment_writer(LocalStore(layout.folder), number, encoder) as writer:
+    with segment_writer(open_store(layout), number, encoder) as writer:
         writer.append(vectors, metadata.pictures if metadata else ())
         return writer.finish()
 
@@ -228,7 +228,7 @@ def read_segment(layout: IndexLayout, segment: Segment) -> SegmentVectors:
     Raises:
         DamagedFileError: The file is missing or does not match the catalog.
     """
-    path = layout.path(segment.file_ref)
+    path = layout.local_path(segment.file_ref)
     return _load_vectors(path, open_arrays(path, read_verified_bytes(path, segment.file_ref)))
 
 
@@ -238,7 +238,7 @@ def read_stored_vectors(layout: IndexLayout, segment: Segment) -> StoredVectors:
     Raises:
         DamagedFileError: The file is missing or does not match the catalog.
     """
-    path = layout.path(segment.file_ref)
+    path = layout.local_path(segment.file_ref)
     return _load_stored(path, open_arrays(path, read_verified_bytes(path, segment.file_ref)))
 
 
@@ -250,7 +250,7 @@ def read_segment_with_metadata(
     Raises:
         DamagedFileError: The file is missing or does not match the catalog.
     """
-    path = layout.path(segment.file_ref)
+    path = layout.local_path(segment.file_ref)
     arrays = open_arrays(path, read_verified_bytes(path, segment.file_ref))
     metadata = _load_metadata(path, arrays) if "facts" in arrays else None
     return _load_vectors(path, arrays), metadata
@@ -272,7 +272,7 @@ def read_image_vectors(layout: IndexLayout, segment: Segment, ids: Sequence[int]
     Raises:
         DamagedFileError: The file is missing, does not match the catalog, or lacks an id.
     """
-    path, file_ref = layout.path(segment.file_ref), segment.file_ref
+    path, file_ref = layout.local_path(segment.file_ref), segment.file_ref
     arrays = (
         open_arrays(path, read_verified_bytes(path, file_ref))
         if path.suffix == LEGACY_SUFFIX

@@ -307,7 +307,7 @@ class IndexReaderCache:
             built = snapshot.built
             plugin = self._find_plugin(built.plugin_name)
             spec = IndexSpec(built.plugin_name, int(built.settings["dim"]), self._device)
-            index = plugin.load(spec, self._layout.path(built.file_ref), built.file_ref)
+            index = plugin.load(spec, self._layout.local_path(built.file_ref), built.file_ref)
             if len(index.ids) != built.rows:
                 raise DamagedFileError(
                     f"{self._layout.path(built.file_ref)} holds {len(index.ids)} vectors, but the "

@@ -7,6 +7,7 @@ import pytest
 from mmsearch.factories import catalogs
 from mmsearch.storage.failpoints import FailPoint
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.stored_files import find_orphans
 from tests.faults.conftest import TOYS, content_of, index_in_process, same, verify
 
 TIMES = {
@@ -21,20 +22,23 @@ TIMES = {
 FILES = (1, 2, 3, 4)
 """Visits of the other points: the seal, the seal with its folder, a segment, the vector index."""
 
+ELSEWHERE = {FailPoint.ORPHAN_REMOVED, FailPoint.FILE_SENT, FailPoint.FILE_RECEIVED}
+"""Points that such a run does not reach: those of stores are in test_stored_index.py."""
+
 KILLS, HOMES = 100, 20
 
 
-def find_orphans(home):
+def list_orphans(home):
     layout = IndexLayout(home / "default")
     with catalogs.open_read(layout) as catalog:
-        return layout.find_orphans(catalog.referenced_files())
+        return find_orphans(layout, catalog.referenced_files())
 
 
 def finish(few_photos, home, undisturbed):
     index_in_process(few_photos, home)
     verify(home, undisturbed)
     assert same(content_of(home), undisturbed)
-    assert find_orphans(home) == []
+    assert list_orphans(home) == []
 
 
 @pytest.mark.parametrize(
@@ -42,7 +46,7 @@ def finish(few_photos, home, undisturbed):
     [
         (point, visit)
         for point in FailPoint
-        if point is not FailPoint.ORPHAN_REMOVED
+        if point not in ELSEWHERE
         for visit in TIMES.get(point, FILES)
     ],
 )
@@ -69,7 +73,7 @@ def test_indexer_killed_while_removing_orphans_recovers_on_next_run(
     few_toys, undisturbed_toys, run_indexer, tmp_path
 ):
     run_indexer(few_toys, tmp_path, MMSEARCH_FAULT=f"{FailPoint.FILE_PUBLISHED}:3", **TOYS)
-    assert len(find_orphans(tmp_path)) == 1
+    assert len(list_orphans(tmp_path)) == 1
     fault = f"{FailPoint.ORPHAN_REMOVED}:1"
     done = run_indexer(few_toys, tmp_path, MMSEARCH_FAULT=fault, **TOYS)
     assert done.returncode == -9

@@ -15,6 +15,7 @@ from mmsearch.factories import catalogs
 from mmsearch.maintenance.check import check
 from mmsearch.storage.failpoints import FailPoint
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.stored_files import find_orphans
 
 COUNT = 40
 ROOT = Path(__file__).parents[2]
@@ -109,7 +110,7 @@ def test_source_killed_at_a_step_leaves_sound_index_and_next_run_completes_it(
     assert done.returncode == 0, done.stderr
     assert verify(layout) == COUNT
     with catalogs.open_read(layout) as catalog:
-        assert layout.find_orphans(catalog.referenced_files()) == []
+        assert find_orphans(layout, catalog.referenced_files()) == []
         (source,) = catalog.sources()
         ids = catalog.find_assets(source.id, [b"%d.toy" % n for n in range(COUNT)])
     assert sorted(ids.values()) == sorted(set(ids.values()))

@@ -20,6 +20,7 @@ from mmsearch.indexing.encode import DecodeTask, EncodeTask, Shard, share_worker
 from mmsearch.indexing.file_reader import FileReader, FileReaders
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import read_segment_with_metadata
+from mmsearch.storage.stored_files import remove_orphans
 from tests.toy_index import ToyEncoder, install_toys, toy_engine, toy_indexer
 
 PHOTOS = sorted((Path(__file__).parents[1] / "photos/photos").glob("*.jpg"))[:5]
@@ -83,7 +84,7 @@ def test_encode_worker_in_fresh_process_writes_the_vectors_of_the_local_one(tmp_
     for one, other in zip(stored(layout, there.segment), stored(layout, here.segment), strict=True):
         np.testing.assert_equal(one, other)
     # Either may be committed, and the other file is an orphan.
-    assert layout.remove_orphans({here.segment.file_ref.name}) == [there.segment.file_ref.name]
+    assert remove_orphans(layout, {here.segment.file_ref.name}) == [there.segment.file_ref.name]
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from mmsearch.indexing.enrich import EnrichJob, enrich
 from mmsearch.indexing.sound_tracks import SOUND_PAGE_SIZE, SoundReaderFactory, read_sounds
 from mmsearch.storage.derived import read_derived
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.stored_files import remove_orphans
 from tests.integration.test_indexer_law import write
 from tests.integration.test_moments import assert_sound, film, run
 
@@ -83,7 +84,7 @@ def transcribe(layout, reader=None, made_by="s-1", progress=lambda state: None, 
     executor = executor or threads.build(1)
     try:
         with catalogs.open_write(layout, 0, create=False) as catalog:
-            layout.remove_orphans(catalog.referenced_files())
+            remove_orphans(layout, catalog.referenced_files())
             make_texts = read_sounds(executor, factory, lambda *source: b"", made_by)
             return enrich(layout, catalog, job, make_texts, progress)
     finally:

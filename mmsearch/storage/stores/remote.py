@@ -12,6 +12,8 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -152,6 +154,12 @@ class RemoteStore:
             raise SourceError(f"{self.name!r} names no bucket or folder.", "Give one.")
 
     @property
+    def library(self) -> str:
+        """Name and version of the package that opens the store."""
+        package = type(self._fs).__module__.partition(".")[0]
+        return f"{package} {version(package)}"
+
+    @property
     def temporary_folder(self) -> Path:
         """The folder of temporary files of this machine."""
         return Path(tempfile.gettempdir())
@@ -169,6 +177,25 @@ class RemoteStore:
             yield written
             file.flush()
             self._send(file.name, path)
+
+    def send(self, local_path: Path, name: str) -> None:
+        """Copy a file of this machine.
+
+        Raises:
+            StateError: It cannot be sent.
+        """
+        self._send(os.fspath(local_path), self._path(name))
+
+    def age_s(self, name: str) -> float | None:
+        """Return the seconds since a file was written; None if the store does not know."""
+        try:
+            modified = self._fs.modified(self._path(name))
+            if modified.tzinfo is None:
+                modified = modified.replace(tzinfo=UTC)
+            return float((datetime.now(UTC) - modified).total_seconds())
+        # Each library has its own errors, and some keep no times.
+        except Exception:  # noqa: BLE001
+            return None
 
     def get(self, name: str) -> BinaryIO:
         """Open a file for reading.

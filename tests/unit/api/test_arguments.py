@@ -56,6 +56,9 @@ UNCHECKED = {
 FUNCTIONS = [
     library.open_index,
     library.restore_index,
+    library.init_index,
+    library.migrate_index,
+    library.trust_index,
     library.list_indexes,
     library.list_models,
     library.open_model,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmsearch.core.errors import DamagedFileError, IndexLockedError, UsageError
-from mmsearch.core.records import EncodedPicture
+from mmsearch.core.records import EncodedPicture, FileRef
 from mmsearch.core.types import EncoderSpec, Picture, TextVectors
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.storage import atomic as module
@@ -31,6 +31,7 @@ from mmsearch.storage.segments import (
     segment_writer,
     write_segment,
 )
+from mmsearch.storage.stored_files import remove_orphans
 from mmsearch.storage.stores.local import LocalStore
 
 
@@ -131,7 +132,7 @@ def test_remove_orphans_deletes_only_unreferenced_files(layout):
             layout.vector_index_path(1, "faiss"),
         )
     ]
-    assert sorted(layout.remove_orphans({referenced.name})) == sorted(orphans)
+    assert sorted(remove_orphans(layout, {referenced.name})) == sorted(orphans)
     assert layout.path(referenced).exists()
 
 
@@ -145,10 +146,21 @@ def test_bytes_by_part_skips_listed_file_renamed_meanwhile(layout, monkeypatch):
     assert layout.bytes_by_part() == {"catalog": 0, "segments": 4, "ann": 0, "derived": 0}
 
 
-def test_next_vector_index_number_exceeds_existing_numbers(layout):
-    assert layout.next_vector_index_number() == 1
+def test_new_vector_index_path_has_a_number_above_existing_ones(layout):
+    assert layout.new_vector_index_path("faiss").name == "000001.faiss"
     atomic_write(layout.vector_index_path(4, "faiss"), b"x")
-    assert layout.next_vector_index_number() == 5
+    assert layout.new_vector_index_path("faiss").name == "000005.faiss"
+
+
+def test_new_vector_index_path_of_files_in_a_store_has_a_random_part(layout):
+    atomic_write(layout.places, b"")
+    paths = {layout.new_vector_index_path("faiss") for _ in range(3)}
+    assert len(paths) == 3
+    for path in paths:
+        assert path.name.startswith("000001-")
+        assert layout.path(FileRef(f"ann/{path.name}", 1, "0" * 64)) == path
+        atomic_write(path, b"x")
+    assert layout.new_vector_index_path("faiss").name.startswith("000002-")
 
 
 def vectors_of(n, dim=24, texts=()):
@@ -239,7 +251,7 @@ def test_segments_of_one_shard_by_two_workers_match_their_references_and_orphans
         assert parse_file_ref(*astuple(segment.file_ref)) == segment.file_ref
         np.testing.assert_array_equal(read_segment(layout, segment).ids, expected.ids)
     kept = segments[SAME_SHARD_TIMES // 2]
-    assert len(layout.remove_orphans({kept.file_ref.name})) == 2 * SAME_SHARD_TIMES - 1
+    assert len(remove_orphans(layout, {kept.file_ref.name})) == 2 * SAME_SHARD_TIMES - 1
     assert [path.name for path in (layout.folder / "segments").iterdir()] == [
         layout.path(kept.file_ref).name
     ]

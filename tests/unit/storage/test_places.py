@@ -54,6 +54,7 @@ def test_read_places_without_file_returns_folder(layout):
         Places(store="abfs://container@account.dfs.core.windows.net/photos"),
         Places(store="sftp://me@host/folder"),
         Places(store="gs://bucket"),
+        Places(store="gs://bucket", id="0123456789abcdef" * 2),
     ],
 )
 def test_write_places_round_trips(layout, places):
@@ -168,9 +169,10 @@ def test_places_refuse_another_type():
     ("content", "message"),
     [
         (b'stores = "s3://bucket"', "'stores', which is not a part"),
-        (b"store = 5", "store is not a URL"),
-        (b'store = ["s3://bucket"]', "store is not a URL"),
+        (b"store = 5", "store is not a string"),
+        (b'store = ["s3://bucket"]', "store is not a string"),
         (b"store = ", "not TOML"),
+        (b'id = "../x"', "32 hexadecimal digits"),
         (b"\xff", "not TOML"),
         (b"x = " + b"[" * 5_000, "not TOML"),
         (b"#" * 10_001, "larger than"),
