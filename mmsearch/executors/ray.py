@@ -97,14 +97,14 @@ class RayExecutor:
     """
 
     def __init__(self, workers: int, address: str, gpus_per_worker: float) -> None:
+        self._actors: list[Any] = []
         self._owns_connection = _connect(address)
         try:
             nodes = _list_nodes()
             self.workers, self.cpus_per_worker = _divide(nodes, workers, gpus_per_worker)
             _wait_for_room(nodes, self.workers, self.cpus_per_worker, gpus_per_worker)
-            self._actors = [
-                _start_actor(self.cpus_per_worker, gpus_per_worker) for _ in range(self.workers)
-            ]
+            for _ in range(self.workers):
+                self._actors.append(_start_actor(self.cpus_per_worker, gpus_per_worker))
         except BaseException:
             self._disconnect()
             raise
@@ -134,10 +134,10 @@ class RayExecutor:
     def _disconnect(self) -> None:
         import ray  # noqa: PLC0415 - as everywhere here: only clusters need it
 
-        actors, self._actors = getattr(self, "_actors", []), []
-        for actor in actors:
+        for actor in self._actors:
             if ray.is_initialized():
                 ray.kill(actor)
+        self._actors.clear()
         if self._owns_connection:
             ray.shutdown()
 
@@ -221,7 +221,13 @@ def check_versions(expected: Mapping[str, str], host: str) -> None:
 
 
 class _ActorCalls:
-    """Calls of one run to the actors; implements `mmsearch.executors._pool.Calls`."""
+    """Calls of one run to the actors; implements `mmsearch.executors._pool.Calls`.
+
+    Args:
+        actors: The actors; the list is empty once the executor is closed.
+        key: Number of the run's factory.
+        make_worker: Factory of the workers.
+    """
 
     def __init__(self, actors: Sequence[Any], key: int, make_worker: Callable[[], Any]) -> None:
         self._actors = actors
@@ -272,7 +278,9 @@ class _ActorCalls:
     def cancel(self, reference: Any) -> None:
         import ray  # noqa: PLC0415
 
-        ray.cancel(reference)
+        # A run may be abandoned after the executor was closed, when Ray would connect again.
+        if self._actors:
+            ray.cancel(reference)
 
 
 def _cause_of(error: Any) -> BaseException:

@@ -152,3 +152,15 @@ def test_actor_limits_the_processors_of_its_process(monkeypatch):
     monkeypatch.setattr("mmsearch.core.threads._max_cpus", None)
     executor.WorkerActor(1)
     assert available_cpus() == 1
+
+
+def test_run_abandoned_after_the_executor_was_closed_does_not_connect_again(monkeypatch):
+    ray = pytest.importorskip("ray")
+    cancelled = []
+    monkeypatch.setattr(ray, "cancel", cancelled.append)
+    actors = [object()]
+    calls = executor._ActorCalls(actors, 0, executor.own_versions)
+    calls.cancel("first")
+    actors.clear()
+    calls.cancel("second")
+    assert cancelled == ["first"]
