@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from typing import Any
 
 # gRPC's C++ core would write its own messages about connections to standard error.
@@ -29,6 +30,9 @@ for _name in ("pymilvus", "pymilvus.milvus_client"):
 
 CONNECT_TIMEOUT_S = 5.0
 SEARCH_TIMEOUT_S = 30.0
+
+_RETRY_S = 3.0
+_RETRY_PAUSE_S = 0.2
 
 _COLLECTION_NOT_FOUND = 100
 _UNAUTHENTICATED = 1400
@@ -92,6 +96,23 @@ class MilvusConnection:
             if deadlines.is_expired():
                 raise deadlines.deadline_error() from error
             raise self._translate(error) from error
+
+    def read(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Return the result of a method that changes nothing; see `call`.
+
+        A server whose node has just ended answers again from a copy elsewhere, so an error that
+        comes fast is no reason to give up.
+        """
+        started_at = time.monotonic()
+        while True:
+            try:
+                return self.call(method, *args, **kwargs)
+            except (CollectionGoneError, UnauthorizedError):
+                raise
+            except ServerError:
+                if time.monotonic() - started_at > _RETRY_S:
+                    raise
+            time.sleep(_RETRY_PAUSE_S)
 
     def close(self) -> None:
         """Close the connection; the next call makes another one."""

@@ -10,6 +10,7 @@ parameters here are those that reach a recall of 0.99 with filters of any select
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -302,7 +303,7 @@ class MilvusCollection:
     def _request(self, queries: Vectors, limit: int, expression: str | None) -> Iterator[_Answer]:
         """Yield the ids and scores of the rows that Milvus finds for each query."""
         for start in range(0, len(queries), _MAX_QUERIES):
-            answers = self.connection.call(
+            answers = self.connection.read(
                 "search",
                 self.name,
                 data=list(np.asarray(queries[start : start + _MAX_QUERIES], dtype=np.float32)),
@@ -325,7 +326,7 @@ class MilvusCollection:
     def _query(
         self, expression: str, *fields: str, consistency: str = "Bounded"
     ) -> list[dict[str, Any]]:
-        answer: list[dict[str, Any]] = self.connection.call(
+        answer: list[dict[str, Any]] = self.connection.read(
             "query",
             self.name,
             filter=expression,
@@ -350,7 +351,7 @@ class MilvusCollection:
         last = -1
         while True:
             beyond = join_expressions(f"{ID_FIELD} > {last}", expression)
-            rows = self.connection.call(
+            rows = self.connection.read(
                 "query",
                 self.name,
                 filter=beyond,
@@ -396,7 +397,7 @@ class MilvusServer:
         if numbers < DEMANDED_VERSION:
             return [
                 f"The Milvus server has version {version}: versions before"
-                f" {_dotted(DEMANDED_VERSION)} let anyone who reaches their port 9091 sign in"
+                f" {_dotted(DEMANDED_VERSION)} are open to anyone who reaches their port 9091"
                 " (CVE-2026-26190)."
             ]
         return []
@@ -404,6 +405,8 @@ class MilvusServer:
     def create(self, name: str, dim: int, blocks: Iterable[VectorBlock]) -> MilvusCollection:
         """Write a collection durably and return it; see `VectorServer.create`."""
         full_name = self._full_name(name)
+        for warning in self.check():
+            logging.getLogger("mmsearch").warning("%s", warning)
         self.drop(name)
         try:
             self._create_empty(full_name, dim)

@@ -96,6 +96,32 @@ def test_deadline_bounds_calls():
     assert 2 < client.timeouts[0] <= 3
 
 
+def test_reads_are_tried_again_for_seconds_and_writes_are_not(monkeypatch):
+    monkeypatch.setattr(connection_module, "_RETRY_PAUSE_S", 0)
+    connection = connection_module.MilvusConnection("http://host:19530", "")
+
+    class Recovering(Client):
+        def list_collections(self, timeout):
+            return ["photos"] if len(self.timeouts) == 2 else super().list_collections(timeout)
+
+    connection._client = client = Recovering(MilvusException(1, "no"))
+    assert connection.read("list_collections") == ["photos"]
+    connection._client = client = Recovering(MilvusException(1, "no"))
+    with pytest.raises(ServerError):
+        connection.call("list_collections")
+    assert len(client.timeouts) == 1
+    for error, seconds in (
+        (MilvusException(100, "can't find collection[x]"), 3),
+        (RpcError(grpc.StatusCode.UNAUTHENTICATED), 3),
+        (MilvusException(1, "no"), -1),
+    ):
+        monkeypatch.setattr(connection_module, "_RETRY_S", seconds)
+        connection._client = client = Client(error)
+        with pytest.raises(ServerError):
+            connection.read("list_collections")
+        assert len(client.timeouts) == 1
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
