@@ -81,8 +81,9 @@ _INSERT_TRIES: Final = 3
 _BUILD_POLL_S: Final = 0.5
 _LOAD_TIMEOUT_S: Final = 1800.0
 _SPREAD_BITS: Final = 31
-_NUM_SHARDS: Final = 2
-"""Parts of a collection that are written at the same time."""
+_NUM_SHARDS = 1
+"""Parts of a collection that are written at the same time. Each ends with rows that are too few for
+an index of their own, and which a server with interim indexes searches with less recall."""
 
 _Answer: TypeAlias = tuple[Ids, NDArray[np.float32]]
 """Ids and scores of rows, best first."""

@@ -37,6 +37,7 @@ def test_values_keep_a_copy_and_the_door_closed():
     assert (values["service"]["type"], values["service"]["port"]) == ("ClusterIP", 19530)
     settings = yaml.safe_load(values["extraConfigFiles"]["user.yaml"])
     assert settings["common"]["security"] == {"authorizationEnabled": True, "tlsMode": 1}
+    assert settings["queryNode"] == {"segcore": {"interimIndex": {"enableIndex": False}}}
     (mount,) = values["proxy"]["volumeMounts"]
     assert Path(settings["tls"]["serverPemPath"]).parent == Path(mount["mountPath"])
     assert {volume["name"] for volume in values["proxy"]["volumes"]} == {mount["name"]}
