@@ -23,7 +23,7 @@ from benchmarks.speed.compare import machine
 from mmsearch.core.results import Progress
 from mmsearch.core.settings import load_settings
 
-FILES, ROUNDS = 400, 2
+FILES, ROUNDS = 300, 1
 MODES = {"local": 0, "1 actor": 1, "2 actors": 2}
 """Name of each way to index, and its number of actors; 0 for the local executor."""
 
@@ -131,7 +131,7 @@ def page(results: dict[str, Any]) -> str:
 ## Indexing on Ray
 
 {FILES:,} JPEGs of 24 kB by `starter`, from the first commit to the last, on a cluster of one node with the processors of the machine:
-one actor has all of them, two have half each. Medians of {ROUNDS} runs in alternating order, with the lowest and the highest. Other programs
+one actor has all of them, two have half each. Runs of each way, one after the other: {ROUNDS}; medians, with the lowest and the highest. Other programs
 used the machine at the same time (load {results["load"]:.0f}), so processor time counts, and rates only compare neighbours.
 
 | executor | pictures/s | processor time of a picture, ms | of it the driver, ms |
