@@ -70,7 +70,11 @@ class App(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
-        return describe_fields(super().openapi())
+        document = describe_fields(super().openapi())
+        hit = document["components"]["schemas"]["Hit"]
+        # Only hits of a search in several indexes have it.
+        hit["required"] = [name for name in hit["required"] if name != "index"]
+        return document
 
 
 def make_app(server_state: ServerState) -> FastAPI:

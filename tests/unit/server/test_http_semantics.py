@@ -5,6 +5,7 @@ They cover HEAD, methods, conditional requests, ranges and errors.
 
 import asyncio
 import json
+import threading
 
 import pytest
 from starlette.applications import Starlette
@@ -183,6 +184,7 @@ def test_plain_text_error_becomes_problem_document_and_html_error_stays(small):
 
 class NoService:
     config = ServerConfig(allowed_origins=("https://photos.example",))
+    draining = threading.Event()
 
     class metrics:  # noqa: N801
         observe_request = staticmethod(lambda *of: None)
