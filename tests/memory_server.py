@@ -1,12 +1,19 @@
 """A search server in memory, which is also the oracle of others: plain numpy and one loop."""
 
+import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from unittest.mock import patch
 
 import numpy as np
 
 from mmsearch.core.errors import ServerError
 from mmsearch.core.query import AllOf, AnyOf, Compare, Contains, FieldName, IsMissing, Not, OneOf
 from mmsearch.core.types import Ranking
+from mmsearch.factories import search_servers
+from mmsearch.storage.places import KNOWN_SERVERS_VARIABLE
+
+URL = "milvus+http://memory:19530/toys"
 
 _COMPARISONS = {
     "==": lambda left, right: left == right,
@@ -154,3 +161,16 @@ class MemoryServer:
 
     def close(self):
         pass
+
+
+@contextmanager
+def served_by(server, layout):
+    """Give an index a search server within this context."""
+    layout.folder.mkdir(parents=True, exist_ok=True)
+    layout.places.write_text(f'search = "{URL}"\n')
+    known = {KNOWN_SERVERS_VARIABLE: URL}
+    with (
+        patch.dict(os.environ, known),
+        patch.object(search_servers, "open_search_server", lambda layout, plugin_name: server),
+    ):
+        yield

@@ -102,12 +102,19 @@ class SqliteSnapshot:
         self._num_rows = int(num_rows)
         # By the identity of the tree, which is kept so that no other one gets it.
         self._filtered: dict[int, tuple[FilterTree, Ids]] = {}
+        self._changed_fields: dict[str, Ids | None] = {}
         self._built_row = None if built_id is None else built
 
     @cached_property
     def identity(self) -> Identity | None:
         """The identity of the index; None before its first run."""
         return read_identity(self._db)
+
+    @property
+    def created_at(self) -> str:
+        """Time at which the index was created; empty before its first run."""
+        stored = self._db.query("SELECT value FROM settings WHERE key = 'created_at'")
+        return str(json.loads(stored[0][0])) if stored else ""
 
     @cached_property
     def calibration(self) -> IndexCalibration | None:
@@ -416,6 +423,14 @@ class SqliteSnapshot:
         from mmsearch.catalog.item_fields import read_item_fields  # noqa: PLC0415 - only servers
 
         return read_item_fields(self._db, ids)
+
+    def changed_fields(self, collection: str) -> Ids | None:
+        """Return the items whose fields differ from those in a collection on a search server."""
+        from mmsearch.catalog.item_fields import read_changed_fields  # noqa: PLC0415 - only servers
+
+        if collection not in self._changed_fields:
+            self._changed_fields[collection] = read_changed_fields(self._db, collection)
+        return self._changed_fields[collection]
 
     def records(self, ids: Sequence[int], filters: FilterTree | None = None) -> list[PictureRecord]:
         """Load the records of pictures, with a few statements for all of them.

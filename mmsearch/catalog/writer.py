@@ -34,6 +34,7 @@ from mmsearch.catalog.generations import (
     write_identity,
 )
 from mmsearch.catalog.identity import CALIBRATION_KEY
+from mmsearch.catalog.item_fields import changed_fields_settings
 from mmsearch.catalog.metadata import merge_changed_metadata
 from mmsearch.catalog.place_texts import (
     is_named,
@@ -88,6 +89,7 @@ from mmsearch.core.records import (
     SourceRecord,
     StoredPicture,
 )
+from mmsearch.core.types import Ids
 from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 
 _PLACES_PAGE_SIZE = 10_000
@@ -259,10 +261,9 @@ class SqliteWriter(SqliteReader):
         for first in range(0, len(located), _PLACES_PAGE_SIZE):
             with write_transaction(self._engine) as connection:
                 update_places(connection, located[first : first + _PLACES_PAGE_SIZE])
+                add_generation(connection)
         with write_transaction(self._engine) as connection:
             record_named(connection)
-            if located:
-                add_generation(connection)
 
     def finish_run(
         self, run_id: int, outcome: str, counts: Mapping[str, int], source_id: int | None = None
@@ -348,6 +349,12 @@ class SqliteWriter(SqliteReader):
         with write_transaction(self._engine) as connection:
             connection.execute(insert(SETTINGS).prefix_with("OR REPLACE"), row)
             return add_generation(connection)
+
+    def save_changed_fields(self, collection: str, generation: int, ids: Ids) -> None:
+        """Write which items differ in a generation from those on a search server."""
+        rows = changed_fields_settings(collection, generation, ids)
+        with write_transaction(self._engine) as connection:
+            connection.execute(insert(SETTINGS).prefix_with("OR REPLACE"), rows)
 
     def save_ctimes(self, root_id: int, ctimes: Mapping[bytes, int]) -> None:
         """Write the change times of files that earlier versions have read, by path."""
@@ -506,7 +513,8 @@ class SqliteWriter(SqliteReader):
             merged = merge_changed_metadata(connection)
             update_places(connection, {*merged, *(item.id for item in pictures)})
             clear_stale(connection, [item.id for item in pictures if not item.keep_texts])
-            if not building:
+            # Metadata that was read again is visible at once.
+            if not building or merged or not all(item.keep_texts for item in pictures):
                 add_generation(connection)
 
     def discard_building(self) -> None:

@@ -58,6 +58,10 @@ class Snapshot(Protocol):
     def identity(self) -> Identity | None: ...
 
     @property
+    def created_at(self) -> str:
+        """Time at which the index was created, ISO 8601 in UTC; empty before its first run."""
+
+    @property
     def calibration(self) -> IndexCalibration | None:
         """The index's own calibration; None if it has none, or a damaged one."""
 
@@ -185,6 +189,16 @@ class Snapshot(Protocol):
         """Return the values of the fields of items, for search servers, ordered by id.
 
         Those of deleted items are among them, but not those of ids that never existed.
+        """
+
+    def changed_fields(self, collection: str) -> Ids | None:
+        """Return the items whose fields differ from those in a collection on a search server.
+
+        Args:
+            collection: Name of the collection.
+
+        Returns:
+            int64 (n,), ascending; it may contain deleted items. None if it is not known.
         """
 
     @property
@@ -516,6 +530,9 @@ class CatalogWriter(CatalogReader, Protocol):
 
     def save_calibration(self, calibration: IndexCalibration) -> int:
         """Replace the index's own calibration; return the new generation."""
+
+    def save_changed_fields(self, collection: str, generation: int, ids: Ids) -> None:
+        """Save what `Snapshot.changed_fields` returns for a collection in a generation."""
 
     def begin_space(self, key: str) -> None:
         """Begin to build a space of embeddings, or go on with it if it has the same key.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -114,6 +115,9 @@ def open_write(layout: IndexLayout, wait_s: float, *, create: bool) -> Iterator[
             return
         with _owned_store(layout, catalog):
             yield catalog
+            from mmsearch.factories.search_servers import keep_in_step  # noqa: PLC0415 - few
+
+            keep_in_step(layout, catalog)
 
 
 @contextmanager

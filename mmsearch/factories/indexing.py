@@ -32,6 +32,7 @@ from mmsearch.factories.plugins import (
     make_modalities,
     parse_text_sources,
 )
+from mmsearch.factories.search_servers import make_collection_builder
 from mmsearch.factories.sources import SourceItemLoader
 from mmsearch.factories.warm_parts import WarmParts, make_decode_executor
 from mmsearch.indexing.build import EXACT, IndexBuilder, check_vector_index_name
@@ -288,6 +289,7 @@ def make_index_builder(
         load_vector_index_plugin,
         lambda: encode_queries(load_encoder(), sample_tuning_queries(catalog)),
         gpu_bytes,
+        make_collection_builder(layout, catalog),
     )
 
 

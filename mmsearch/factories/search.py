@@ -25,9 +25,10 @@ from mmsearch.storage.layout import IndexLayout
 from mmsearch.vector_stores.files import IndexReaderCache, read_stored_image_vectors
 
 if TYPE_CHECKING:
-    from mmsearch.core.catalog import CatalogReader
-    from mmsearch.core.protocols import Executor, ImagePreprocessor
+    from mmsearch.core.catalog import CatalogReader, Snapshot
+    from mmsearch.core.protocols import Encoder, Executor, ImagePreprocessor, VectorStore
     from mmsearch.search.image_loader import SandboxedImageLoader
+    from mmsearch.vector_stores._served import CollectionReaderCache
 
 TAIL_VECTOR_INDEX = "exact"
 """Vector index that searches the segments added since the last build."""
@@ -94,7 +95,7 @@ def make_search_engine(
     )
     return SearchEngine(
         catalog,
-        readers.open_store,
+        StoreOpener(layout, encoder, readers).open_store,
         partial(read_stored_image_vectors, layout),
         encoder,
         QueryEncoder(
@@ -106,3 +107,45 @@ def make_search_engine(
         make_rank_fusion=make_rank_fusion,
         default_rank_fusion=settings.blend,
     )
+
+
+class StoreOpener:
+    """Opens the vectors of a generation: files, or a collection on a search server.
+
+    Args:
+        layout: Files of the index.
+        encoder: Encoder that the vectors of the index must come from.
+        files: Opens files.
+    """
+
+    def __init__(self, layout: IndexLayout, encoder: Encoder, files: IndexReaderCache) -> None:
+        self._layout = layout
+        self._encoder = encoder
+        self._files = files
+        self._collections: CollectionReaderCache | None = None
+
+    def open_store(self, snapshot: Snapshot) -> VectorStore:
+        """Return the vectors of a generation.
+
+        Raises:
+            EncoderMismatchError: The vectors come from a different encoder.
+            DamagedFileError: A file is missing or does not match the catalog.
+            ServerError: The search server cannot be used.
+        """
+        built = snapshot.built
+        if built is None or "collection" not in built.settings:
+            return self._files.open_store(snapshot)
+        if self._collections is None:
+            # Most indexes have no search server.
+            from mmsearch.factories.search_servers import open_search_server  # noqa: PLC0415
+            from mmsearch.vector_stores._served import CollectionReaderCache  # noqa: PLC0415
+
+            self._collections = CollectionReaderCache(
+                self._layout,
+                self._encoder,
+                partial(open_search_server, self._layout),
+                load_vector_index_plugin,
+                TAIL_VECTOR_INDEX,
+                make_fusion,
+            )
+        return self._collections.open_store(snapshot, built)

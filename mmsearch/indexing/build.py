@@ -1,4 +1,4 @@
-"""Building one vector index from segments, of the type that suits the collection."""
+"""Building one vector index from segments: a file of a suitable type, or on a search server."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmsearch.core import plugins
 from mmsearch.core.identity import Identity
 from mmsearch.core.protocols import Fusion, VectorIndexPlugin
 from mmsearch.core.records import BuiltVectorIndex, FileRef, Segment
 from mmsearch.core.types import Ids, IndexSpec, SearchGoals, TrainingData, Vectors
+from mmsearch.indexing.collections import MAX_WAITING_ROWS, CollectionBuilder
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import fused_dim, iter_fused_blocks
 from mmsearch.storage.stored_files import discard_file, send_file
+
+if TYPE_CHECKING:
+    from mmsearch.core.catalog import Snapshot
 
 ShouldStop = Callable[[], bool]
 """Callback that returns True if the build should be cancelled."""
@@ -67,6 +71,30 @@ def needs_merge(built_rows: int, tail_rows: int) -> bool:
     return tail_rows > min(MAX_TAIL_FRACTION * built_rows, MAX_TAIL_ROWS)
 
 
+def is_due(snapshot: Snapshot, plugin_name: str | None, *, is_small: bool = False) -> bool:
+    """Return True if the vector index should be built again.
+
+    Args:
+        snapshot: Snapshot of the newest generation.
+        plugin_name: Name of the plugin of the search server; None if the index has none.
+        is_small: True after a small addition or change, for which a small index is not rebuilt.
+    """
+    built, segments = snapshot.built, snapshot.unindexed_segments
+    tail_rows = sum(segment.rows for segment in segments)
+    collection = None if built is None else built.settings.get("collection")
+    if built is not None and plugin_name != (None if collection is None else built.plugin_name):
+        return True
+    if built is not None and collection is not None:
+        # Items whose fields have changed wait like new ones: the server cannot filter them.
+        changed = snapshot.changed_fields(collection)
+        tail_rows += 0 if changed is None else len(changed)
+        return tail_rows > MAX_WAITING_ROWS and needs_merge(built.rows, tail_rows)
+    built_rows = built.rows if built else 0
+    if is_small and can_wait(built_rows, tail_rows, len(segments)):
+        return False
+    return needs_merge(built_rows, tail_rows)
+
+
 def can_wait(built_rows: int, tail_rows: int, tail_segments: int) -> bool:
     """Return True if a small addition may leave its vectors beside a small index.
 
@@ -92,12 +120,19 @@ class IndexBuilder:
             exact search.
         gpu_bytes: Returns the memory in bytes of the GPU that would run exact search, or 0 if there
             is no such GPU. Called when the size of the collection decides the index type.
+        collections: Builds collections on the search server of the index instead; None without one.
     """
 
     layout: IndexLayout
     find_plugin: Callable[[str], VectorIndexPlugin]
     encode_tuning_queries: Callable[[], Vectors]
     gpu_bytes: Callable[[], int] = lambda: 0
+    collections: CollectionBuilder | None = None
+
+    @property
+    def plugin_name(self) -> str | None:
+        """Name of the plugin of the search server; None if it builds files."""
+        return None if self.collections is None else self.collections.plugin_name
 
     def build(
         self,
@@ -132,6 +167,11 @@ class IndexBuilder:
 
         The encoder is used only in this call, not by the returned function.
         """
+        if self.collections is not None:
+            collections = self.collections
+            return lambda should_stop: collections.build(
+                segments, fusion, stale_rows, lambda: _raise_if_stopped(should_stop)
+            )
         rows = sum(segment.rows - len(stale_rows.get(segment.number, ())) for segment in segments)
         dim = fused_dim(fusion, segments[0].dim)
         name, goals = identity.vector_index, identity.goals

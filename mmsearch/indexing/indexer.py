@@ -26,8 +26,7 @@ from mmsearch.indexing.build import (
     BackgroundBuild,
     IndexBuilder,
     ShouldStop,
-    can_wait,
-    needs_merge,
+    is_due,
 )
 from mmsearch.indexing.duplicates import update_duplicates
 from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, DecoderFactory, ShardEncoder, share_worker
@@ -253,12 +252,8 @@ class Indexer:
             is_small: True after a small addition or change, for which a small index is not rebuilt.
         """
         with self.catalog.snapshot() as snapshot:
-            built_rows = snapshot.built.rows if snapshot.built else 0
-            tail_rows = sum(segment.rows for segment in snapshot.unindexed_segments)
-            tail_segments = len(snapshot.unindexed_segments)
-        if is_small and can_wait(built_rows, tail_rows, tail_segments):
-            return
-        if needs_merge(built_rows, tail_rows):
+            must_build = is_due(snapshot, self.builder.plugin_name, is_small=is_small)
+        if must_build:
             self._publish(self.fusion)
 
     def _prepare_background_build(self) -> Callable[[ShouldStop], BuiltVectorIndex] | None:
@@ -269,6 +264,9 @@ class Indexer:
         with self.catalog.snapshot() as snapshot:
             tail_rows = sum(segment.rows for segment in snapshot.unindexed_segments)
             built_rows = snapshot.built.rows if snapshot.built else 0
+            is_waiting = not is_due(snapshot, self.builder.plugin_name)
+        if self.builder.collections is not None and is_waiting:
+            return None
         identity = self.catalog.identity()
         if identity is None or not tail_rows or built_rows + tail_rows <= REBUILD_BELOW:
             return None

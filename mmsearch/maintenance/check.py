@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,6 +36,9 @@ from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.lock import writer_lock
 from mmsearch.storage.segments import iter_fused_blocks, read_segment_with_metadata
 from mmsearch.storage.stored_files import find_orphans
+
+if TYPE_CHECKING:
+    from mmsearch.maintenance.check_collections import CollectionIndex
 
 CATALOG = "catalog"
 
@@ -301,9 +305,15 @@ def _check_built_file(
         yield "The catalog does not record the dimension of its vectors."
         return
     spec = IndexSpec(built.plugin_name, dim, "cpu")
-    index = find_plugin(built.plugin_name).load(
-        spec, layout.local_path(built.file_ref), built.file_ref
-    )
+    path = layout.local_path(built.file_ref)
+    index: VectorIndex | CollectionIndex
+    if "collection" in built.settings:
+        # Most indexes have no search server.
+        from mmsearch.maintenance.check_collections import open_collection_index  # noqa: PLC0415
+
+        index = open_collection_index(layout, built)
+    else:
+        index = find_plugin(built.plugin_name).load(spec, path, built.file_ref)
     if len(index.ids) != built.rows:
         yield f"It holds {len(index.ids):,} vectors, but the catalog lists {built.rows:,}."
     if fusion is not None:
@@ -311,7 +321,11 @@ def _check_built_file(
 
 
 def _compare_with_segments(
-    layout: IndexLayout, catalog: CatalogReader, covers: int, index: VectorIndex, fusion: Fusion
+    layout: IndexLayout,
+    catalog: CatalogReader,
+    covers: int,
+    index: VectorIndex | CollectionIndex,
+    fusion: Fusion,
 ) -> Iterator[str]:
     """Yield the differences between a vector index and the segments it covers.
 
@@ -371,7 +385,7 @@ def _exact_neighbors(blocks: Iterable[tuple[Ids, Vectors]], queries: Vectors, k:
     return running_top[0]
 
 
-def _count_wrong(index: VectorIndex, queries: Vectors, truth: Ranking) -> int:
+def _count_wrong(index: VectorIndex | CollectionIndex, queries: Vectors, truth: Ranking) -> int:
     """Return the number of searches whose results differ from the true neighbours.
 
     An approximate search may miss neighbours. It must find the row whose vector is the query,

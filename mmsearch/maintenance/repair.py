@@ -51,7 +51,7 @@ from mmsearch.factories.plugins import (
     parse_text_sources,
 )
 from mmsearch.factories.sources import open_source
-from mmsearch.indexing.build import IndexBuilder, needs_merge
+from mmsearch.indexing.build import IndexBuilder, is_due
 from mmsearch.indexing.compaction import merge_derived
 from mmsearch.indexing.spaces import SpaceUpdate
 from mmsearch.maintenance.check import (
@@ -571,7 +571,6 @@ def rebuild_if_stale(
 ) -> None:
     """Rebuild the vector index if it is missing, or if too many vectors are missing from it."""
     with catalog.snapshot() as snapshot:
-        built_rows = snapshot.built.rows if snapshot.built else 0
-        tail_rows = sum(segment.rows for segment in snapshot.unindexed_segments)
-    if needs_merge(built_rows, tail_rows):
+        must_build = is_due(snapshot, builder.plugin_name)
+    if must_build:
         catalog.publish(builder.build(catalog.segments(), fusion, identity, catalog.stale_rows()))

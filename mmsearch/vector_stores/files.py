@@ -19,16 +19,14 @@ from mmsearch.core.identity import check_encoder
 from mmsearch.core.types import FusionSpec, Ids, IndexSpec, Ranking, Vectors
 from mmsearch.core.vectors import find_positions, merge_rankings, row_scores, stack
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.segments import fused_dim, iter_fused_blocks, read_image_vectors
+from mmsearch.storage.segments import read_image_vectors
+from mmsearch.vector_stores._tail import open_tail, search_live
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import Snapshot
     from mmsearch.core.filter_tree import FilterTree
     from mmsearch.core.protocols import Encoder, Fusion, VectorIndex, VectorIndexPlugin
     from mmsearch.core.records import Segment
-
-MAX_OVERFETCH = 1000
-"""Maximum number of deleted ids to over-fetch; beyond it, a filter is cheaper."""
 
 
 @dataclass
@@ -104,7 +102,7 @@ class IndexReader:
                 rankings.append(leaf.search(queries, k, visible))
             else:
                 excluded = np.union1d(deleted_ids, hidden) if len(hidden) else deleted_ids
-                rankings.append(_search_live(leaf, queries, k, excluded))
+                rankings.append(search_live(leaf, queries, k, excluded))
         return rankings[0] if len(rankings) == 1 else merge_rankings(rankings, k)
 
     def vectors(self, ids: Ids) -> Vectors:
@@ -224,24 +222,6 @@ def read_stored_image_vectors(layout: IndexLayout, snapshot: Snapshot, ids: Ids)
     return np.stack([row_by_id[image_id] for image_id in ids.tolist()])
 
 
-def _search_live(leaf: VectorIndex, queries: Vectors, k: int, deleted_ids: Ids) -> Ranking:
-    if not len(deleted_ids):
-        return leaf.search(queries, k)
-    deleted_ids = leaf.ids[find_positions(leaf.ids, deleted_ids)]
-    if len(deleted_ids) > MAX_OVERFETCH:
-        return leaf.search(queries, k, np.setdiff1d(leaf.ids, deleted_ids, assume_unique=True))
-    ranking = leaf.search(queries, k + len(deleted_ids))
-    is_deleted = np.isin(ranking.ids, deleted_ids)
-    # A deleted neighbour sorts last, with the padding, so that the cut to k removes it.
-    scores = np.where(is_deleted, -np.inf, ranking.scores)
-    order = np.argsort(-scores, axis=1, kind="stable")
-    ids = np.where(is_deleted, -1, ranking.ids)
-    return Ranking(
-        np.take_along_axis(ids, order, axis=1)[:, :k],
-        np.take_along_axis(scores, order, axis=1)[:, :k],
-    )
-
-
 class IndexReaderCache:
     """Opens index readers and stores of them, and keeps the last reader until the files change.
 
@@ -316,12 +296,8 @@ class IndexReaderCache:
             leaves.append(index)
             hidden.append(snapshot.moved_ids(built.covers))
             device = index.device
-        if snapshot.unindexed_segments:
-            segments = snapshot.unindexed_segments
-            spec = IndexSpec(self._tail_plugin_name, fused_dim(fusion, segments[0].dim), "cpu")
-            plugin = self._find_plugin(self._tail_plugin_name)
-            stale_rows = snapshot.stale_rows(above=segments[0].number - 1)
-            blocks = iter_fused_blocks(self._layout, segments, fusion, stale_rows)
-            leaves.append(plugin.build(spec, blocks))
+        tail = open_tail(self._layout, snapshot, fusion, self._find_plugin, self._tail_plugin_name)
+        if tail is not None:
+            leaves.append(tail)
             hidden.append(np.empty(0, np.int64))
         return IndexReader(key, tuple(leaves), tuple(hidden), device)

@@ -4,7 +4,9 @@ The engine gives the same answers whichever store it searches.
 """
 
 import os
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from unittest.mock import patch
 
 import numpy as np
@@ -19,35 +21,69 @@ from mmsearch.core.results import IndexRequest
 from mmsearch.core.vectors import as_unit_vectors
 from mmsearch.factories import catalogs
 from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
-from mmsearch.indexing import indexer as indexer_module
+from mmsearch.indexing import build as build_module
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.vector_stores import _served
+from mmsearch.vector_stores._served import CollectionReaderCache
 from mmsearch.vector_stores.files import IndexReaderCache
 from tests.integration.test_indexer_law import write
+from tests.memory_server import MemoryServer, served_by
 from tests.memory_store import MemoryVectorStore
 from tests.property_budget import examples
 from tests.toy_index import ToyEncoder, toy_engine, toy_indexer
 
-STORES = ("files", "memory")
+STORES = ("files", "memory", "server")
 TOYS = 60
+SERVERS = {}
+"""Search server by the folder of an index that has one."""
 
 
 def open_store_of(kind, layout):
     """Return the function that opens a store of a kind."""
     if kind == "memory":
         return lambda snapshot: MemoryVectorStore.open(layout, snapshot)
-    return IndexReaderCache(
+    files = IndexReaderCache(
         layout, ToyEncoder(), load_vector_index_plugin, "exact", "cpu", make_fusion
-    ).open_store
+    )
+    if kind == "files":
+        return files.open_store
+    return partial(open_served_store, layout)
 
 
-def make_index(folder, vector_index, *, films):
+def open_served_store(layout, snapshot):
+    collections = CollectionReaderCache(
+        layout,
+        ToyEncoder(),
+        lambda plugin_name: SERVERS[layout.folder],
+        load_vector_index_plugin,
+        "exact",
+        make_fusion,
+    )
+    return collections.open_store(snapshot, snapshot.built)
+
+
+@pytest.fixture(scope="module", autouse=True, params=[10_000, 0], ids=["ids", "conditions"])
+def small_collections(request):
+    """Let a search of few toys take the ways of one of many: filters as ids and as conditions."""
+    with (
+        patch.object(_served, "MAX_EXACT_IDS", request.param),
+        patch.object(_served, "MIN_CANDIDATES", 100),
+        patch.object(_served, "PREFIX_K", 5),
+    ):
+        yield
+
+
+def make_index(folder, vector_index, *, films, is_served=False):
     """Index toys in several segments, with deleted ones, and with others since the last build."""
     toys, layout = folder / "toys", IndexLayout(folder / "home" / "index")
     toys.mkdir(parents=True)
+    if is_served:
+        server = SERVERS[layout.folder] = MemoryServer()
 
     def run(*, merge):
         with (
-            patch.object(indexer_module, "needs_merge", lambda built_rows, tail_rows: merge),
+            served_by(server, layout) if is_served else nullcontext(),
+            patch.object(build_module, "needs_merge", lambda built_rows, tail_rows: merge),
             toy_indexer(layout, vector_index=vector_index) as indexer,
         ):
             indexer.run(IndexRequest(os.fsencode(toys)))
@@ -68,18 +104,29 @@ def make_index(folder, vector_index, *, films):
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["pictures", "films"])
-def layout(request, tmp_path_factory):
-    return make_index(tmp_path_factory.mktemp("stores"), "exact", films=request.param)
+def layouts(request, tmp_path_factory):
+    """The same index by the kind of its store: with files, and with a search server."""
+    folder = tmp_path_factory.mktemp("stores")
+    files = make_index(folder / "files", "exact", films=request.param)
+    served = make_index(folder / "served", "exact", films=request.param, is_served=True)
+    return {"files": files, "memory": files, "server": served}
 
 
 @pytest.fixture(params=STORES)
-def store(request, layout):
-    with catalogs.open_read(layout) as catalog, catalog.snapshot() as snapshot:
-        yield open_store_of(request.param, layout)(snapshot)
+def kind(request):
+    return request.param
 
 
 @pytest.fixture
-def oracle(layout):
+def store(kind, layouts):
+    layout = layouts[kind]
+    with catalogs.open_read(layout) as catalog, catalog.snapshot() as snapshot:
+        yield open_store_of(kind, layout)(snapshot)
+
+
+@pytest.fixture
+def oracle(kind, layouts):
+    layout = layouts[kind]
     with catalogs.open_read(layout) as catalog, catalog.snapshot() as snapshot:
         return MemoryVectorStore.open(layout, snapshot)
 
@@ -134,8 +181,8 @@ trees = st.builds(FilterTree, st.lists(parts, max_size=3).map(tuple))
 @settings(max_examples=examples(60), deadline=None)
 @given(trees, st.integers(1, 40), st.integers(0, 3))
 @pytest.mark.parametrize("kind", STORES)
-def test_vector_store_filters_are_exact_at_any_selectivity(layout, kind, tree, k, seed):
-    queries = make_queries(2, seed)
+def test_vector_store_filters_are_exact_at_any_selectivity(layouts, kind, tree, k, seed):
+    queries, layout = make_queries(2, seed), layouts[kind]
     with catalogs.open_read(layout) as catalog, catalog.snapshot() as snapshot:
         store = open_store_of(kind, layout)(snapshot)
         expected = MemoryVectorStore.open(layout, snapshot).search(queries, k, tree)
@@ -205,9 +252,9 @@ def test_vector_store_sample_holds_one_item_of_each_content(store, oracle):
 @pytest.mark.parametrize(
     "filters", [Filters(), Filters(paths=("*1.toy", "*.film")), Filters(where="size_bytes > 20")]
 )
-def test_engine_gives_same_hits_with_any_store(layout, mode, filters):
+def test_engine_gives_same_hits_with_any_store(layouts, mode, filters):
     answers = []
-    for kind in STORES:
+    for kind, layout in layouts.items():
         with toy_engine(layout, open_store=open_store_of(kind, layout)) as engine:
             answers.append(
                 [
@@ -215,17 +262,21 @@ def test_engine_gives_same_hits_with_any_store(layout, mode, filters):
                     for line in ("toy 3", "same", "same -other")
                 ]
             )
-    for one, other in zip(*answers, strict=True):
+    (first, *others) = (list(answer) for answer in answers)
+    pairs = [(one, other) for answer in others for one, other in zip(first, answer, strict=True)]
+    for one, other in pairs:
         assert [hit.id for hit in one.hits] == [hit.id for hit in other.hits]
         np.testing.assert_allclose(
             [hit.confidence for hit in one.hits], [hit.confidence for hit in other.hits], atol=1e-6
         )
         assert (one.passed, one.match) == (other.passed, other.match)
-        assert other.devices["vector_index"] == "memory"
+        assert other.devices["vector_index"] in ("memory", "milvus")
         assert "incomplete" not in {notice.code for notice in one.notices + other.notices}
 
 
-def test_engine_says_that_a_store_lacks_pictures(layout):
+def test_engine_says_that_a_store_lacks_pictures(layouts):
+    layout = layouts["files"]
+
     def open_store(snapshot):
         return replace(MemoryVectorStore.open(layout, snapshot), complete=False)
 
@@ -234,7 +285,8 @@ def test_engine_says_that_a_store_lacks_pictures(layout):
     assert [notice.code for notice in notices] == ["incomplete"]
 
 
-def test_file_store_without_row_of_picture_is_incomplete(layout, monkeypatch):
+def test_file_store_without_row_of_picture_is_incomplete(layouts, monkeypatch):
+    layout = layouts["files"]
     with catalogs.open_read(layout) as catalog, catalog.snapshot() as snapshot:
         store = open_store_of("files", layout)(snapshot)
         leaves = store.reader.leaves

@@ -10,7 +10,7 @@ from mmsearch.core.types import FusionSpec, SearchGoals
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_index_builder
 from mmsearch.factories.plugins import make_fusion
-from mmsearch.indexing import indexer as indexer_module
+from mmsearch.indexing import build as build_module
 from mmsearch.indexing.compaction import compact
 from mmsearch.maintenance.check import check
 from mmsearch.maintenance.repair import reencode_segment
@@ -41,7 +41,7 @@ def layout(tmp_path, photos):
 @pytest.fixture
 def no_merge(monkeypatch):
     """New vectors stay beside the built index, as in a large one."""
-    monkeypatch.setattr(indexer_module, "needs_merge", lambda built_rows, tail_rows: False)
+    monkeypatch.setattr(build_module, "needs_merge", lambda built_rows, tail_rows: False)
 
 
 def ids_by_name(layout):
