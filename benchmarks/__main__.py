@@ -32,6 +32,7 @@ from benchmarks.quality import (
 )
 from benchmarks.scale import federated as scale_federated
 from benchmarks.scale import ray as scale_ray
+from benchmarks.scale import search_servers
 from benchmarks.speed import (
     additions,
     ann,
@@ -111,7 +112,7 @@ GPU: dict[str, Any] = {
     "gpu_flat": flat_gpu,
     "gpu_decode": decode_gpu,
 }
-CLUSTER: dict[str, Any] = {"scale_ray": scale_ray}
+CLUSTER: dict[str, Any] = {"scale_ray": scale_ray, "scale_search": search_servers}
 """Parts that start services, which run only if named."""
 
 PARTS: dict[str, Any] = QUALITY | SPEED | LARGE | GPU | CLUSTER

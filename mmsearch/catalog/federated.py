@@ -119,6 +119,11 @@ class FederatedSnapshot:
         """Sum of the generations: it grows with every change of one of the indexes."""
         return sum(member.generation for member in self.members)
 
+    @property
+    def created_at(self) -> str:
+        """Times at which the members were created."""
+        return " ".join(member.created_at for member in self.members)
+
     @cached_property
     def identity(self) -> Identity | None:
         """The identity of the first index that has one."""
@@ -280,6 +285,10 @@ class FederatedSnapshot:
             for index, _, own in self.ids.own(np.array(sorted(ids), np.int64))
             for fields_of_item in self.members[index].item_fields(own.tolist())
         ]
+
+    def changed_fields(self, collection: str) -> Ids | None:
+        """Return None: each member has a collection of its own."""
+        return None
 
     def filter_ids(self, filters: FilterTree) -> Ids:
         """Return the ids of the live items of which one copy passes the filters; ascending."""

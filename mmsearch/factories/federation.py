@@ -20,16 +20,15 @@ from mmsearch.factories.catalogs import open_reader
 from mmsearch.factories.plugins import (
     OnMessage,
     load_index_encoder,
-    load_vector_index_plugin,
     make_fusion,
     make_rank_fusion,
 )
-from mmsearch.factories.search import TAIL_VECTOR_INDEX
+from mmsearch.factories.search import StoreOpener
 from mmsearch.search.engine import SearchEngine
 from mmsearch.search.query_encoder import QueryEncoder, StoredVectorLookup, StoredVectors
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.vector_stores._federated import FederatedVectorStore
-from mmsearch.vector_stores.files import IndexReaderCache, read_stored_image_vectors
+from mmsearch.vector_stores.files import read_stored_image_vectors
 
 if TYPE_CHECKING:
     from mmsearch.catalog.reader import SqliteReader
@@ -124,23 +123,13 @@ class _Stores:
         self, layouts: Sequence[IndexLayout], encoder: Encoder, settings: Settings
     ) -> None:
         self._layouts = layouts
-        self._readers = [
-            IndexReaderCache(
-                layout,
-                encoder,
-                load_vector_index_plugin,
-                TAIL_VECTOR_INDEX,
-                settings.device,
-                make_fusion,
-            )
-            for layout in layouts
-        ]
+        self._openers = [StoreOpener(layout, encoder, settings.device) for layout in layouts]
 
     def open_store(self, snapshot: Snapshot) -> VectorStore:
         federated = cast("FederatedSnapshot", snapshot)
         members = [
-            readers.open_store(member)
-            for readers, member in zip(self._readers, federated.members, strict=True)
+            opener.open_store(member)
+            for opener, member in zip(self._openers, federated.members, strict=True)
         ]
         return FederatedVectorStore(members, federated)
 

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.core.errors import StateError
 from mmsearch.core.identity import Identity
 from mmsearch.core.settings import Settings
 from mmsearch.core.types import ModelInput
@@ -50,28 +49,15 @@ def make_image_loader(settings: Settings, workers: int = 1) -> SandboxedImageLoa
     return SandboxedImageLoader(lambda: make_modalities(settings), make_executor)
 
 
-def _require_file_search(layout: IndexLayout) -> None:
-    if not layout.has_places():
-        return
-    from mmsearch.storage.places import describe_places  # noqa: PLC0415 - few indexes
-
-    if describe_places(layout).search is not None:
-        raise StateError(
-            f"Index {layout.name!r} is searched by a server, which this version of mmsearch cannot"
-            " use.",
-            "Install a newer version.",
-        )
-
-
 def check_search_server(url: str) -> str:
     """Check that a server can search a new index; return what was found there.
 
     Raises:
-        StateError: It cannot.
+        ServerError: It cannot.
     """
-    raise StateError(
-        f"This version of mmsearch cannot search at {url}.", "Leave it out, or upgrade."
-    )
+    from mmsearch.factories.search_servers import check_server  # noqa: PLC0415 - only new indexes
+
+    return check_server(url)
 
 
 def make_search_engine(
@@ -83,19 +69,10 @@ def make_search_engine(
     on_message: OnMessage,
 ) -> SearchEngine:
     """Return the search engine of an index; ``load_image`` reads the pictures of queries."""
-    _require_file_search(layout)
     encoder = load_index_encoder(identity, settings, on_message)
-    readers = IndexReaderCache(
-        layout,
-        encoder,
-        load_vector_index_plugin,
-        TAIL_VECTOR_INDEX,
-        settings.device,
-        make_fusion,
-    )
     return SearchEngine(
         catalog,
-        StoreOpener(layout, encoder, readers).open_store,
+        StoreOpener(layout, encoder, settings.device).open_store,
         partial(read_stored_image_vectors, layout),
         encoder,
         QueryEncoder(
@@ -115,13 +92,15 @@ class StoreOpener:
     Args:
         layout: Files of the index.
         encoder: Encoder that the vectors of the index must come from.
-        files: Opens files.
+        device: Device of a built index in a file; see `Settings.device`.
     """
 
-    def __init__(self, layout: IndexLayout, encoder: Encoder, files: IndexReaderCache) -> None:
+    def __init__(self, layout: IndexLayout, encoder: Encoder, device: str) -> None:
         self._layout = layout
         self._encoder = encoder
-        self._files = files
+        self._files = IndexReaderCache(
+            layout, encoder, load_vector_index_plugin, TAIL_VECTOR_INDEX, device, make_fusion
+        )
         self._collections: CollectionReaderCache | None = None
 
     def open_store(self, snapshot: Snapshot) -> VectorStore:

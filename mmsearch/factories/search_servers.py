@@ -65,6 +65,20 @@ def open_search_server(layout: IndexLayout, plugin_name: str) -> VectorServer:
         return _servers[key]
 
 
+def check_server(url: str) -> str:
+    """Check that a server can be used; return its plugin's name, with warnings.
+
+    Raises:
+        ServerError: It cannot be used.
+    """
+    name = PLUGIN_BY_SCHEME[urlsplit(url).scheme.lower()]
+    server = cast("VectorServerPlugin", plugins.load("vector_stores", name)).build(url, "mmsearch")
+    try:
+        return " ".join([f"{name} answers.", *server.check()])
+    finally:
+        server.close()
+
+
 @atexit.register
 def close_search_servers() -> None:
     """Close the search servers that this process has opened."""

@@ -105,9 +105,7 @@ class CollectionBuilder:
         Its random part keeps a copy of the index from writing to the same collection.
         """
         with self.open_snapshot() as snapshot:
-            prefix = _prefix(snapshot)
-        number = self.layout.next_vector_index_number()
-        return f"{prefix}{number:06d}_{os.urandom(4).hex()}"
+            return f"{_prefix(snapshot)}{os.urandom(8).hex()}"
 
     def _iter_blocks(
         self, fused: Iterable[tuple[Ids, Vectors]], check_stop: Callable[[], None]

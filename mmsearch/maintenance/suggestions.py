@@ -187,30 +187,22 @@ def find_looks(
         vectors: (n, dim), their query vectors.
     """
     # Most runs change too little for an update.
-    from mmsearch.factories.plugins import (  # noqa: PLC0415
-        load_vector_index_plugin,
-        make_fusion,
-    )
-    from mmsearch.factories.search import TAIL_VECTOR_INDEX  # noqa: PLC0415
+    from mmsearch.factories.plugins import make_fusion  # noqa: PLC0415
+    from mmsearch.factories.search import StoreOpener  # noqa: PLC0415
     from mmsearch.search.confidence import (  # noqa: PLC0415
         apply_calibration,
         score_features,
         to_probability,
     )
-    from mmsearch.vector_stores.files import (  # noqa: PLC0415
-        IndexReaderCache,
-        read_stored_image_vectors,
-    )
+    from mmsearch.vector_stores.files import read_stored_image_vectors  # noqa: PLC0415
 
-    readers = IndexReaderCache(
-        layout, encoder, load_vector_index_plugin, TAIL_VECTOR_INDEX, "cpu", make_fusion
-    )
+    opener = StoreOpener(layout, encoder, "cpu")
     with catalog.snapshot() as snapshot:
         calibration = apply_calibration(snapshot.calibration, encoder)
         if snapshot.identity is None or calibration.background is None or not calibration.measured:
             return []
         fused = make_fusion(snapshot.identity.fusion).fuse_query(vectors)
-        nearest = readers.open_store(snapshot).search(fused, NEAREST).ids
+        nearest = opener.open_store(snapshot).search(fused, NEAREST).ids
         ids = np.unique(nearest[nearest >= 0])
         if not len(ids):
             return []

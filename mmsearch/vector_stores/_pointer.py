@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.core.records import BuiltVectorIndex, FileRef, Segment
-from mmsearch.storage.atomic import atomic_write, verify_file
+from mmsearch.storage.atomic import REPAIR_HINT, atomic_write, verify_file
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.stored_files import send_file
+
+_KINDS = {"collection": str, "dim": int, "rows": int, "segments": str}
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,10 @@ def write_pointer(layout: IndexLayout, suffix: str, pointer: Pointer) -> FileRef
         suffix: Suffix of the file: the name of the server's plugin.
         pointer: The collection.
     """
-    path = layout.vector_index_path(layout.next_vector_index_number(), suffix)
-    return atomic_write(path, json.dumps(asdict(pointer)).encode())
+    path = layout.new_vector_index_path(suffix)
+    file_ref = atomic_write(path, json.dumps(asdict(pointer)).encode())
+    send_file(layout, file_ref.name)
+    return file_ref
 
 
 def read_pointer(path: Path, built: BuiltVectorIndex) -> Pointer:
@@ -56,10 +63,15 @@ def read_pointer(path: Path, built: BuiltVectorIndex) -> Pointer:
         DamagedFileError: The file is missing or does not match the catalog.
     """
     verify_file(path, built.file_ref)
+    error = DamagedFileError(f"{path} names no collection.", REPAIR_HINT)
     try:
-        pointer = Pointer(**json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise DamagedFileError(f"{path} names no collection.") from error
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise error from None
+    kinds = {key: type(value) for key, value in values.items()} if type(values) is dict else {}
+    if kinds != _KINDS or not _NAME.fullmatch(values["collection"]) or values["dim"] < 1:
+        raise error
+    pointer = Pointer(**values)
     if pointer.rows != built.rows:
         raise DamagedFileError(
             f"{path} names {pointer.rows} vectors, but the catalog lists {built.rows}."

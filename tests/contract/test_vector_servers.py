@@ -53,11 +53,23 @@ def open_milvus(start, index_type="auto"):
         return milvus.build(f"{url}/contract_{index_type}", "contract")
 
 
+def open_pgvector(start):
+    from mmsearch.vector_stores import pgvector
+
+    state = start("postgres_vector")
+    with patch.dict(os.environ, MMSEARCH_SEARCH_PASSWORD=state["POSTGRES_PASSWORD"]):
+        return pgvector.build(state["POSTGRES_URL"], "contract")
+
+
 SERVERS = {
     "memory": lambda start: MemoryServer(),
     "milvus": open_milvus,
+    "pgvector": open_pgvector,
     "milvus_hnsw": partial(open_milvus, index_type="hnsw"),
 }
+
+
+SERVICES = [pytest.param(name, marks=services.MARKS) for name in ("milvus", "pgvector")]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +78,7 @@ def start_once(start_service):  # noqa: F811 - the fixture
     return lru_cache(start_service)
 
 
-@pytest.fixture(scope="module", params=["memory", pytest.param("milvus", marks=services.MARKS)])
+@pytest.fixture(scope="module", params=["memory", *SERVICES])
 def server(request, start_once):
     server = SERVERS[request.param](start_once)
     yield server
@@ -108,11 +120,7 @@ def oracle():
 
 @pytest.fixture(
     scope="module",
-    params=[
-        "memory",
-        pytest.param("milvus", marks=services.MARKS),
-        pytest.param("milvus_hnsw", marks=services.MARKS),
-    ],
+    params=["memory", *SERVICES, pytest.param("milvus_hnsw", marks=services.MARKS)],
 )
 def collection(request, start_once):
     server = SERVERS[request.param](start_once)
