@@ -7,6 +7,7 @@ evaluate it only for items whose fields are as they were when the collection was
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ class CollectionReader:
     moved_ids: Ids
     tail: VectorIndex | None
     device: str
-    _missing: tuple[float, int] | None = field(default=None, init=False, repr=False)
+    _missing: tuple[float, int, int] | None = field(default=None, init=False, repr=False)
     _sample: tuple[bytes, Vectors] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -68,12 +69,18 @@ class CollectionReader:
         return np.empty(0, np.int64) if self.tail is None else self.tail.ids
 
     def count_missing(self) -> int:
-        """Return the number of rows that the server has lost or not loaded."""
+        """Return the number of rows that the server has lost or not loaded.
+
+        It is the larger one of the last two counts, if they are close in time: rows that a search
+        lacked may be back when they are counted after it.
+        """
         now = time.monotonic()
-        if self._missing is None or now - self._missing[0] >= COUNT_INTERVAL_S:
+        counted_at, _, last = self._missing or (-math.inf, 0, 0)
+        if now - counted_at >= COUNT_INTERVAL_S:
             missing = max(0, self.collection.rows - self.collection.count())
-            self._missing = now, missing
-        return self._missing[1]
+            former = last if now - counted_at < 2 * COUNT_INTERVAL_S else 0
+            self._missing = now, former, missing
+        return 0 if self._missing is None else max(self._missing[1:])
 
     def vectors(self, ids: Ids) -> Vectors:
         """Return the vectors of ids, float32 (n, dim); NaN for those that the server lacks."""
@@ -129,6 +136,8 @@ class ServedVectorStore:
         excluded: Ids | None = None,
     ) -> Ranking:
         """Return the k nearest items; see `VectorStore.search`."""
+        # Counted before as well as after: `complete` must not miss rows that come back meanwhile.
+        self.reader.count_missing()
         reader, deleted_ids = self.reader, self.snapshot.deleted_ids
         allowed = None if filters is None else self.snapshot.filter_ids(filters)
         if excluded is not None:
