@@ -40,6 +40,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results/understanding.json"
 SET_NAMES = {
     "understanding": "judging",
     "understanding_check": "check",
+    "understanding_check2": "second check",
     "understanding_fresh": "fresh",
     "understanding_dev": "development",
 }
@@ -47,6 +48,7 @@ FIRST_RUNS = {
     "first": "understanding",
     "first_fresh": "understanding_fresh",
     "first_check": "understanding_check",
+    "first_check2": "understanding_check2",
 }
 ERRORS = ("invented", "different", "missed")
 LANGUAGES = ("en", "de", "fr", "es", "it")
@@ -274,10 +276,11 @@ def first_runs(sets: Mapping[str, Any]) -> dict[str, Any]:
         name: {key: sets[of][key] for key in ("queries", "all", *ERRORS)}
         for name, of in FIRST_RUNS.items()
     }
-    first["first_check"]["wrong"] = [
-        {key: row[key] for key in ("language", "kind", *ERRORS)}
-        for row in sets["understanding_check"]["wrong"]
-    ]
+    for name in ("first_check", "first_check2"):
+        first[name]["wrong"] = [
+            {key: row[key] for key in ("language", "kind", *ERRORS)}
+            for row in sets[FIRST_RUNS[name]]["wrong"]
+        ]
     return {name: kept.get(name, numbers) for name, numbers in first.items()}
 
 
@@ -453,27 +456,28 @@ def page(results: dict[str, Any]) -> str:
         "expected ones; 95%\nintervals by Wilson's formula. *invented*: queries with a filter that they do not have; *different*: "
         "with a filter of another value;\n*missed*: without one of their filters. Only the first runs are of unseen queries: the "
         "corrections after them know the wrong readings of\n*judging*, and repair their kinds. The other rows say that nothing is broken, "
-        "not how other queries are read. *check* was written after these\ncorrections, by somebody who did not know the grammar, and "
-        "was never seen before its first run.\n",
+        "not how other queries are read. *check* and *second check* were written\nafter these corrections, by others who did not know the grammar, "
+        "and were not seen before their first runs.\n",
         "| queries | right | invented | different | missed |",
         "|---|--:|--:|--:|--:|",
-        f"| judging, first run | {_cell(results['first']['all'])} | {_errors(results['first'])} |",
-        f"| fresh, first run | {_cell(results['first_fresh']['all'])} |"
-        f" {_errors(results['first_fresh'])} |",
-        f"| check, first run | {_cell(results['first_check']['all'])} |"
-        f" {_errors(results['first_check'])} |",
     ]
+    for first, name in FIRST_RUNS.items():
+        title = f"{SET_NAMES[name]}, first run"
+        lines.append(f"| {title} | {_cell(results[first]['all'])} | {_errors(results[first])} |")
     for name, title in SET_NAMES.items():
         judged = results["sets"][name]
         lines.append(f"| {title} | {_cell(judged['all'])} | {_errors(judged)} |")
-    if wrong := results["first_check"]["wrong"]:
+    for first in ("first_check", "first_check2"):
         lines += [
             "",
-            "Wrong in the first run with *check*:\n",
+            f"Wrong in the first run with *{SET_NAMES[FIRST_RUNS[first]]}*:\n",
             "| language | kind | error |",
             "|---|---|---|",
         ]
-        lines += [f"| {row['language']} | {row['kind']} | {_error(row)} |" for row in wrong]
+        lines += [
+            f"| {row['language']} | {row['kind']} | {_error(row)} |"
+            for row in results[first]["wrong"]
+        ]
     judged = results["sets"]["understanding"]
     parts = judged["languages"] | judged["kinds"]
     lines += ["", "The parts of *judging*:\n", "| queries | right |", "|---|--:|"]

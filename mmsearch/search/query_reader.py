@@ -30,6 +30,7 @@ from mmsearch.search.understanding.anchors import (
     may_have_date,
     split_folded,
 )
+from mmsearch.search.understanding.folding import name_forms
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import Snapshot, SnapshotReader
@@ -133,13 +134,7 @@ class QueryReader:
         known = self._facts.first_words
         if not known:
             return False
-        # Annas Geburtstag, Juergen: see `people`.
-        return any(
-            word in known
-            or word.removesuffix("s") in known
-            or word.replace("ae", "a").replace("oe", "o").replace("ue", "u") in known
-            for word in words
-        )
+        return any(form[0] in known for word in words for form in name_forms((word,)))
 
 
 def _local_day() -> date:

@@ -16,9 +16,12 @@ from mmsearch.search.understanding import calendar
 from mmsearch.search.understanding.calendar import Period
 from mmsearch.search.understanding.date_rules import get_rules
 from mmsearch.search.understanding.matcher import Match, Matcher
+from mmsearch.search.understanding.names_of_things import GENITIVES
 from mmsearch.search.understanding.vocabulary import ENTRIES
 from mmsearch.search.understanding.word_lists import (
     AMBIGUOUS_MONTHS,
+    BRIDGES,
+    EVENT_ENDINGS,
     EVENTS,
     EVES,
     FRENCH,
@@ -26,6 +29,7 @@ from mmsearch.search.understanding.word_lists import (
     MEDIA,
     NUMBERED_THINGS,
     OBJECTS,
+    OF_WORDS,
     PAST_PARTICIPLES,
     PREPOSITIONS,
     SEASONS_OF_THINGS,
@@ -65,6 +69,8 @@ class DateReader:
     def __init__(self, words: Sequence[Word], today: date) -> None:
         self._words = words
         self._matcher = Matcher(words, get_rules(today), today.year)
+        # Positions of the words of dates that are names.
+        self._in_names: set[int] = set()
 
     def find_dates(self) -> list[DateMatch]:
         """Return the dates that need no look at other filters: all but years on their own."""
@@ -74,6 +80,11 @@ class DateReader:
             best: Match | None = None
             if self._may_start(start):
                 matches = self._matcher.find("DATE", start)
+                if matches and self._is_of_street(start):
+                    end = max(match.end for match in matches)
+                    self._in_names.update(range(start, end))
+                    start = end
+                    continue
                 allowed = [match for match in matches if self._is_date(start, match)]
                 best = max(allowed, key=lambda match: match.end, default=None)
             if best is None:
@@ -91,7 +102,7 @@ class DateReader:
         """
         found = []
         for start, word in enumerate(self._words):
-            if start in taken or not word.folded[0].isdigit():
+            if start in taken or start in self._in_names or not word.folded[0].isdigit():
                 continue
             for match in self._matcher.find("YEAR", start):
                 if self._is_lone_year(start, taken):
@@ -109,6 +120,16 @@ class DateReader:
     def _is_date(self, start: int, match: Match) -> bool:
         check = self._checks.get(match.name)
         return check is None or check(self, start, match)
+
+    def _is_of_street(self, start: int) -> bool:
+        """Return True for a date that a street is named after: *rue du 8 mai 1945*."""
+        position = start - 1
+        while position >= 0 and self._folded(position) in GENITIVES:
+            position -= 1
+        links = {word.folded for word in self._words[position + 1 : start + 1]}
+        is_genitive = not links.isdisjoint(OF_WORDS)
+        # A bridge is a long weekend, too: pont du 8 mai 2021.
+        return is_genitive and self._folded(position) in STREETS - BRIDGES
 
     # --- checks of the words around a match ---
 
@@ -133,7 +154,8 @@ class DateReader:
 
     def _is_month_year(self, start: int, match: Match) -> bool:
         """Return False for *women's march 2017* and *31 February 2019*."""
-        if self._folded(start - 1).isdigit():
+        before = start - 1 - (self._folded(start - 1) == ".")
+        if self._folded(before).isdigit():
             return False
         is_walk = self._words[start].text == "march" and start > 0
         return not (is_walk and self._folded(start - 1) not in STOP_WORDS)
@@ -206,7 +228,10 @@ class DateReader:
         if all(map(_is_small_word, rest)) or start + 1 in taken or after in (",", *PREPOSITIONS):
             return True
         begins = start == 0 or start - 1 in taken
-        return begins and (after in EVENTS or is_photo_word(after))
+        if begins:
+            return after in EVENTS or is_photo_word(after)
+        # Sommerfest 2017 Huepfburg, but birthday 2000 balloons.
+        return _is_event(self._folded(start - 1)) and not self._folded(start).endswith("00")
 
     def _may_have_year(self, start: int, taken: Collection[int]) -> bool:
         """Return False if the word before a number says that it is no year of a photograph."""
@@ -251,6 +276,10 @@ def _is_media_word(word: str) -> bool:
         or word in MEDIA
         or word.endswith(("bilder", "fotos", "foto", "aufnahmen", "aufnahme", "dias", "filme"))
     )
+
+
+def _is_event(word: str) -> bool:
+    return word in EVENTS or word.endswith(EVENT_ENDINGS)
 
 
 def _is_small_word(word: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from mmsearch.core.language import OtherLanguage
 from mmsearch.core.spelling import is_common_word
 from mmsearch.core.stop_words import STOP_WORDS
-from mmsearch.search.understanding.folding import fold_word
+from mmsearch.search.understanding.folding import fold_word, name_forms
 from mmsearch.search.understanding.query_language import query_language
 from mmsearch.search.understanding.word_lists import (
     CONJUNCTIONS,
@@ -82,6 +82,9 @@ _OTHERS_BEFORE: Final = {"ben": frozenset(("va", "uncle", "big", "eh", "bon", "m
 """Folded words before a first name that make it another name or a word."""
 
 _SURE_LOG_ODDS: Final = 1.0
+
+GERUND_ENDINGS: Final = ("ando", "endo")
+"""Endings of Spanish and Italian words that say what somebody does: *haciendo*."""
 
 
 class NameMatch(NamedTuple):
@@ -163,7 +166,7 @@ class PeopleReader:
             end = start + count
             if not self._taken.isdisjoint(range(start, end)) or not self._ends_free(end):
                 continue
-            for key in _spellings(words[start:end]):
+            for key in name_forms([word.folded for word in words[start:end]]):
                 name = self._names.whole.get(key)
                 if name is None and count == 1:
                     name = self._names.first.get(key[0])
@@ -198,7 +201,9 @@ class PeopleReader:
         word = self._words[following]
         if not word.text[0].isalpha() or word.folded in STOP_WORDS or self._is_known(following):
             return False
-        is_verb = word.folded in VERBS and word.text[0].islower()
+        is_verb = word.text[0].islower() and (
+            word.folded in VERBS or word.folded.endswith(GERUND_ENDINGS)
+        )
         if (
             is_verb
             or word.folded in SCENES
@@ -216,13 +221,18 @@ class PeopleReader:
         """Return True if a word begins the name of another person."""
         word = self._words[position]
         return any(
-            key[0] in self._names.first or key in self._names.whole for key in _spellings([word])
+            key[0] in self._names.first or key in self._names.whole
+            for key in name_forms([word.folded])
         )
 
     def _is_no_word(self, start: int, name: str) -> bool:
         """Return True if a name cannot be taken for a word of the language of the query."""
         if name in NAMES_WITH_CAPITALS:
             return False
+        if start == 0 and self._words[0].text == "mia":
+            # A possessive has a noun: mia im kindergarten is a person.
+            after = self._folded(1)
+            return after in STOP_WORDS or after in CONJUNCTIONS or after in VERBS
         languages = [code for code, names in NAMES_AS_WORDS.items() if name in names]
         return not languages or self._is_no_word_of(languages, start)
 
@@ -264,19 +274,6 @@ class PeopleReader:
 
     def _language(self) -> OtherLanguage:
         return query_language(" ".join(word.text for word in self._words))
-
-
-def _spellings(words: Sequence[Word]) -> Iterator[tuple[str, ...]]:
-    """Yield the forms in which words may be in a name."""
-    folded = tuple(word.folded for word in words)
-    yield folded
-    # German writes the genitive without an apostrophe: Annas Geburtstag.
-    if folded[-1].endswith("s") and len(folded[-1]) > 3:
-        yield (*folded[:-1], folded[-1][:-1])
-    if any(digraph in word for word in folded for digraph in ("ae", "oe", "ue")):
-        yield tuple(
-            word.replace("ae", "a").replace("oe", "o").replace("ue", "u") for word in folded
-        )
 
 
 @lru_cache(maxsize=4)

@@ -216,7 +216,9 @@ class PlaceReader:
 
     def _is_place(self, start: int, end: int, name: str, places: Sequence[Place]) -> bool:
         before, after = self._before(start), self._folded(end)
-        if after in THINGS_AFTER_PLACES or self._is_of_thing(start):
+        # Melon au porto: French has no article before a city.
+        is_ware = before in ("au", "aux") and name.islower() and places[0].kind == "city"
+        if is_ware or after in THINGS_AFTER_PLACES or self._is_of_thing(start):
             return False
         has_preposition = before in PLACE_PREPOSITIONS or self._is_near(start)
         if self._is_word(name, places):

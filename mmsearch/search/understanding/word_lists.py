@@ -42,13 +42,32 @@ EVENTS: Final = _words("""
     vacances voyage mariage anniversaire vacaciones viaje boda cumpleanos vacanza vacanze
     viaggio matrimonio compleanno
 """)
-"""Folded words before which a year is that of an event."""
+"""Folded words beside which a year is that of an event."""
+
+EVENT_ENDINGS: Final = (
+    "fest",
+    "feier",
+    "urlaub",
+    "hochzeit",
+    "reise",
+    "geburtstag",
+    "party",
+    "ausflug",
+    "freizeit",
+)
+"""Endings of such words in German: *Sommerfest*."""
 
 STREETS: Final = _words("""
     street avenue boulevard square strasse platz allee rue place quai calle avenida plaza
     paseo via viale piazza piazzale corso ponte pont puente brucke bridge
 """)
 """Folded words after which a day is part of the name of a street."""
+
+OF_WORDS: Final = _words("of de du des del dello della dell' dei degli delle di d' von vom der")
+"""Folded words between a street and what it is named after, without articles."""
+
+BRIDGES: Final = _words("ponte pont puente brucke bridge")
+"""Those of `STREETS` that are bridges."""
 
 STYLES: Final = _words("""
     style look fashion clothes clothing outfit stil mode kleidung moda stile estilo ropa
@@ -338,7 +357,7 @@ NO_PLACES: Final = _words("""
 """Folded names of places in other languages that are words in one of the five."""
 
 PLACES_AS_WORDS: Final = _words("""
-    granada porto madeira panama cologne toledo parma bologna valencia siena hamburg kiel cuba
+    granada porto madeira panama cologne toledo parma bologna valencia siena kiel cuba
     cordoba orlando bermuda salta quito malta colonia mosca marche lione petra macao bari
     manhattan chihuahua cayenne samoa mali niger oman togo tonga china chad chile guinea
     bremen dover montana cochin dakar

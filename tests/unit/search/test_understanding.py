@@ -407,6 +407,11 @@ def test_dates_are_read(query, expected):
     vestido rosa
     without 2019
     march 8
+    rue du 8 mai 1945
+    plaque rue du 11 novembre 1918
+    Straße des 17. Juni 1953
+    calle del 2 de mayo 1808
+    birthday 2000 balloons
     "last summer"
     ""
     """.strip().split("\n    "),
@@ -430,6 +435,9 @@ def test_what_may_be_something_else_stays_text(query):
         ("maria rossi", ("Maria Rossi",), ""),
         ("Maria", ("Maria Rossi",), ""),
         ("juergen", ("Jürgen",), ""),
+        ("juergens neues motorrad", ("Jürgen",), "neues motorrad"),
+        ("anna haciendo sushi", ("Anna",), "haciendo sushi"),
+        ("mia im kindergarten", ("Mia Schäfer",), "im kindergarten"),
         ("jose garcia con la guitarra", ("José García",), "con la guitarra"),
         ("tante helga", ("Tante Helga",), ""),
         ("lily evans", ("Lily Evans",), ""),
@@ -514,6 +522,9 @@ def test_other_names_stay_text(query):
         ("toutes les photos de 2019", ""),
         ("  a   dog   in   2019  ", "a   dog"),
         ("vacances d'été 2019", "vacances d'été"),
+        ("Sommerfest 2019 Hüpfburg", "Sommerfest Hüpfburg"),
+        ("pont du 8 mai 2021", "pont"),
+        ("obras en la calle la semana pasada", "obras en la calle"),
     ],
 )
 def test_the_rest_is_the_text_without_loose_words(query, text):

@@ -94,6 +94,7 @@ def test_what_is_near_a_place_is_read(query, place, text):
         "roast turkey",
         "Brussels sprouts",
         "choux de bruxelles au four",
+        "melon au porto",
         "pizza napoli",
         "new york cheesecake",
         "mapa de Portugal",
