@@ -38,7 +38,7 @@ from mmsearch.modalities import image as image_modality
 from mmsearch.modalities._perceptual_hash import perceptual_hash
 
 SEED = 2026
-SIZES = (25_000, 50_000, 100_000, 250_000)
+SIZES = (25_000, 50_000, 100_000, 250_000, 1_000_000)
 KNOWN_COPIES = frozenset({"163962c92c", "258f1a81b2", "8e861096fc"})
 """Photographs of the set that are copies of others."""
 

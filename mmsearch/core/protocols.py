@@ -196,12 +196,21 @@ class VectorIndex(Protocol):
         An approximate index adds ``recall_low`` and ``recall_high``, a 95% interval.
         """
 
-    def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> Ranking:
+    def search(
+        self, queries: Vectors, k: int, allowed: Ids | None = None, spare: int = 0
+    ) -> Ranking:
         """Return the k nearest of ``allowed`` (default: all) for each of (q, dim) queries.
 
         The result for k is a prefix of the result for any larger k; in an approximate index, for
         any larger k up to 100. The scores of an approximate index are exact too: if it misses a
         true neighbour, the next one takes its place.
+
+        Args:
+            queries: (q, dim), unit vectors.
+            k: Number of results for each query; short ones are padded with the id -1.
+            allowed: Ids that may be returned; None for all.
+            spare: Number of further results to return, for a caller that drops some. An approximate
+                index searches as thoroughly as for k.
 
         Raises:
             DimensionError: The queries have another dimension.

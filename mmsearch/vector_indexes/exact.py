@@ -86,9 +86,12 @@ class ExactIndex:
         self.ids = ids
         self._rows = rows
 
-    def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> Ranking:
+    def search(
+        self, queries: Vectors, k: int, allowed: Ids | None = None, spare: int = 0
+    ) -> Ranking:
         """Return the k best rows per query; see `mmsearch.core.protocols.VectorIndex.search`."""
         queries = check_unit_vectors(queries, self.spec.dim)
+        k += spare
         ids, rows = self.ids, self._rows
         if allowed is not None:
             positions = find_positions(ids, allowed)

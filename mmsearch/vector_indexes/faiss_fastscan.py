@@ -128,42 +128,45 @@ class FaissFastScanIndex:
         stats = {**self.stats, "depth": depth}
         return FaissFastScanIndex(self.spec, self._rows, self._codes, stats)
 
-    def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> Ranking:
+    def search(
+        self, queries: Vectors, k: int, allowed: Ids | None = None, spare: int = 0
+    ) -> Ranking:
         """Return the k best rows per query; see `mmsearch.core.protocols.VectorIndex.search`."""
         queries = check_unit_vectors(queries, self.spec.dim)
         positions = self._rows.find_positions(allowed)
-        if positions is not None and len(positions) <= max(MAX_EXACT_ALLOWED, k):
-            return self._rows.search_subset(queries, k, positions)
-        candidates = self._find_candidates(queries, k, positions)
+        wanted = k + spare
+        if positions is not None and len(positions) <= max(MAX_EXACT_ALLOWED, wanted):
+            return self._rows.search_subset(queries, wanted, positions)
+        candidates = self._find_candidates(queries, k, wanted, positions)
         if candidates is None:
             self._rows.check(positions)
-            return self._rows.search(queries, k, positions)
+            return self._rows.search(queries, wanted, positions)
 
         def rerank(numbers: RowPositions, count: int) -> ScoredPositions:
             return self._rows.refine(queries[numbers], candidates[numbers], count)
 
-        return self._rows.top_k_from_candidates(queries, k, rerank, candidates.shape[1])
+        return self._rows.top_k_from_candidates(queries, wanted, rerank, candidates.shape[1])
 
     def vectors(self, ids: Ids) -> Vectors:
         """Return the rows of ids; see `mmsearch.core.protocols.VectorIndex.vectors`."""
         return self._rows.vectors(ids)
 
     def _find_candidates(
-        self, queries: Vectors, k: int, positions: RowPositions | None
+        self, queries: Vectors, k: int, wanted: int, positions: RowPositions | None
     ) -> NDArray[np.int64] | None:
         """Return positions of rows to compare, int64 (q, c), padded with -1; None for all rows."""
         codes, total = self._codes, len(self._rows)
         if codes is None or k > LONG_PAGE_MAX_K:
             return None
         depth, nprobe = self.stats["depth"], self.stats["nprobe"]
-        if k > SHORT_PAGE_MAX_K:
+        if k > SHORT_PAGE_MAX_K or wanted > depth:
             depth, nprobe = max(depth, LONG_PAGE_DEPTH), nprobe * LONG_PAGE_PROBE_FACTOR
-        if depth >= total:
+        if wanted > depth or depth >= total:
             return None
         if positions is not None:
             return _find_allowed_candidates(codes, queries, depth, positions, total)
         candidates = codes.find_candidates(queries, depth, min(nprobe, codes.num_lists))
-        incomplete = (candidates[:, k - 1] < 0).nonzero()[0]
+        incomplete = (candidates[:, wanted - 1] < 0).nonzero()[0]
         if len(incomplete):
             candidates[incomplete] = codes.find_candidates(queries[incomplete], depth)
         return candidates

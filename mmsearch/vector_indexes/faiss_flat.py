@@ -89,13 +89,16 @@ class FaissFlatIndex:
         self._gpu = _copy_to_gpu(spec, rows.rows)
         self.device = "cpu" if self._gpu is None else "cuda"
 
-    def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> Ranking:
+    def search(
+        self, queries: Vectors, k: int, allowed: Ids | None = None, spare: int = 0
+    ) -> Ranking:
         """Return the k best rows per query; see `mmsearch.core.protocols.VectorIndex.search`.
 
         Raises:
             DeviceMemoryError: The GPU has too little memory for one query.
         """
         queries = check_unit_vectors(queries, self.spec.dim)
+        k += spare
         positions = self._rows.find_positions(allowed)
         gpu = self._gpu
         # A GPU index may silently ignore a selector, so it never gets one.

@@ -55,7 +55,7 @@ def search_live(leaf: VectorIndex, queries: Vectors, k: int, deleted_ids: Ids) -
     deleted_ids = leaf.ids[find_positions(leaf.ids, deleted_ids)]
     if len(deleted_ids) > MAX_OVERFETCH:
         return leaf.search(queries, k, np.setdiff1d(leaf.ids, deleted_ids, assume_unique=True))
-    ranking = leaf.search(queries, k + len(deleted_ids))
+    ranking = leaf.search(queries, k, spare=len(deleted_ids))
     is_deleted = np.isin(ranking.ids, deleted_ids)
     # A deleted neighbour sorts last, with the padding, so that the cut to k removes it.
     scores = np.where(is_deleted, -np.inf, ranking.scores)

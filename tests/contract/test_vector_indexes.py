@@ -95,6 +95,18 @@ def test_vector_index_search_small_k_returns_prefix_of_large_k(index, library):
         np.testing.assert_array_equal(index.search(queries, k).ids, long[:, :k])
 
 
+@pytest.mark.parametrize(("k", "spare"), [(5, 3), (20, 1), (20, 200), (1000, 5)])
+def test_vector_index_spare_results_follow_those_of_k(index, library, k, spare):
+    queries = random_vectors(5, seed=2)
+    longer = index.search(queries, k, spare=spare)
+    assert longer.ids.shape == (5, k + spare)
+    np.testing.assert_array_equal(longer.ids[:, :k], index.search(queries, k).ids)
+    assert all(len(set(row)) == k + spare for row in longer.ids.tolist())
+    assert (np.diff(longer.scores, axis=1) <= 0).all()
+    some = index.search(queries, k, library[0][::2], spare)
+    assert not set(some.ids.ravel().tolist()) - {-1, *library[0][::2].tolist()}
+
+
 @pytest.mark.parametrize("share", [0.001, 0.05, 0.5, 0.99, 1.0])
 def test_vector_index_search_with_filter_returns_best_allowed_ids(index, library, share):
     ids, vectors = library

@@ -105,6 +105,24 @@ def test_fastscan_search_k_above_thousand_matches_exact_scores(index, truth):
     np.testing.assert_allclose(found.scores, true.scores, atol=1e-3)
 
 
+def test_fastscan_spare_results_come_from_the_candidates_of_k(index, monkeypatch):
+    fetched = []
+    find = _fastscan.FastScanCodes.find_candidates
+
+    def find_candidates(codes, queries, depth, *nprobe):
+        fetched.append(depth)
+        return find(codes, queries, depth, *nprobe)
+
+    monkeypatch.setattr(_fastscan.FastScanCodes, "find_candidates", find_candidates)
+    short = index.search(TEXTS[:4], faiss_fastscan.SHORT_PAGE_MAX_K)
+    longer = index.search(TEXTS[:4], faiss_fastscan.SHORT_PAGE_MAX_K, spare=5)
+    assert set(fetched) == {index.stats["depth"]}
+    np.testing.assert_array_equal(longer.ids[:, : short.ids.shape[1]], short.ids)
+    assert (longer.ids >= 0).all()
+    index.search(TEXTS[:4], faiss_fastscan.LONG_PAGE_MAX_K, spare=500)
+    assert set(fetched) == {index.stats["depth"], faiss_fastscan.LONG_PAGE_DEPTH}
+
+
 def test_fastscan_build_shuffled_blocks_sorts_ids_and_keeps_recall(truth):
     order = np.random.default_rng(3).permutation(N)
     index = faiss_fastscan.build(SPEC, blocks(order), TrainingData(TRAINING))
