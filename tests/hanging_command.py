@@ -39,12 +39,12 @@ def in_search():
 
 def in_sql():
     """Make a filter in SQLite endless."""
-    from mmsearch.catalog.snapshot import SqliteSnapshot
+    from mmsearch.catalog.snapshot import SqlSnapshot
 
     def filter_ids(self, filters):
         return self._db.query(ENDLESS_SQL)
 
-    SqliteSnapshot.filter_ids = filter_ids
+    SqlSnapshot.filter_ids = filter_ids
 
 
 def in_encoder():

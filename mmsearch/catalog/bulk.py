@@ -1,7 +1,8 @@
 """Rows of many new assets, written at once: those that `mmsearch.catalog.commits` would write.
 
-A row at a time, the triggers of ``assets`` take more time than all inserts together. So they are
-dropped and created again within the transaction, and statements for all rows do their work.
+A row at a time, the triggers of ``assets`` take more time than all inserts together. So those of
+SQLite are dropped and created again within the transaction, and statements for all rows do their
+work. Those of PostgreSQL are called once a statement.
 """
 
 from __future__ import annotations
@@ -11,18 +12,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Table
 
 from mmsearch.catalog.commits import segment_values
 from mmsearch.catalog.metadata import FIELDS, files_metadata_to_json
+from mmsearch.catalog.row_writes import RowConflictError, insert_rows, reserve_numbers
 from mmsearch.catalog.rows import (
     SERVING,
     find_contents,
     scalar,
     storable,
 )
-from mmsearch.catalog.sqlalchemy_engine import as_read_connection
+from mmsearch.catalog.sqlalchemy_engine import as_read_connection, is_postgres
+from mmsearch.catalog.tables import ASSETS, CONTENTS, EMBEDDINGS, ITEMS, SEGMENTS
 from mmsearch.catalog.texts import insert_texts, item_finder, merge_texts
 from mmsearch.core.records import FOLDER_KIND, EncodedPicture, ShardCommit
 from mmsearch.core.types import Text
@@ -80,12 +82,13 @@ def insert_shard(connection: Connection, shard: ShardCommit) -> list[int]:
     try:
         if shard.segment is not None:
             contents |= _insert_pictures(connection, shard, counts)
-        first_id = int(scalar(db, "SELECT coalesce(max(id), 0) + 1 FROM assets"))
+        first_id = reserve_numbers(connection, ASSETS, len(shard.indexed))
         with _without_triggers(connection, "assets"):
             _insert_assets(connection, shard, contents, first_id)
-    except IntegrityError as error:
-        raise ValueError(f"a picture or an asset of the shard is not new: {error.orig}") from error
-    _apply_triggers(connection, shard, contents, counts, new)
+    except RowConflictError as error:
+        raise ValueError(f"a picture or an asset of the shard is not new: {error}") from error
+    if not is_postgres(connection):
+        _apply_triggers(connection, shard, contents, counts, new)
     described = _insert_texts(connection, shard, contents, first_id)
     copied = {item_id for digest, (_, item_id) in contents.items() if digest not in new}
     return sorted(described | copied)
@@ -101,31 +104,37 @@ def _insert_pictures(
     db = as_read_connection(connection)
     space_id = scalar(db, "SELECT id FROM spaces WHERE state = ?", [SERVING])
     values = segment_values(segment) | {"space_id": space_id}
-    _insert(connection, "segments", tuple(values), [tuple(values.values())])
-    last = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'contents'), 0)"
+    insert_rows(connection, SEGMENTS, [values])
     kinds = {item.digest: item.kind for item in pictures}
-    content_ids = {digest: number for number, digest in enumerate(kinds, int(scalar(db, last)) + 1)}
+    first_id = reserve_numbers(connection, CONTENTS, len(kinds))
+    content_ids = {digest: number for number, digest in enumerate(kinds, first_id)}
+    # The triggers of PostgreSQL count, and make items live.
+    has_triggers = is_postgres(connection)
     _insert(
         connection,
-        "contents",
+        CONTENTS,
         ("id", "digest", "kind", "asset_count"),
         [
-            (content_ids[digest], digest, kind, counts.get(digest, 0))
+            (content_ids[digest], digest, kind, 0 if has_triggers else counts.get(digest, 0))
             for digest, kind in kinds.items()
         ],
     )
     _insert(
         connection,
-        "items",
+        ITEMS,
         _ITEM_COLUMNS,
         [
-            _item_row(item, content_ids[item.digest], is_live=counts.get(item.digest, 0) > 0)
+            _item_row(
+                item,
+                content_ids[item.digest],
+                is_live=not has_triggers and counts.get(item.digest, 0) > 0,
+            )
             for item in pictures
         ],
     )
     _insert(
         connection,
-        "embeddings",
+        EMBEDDINGS,
         ("item_id", "space_id", "segment", "texts_digest"),
         [(item.id, space_id, segment.number, item.texts_digest) for item in pictures],
     )
@@ -190,7 +199,7 @@ def _insert_assets(
                 None if placed.metadata is None else json.dumps(placed.metadata),
             )
         )
-    _insert(connection, "assets", _ASSET_COLUMNS, rows)
+    _insert(connection, ASSETS, _ASSET_COLUMNS, rows)
 
 
 def _apply_triggers(
@@ -246,6 +255,9 @@ def _insert_texts(
 @contextmanager
 def _without_triggers(connection: Connection, table: str) -> Iterator[None]:
     """Drop the triggers of a table for a block of the transaction; a rollback restores them."""
+    if is_postgres(connection):
+        yield
+        return
     triggers = as_read_connection(connection).query(
         "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?", [table]
     )
@@ -258,13 +270,8 @@ def _without_triggers(connection: Connection, table: str) -> Iterator[None]:
 
 def _insert(
     connection: Connection,
-    table: str,
+    table: Table,
     columns: Sequence[str],
     rows: Sequence[tuple[object, ...]],
 ) -> None:
-    if rows:
-        marks = ", ".join("?" * len(columns))
-        connection.exec_driver_sql(
-            f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})",  # noqa: S608 - our names
-            rows,
-        )
+    insert_rows(connection, table, [dict(zip(columns, row, strict=True)) for row in rows])

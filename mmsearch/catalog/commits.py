@@ -7,14 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, func, or_, select, update
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, delete, func, insert, select, update
 
-from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.database import Database
 from mmsearch.catalog.metadata import files_metadata_to_json, metadata_columns
+from mmsearch.catalog.row_writes import (
+    RowConflictError,
+    delete_rows,
+    insert_new_rows,
+    insert_rows,
+    update_rows,
+    upsert_rows,
+)
 from mmsearch.catalog.rows import (
-    IN_IDS,
     SERVING,
     chunks,
     scalar,
@@ -44,7 +49,7 @@ def segment_values(segment: Segment) -> dict[str, Any]:
     }
 
 
-def has_segment(db: ReadConnection, segment: Segment) -> bool:
+def has_segment(db: Database, segment: Segment) -> bool:
     """Return True if a segment is in the catalog.
 
     Raises:
@@ -93,7 +98,7 @@ def add_segment(
     decoded = [item for item in pictures if not item.keep_texts]
     try:
         values = segment_values(segment) | {"space_id": space_id}
-        connection.execute(insert(SEGMENTS), values)
+        insert_rows(connection, SEGMENTS, [values])
         _insert_items(connection, [item for item in decoded if item.id not in existing])
         _update_items(connection, [item for item in decoded if item.id in existing])
         _discard_embeddings(connection, space_id, [i.id for i in pictures if i.id in existing])
@@ -109,10 +114,9 @@ def add_segment(
         insert_rows(connection, EMBEDDINGS, embeddings)
         stale_rows = [{"segment": segment.number, "item_id": number} for number in stale_ids]
         insert_rows(connection, STALE_ROWS, stale_rows)
-    except IntegrityError as error:
+    except RowConflictError as error:
         raise ValueError(
-            f"segment {segment.number} repeats a file name, a picture's id or its content:"
-            f" {error.orig}"
+            f"segment {segment.number} repeats a file name, a picture's id or its content: {error}"
         ) from error
     replace_embedded_texts(connection, {item.id: item.picture.texts for item in decoded})
 
@@ -132,12 +136,12 @@ def add_text_items(connection: Connection, items: Sequence[EncodedPicture]) -> N
     replace_embedded_texts(connection, {item.id: item.picture.texts for item in new})
 
 
-def _load_digests(db: ReadConnection, item_ids: Sequence[int]) -> dict[int, bytes]:
+def _load_digests(db: Database, item_ids: Sequence[int]) -> dict[int, bytes]:
     """Return the digests of the contents of existing items."""
     return dict(
         db.query(
             "SELECT items.id, digest FROM items JOIN contents ON contents.id = content_id"  # noqa: S608
-            f" WHERE items.id {IN_IDS}",
+            f" WHERE items.id {db.dialect.in_ids}",
             [json.dumps(list(item_ids))],
         )
     )
@@ -151,7 +155,7 @@ def _insert_items(
         return
     kinds = {item.digest: item.kind for item in pictures}
     contents = [{"digest": digest, "kind": kind} for digest, kind in kinds.items()]
-    connection.execute(insert(CONTENTS).on_conflict_do_nothing(), contents)
+    insert_new_rows(connection, CONTENTS, contents)
     content_ids = {}
     for chunk in chunks(list(kinds)):
         statement = select(CONTENTS.c.digest, CONTENTS.c.id, CONTENTS.c.asset_count)
@@ -168,7 +172,7 @@ def _insert_items(
         }
         for item in pictures
     ]
-    connection.execute(insert(ITEMS), rows)
+    insert_rows(connection, ITEMS, rows)
 
 
 def _update_items(connection: Connection, pictures: Sequence[EncodedPicture]) -> None:
@@ -179,9 +183,8 @@ def _update_items(connection: Connection, pictures: Sequence[EncodedPicture]) ->
     for item in pictures:
         values = _item_values(item)
         del values["part"]
-        rows.append({"key": item.id, "embedded": None, "must_merge": 1, **values})
-    columns: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name != "key"}
-    connection.execute(update(ITEMS).where(ITEMS.c.id == bindparam("key")).values(columns), rows)
+        rows.append({"id": item.id, "embedded": None, "must_merge": 1, **values})
+    update_rows(connection, ITEMS, rows, ["id"])
 
 
 def _item_values(item: EncodedPicture) -> dict[str, Any]:
@@ -206,21 +209,10 @@ def _discard_embeddings(connection: Connection, space_id: int, item_ids: Sequenc
         connection.execute(delete(EMBEDDINGS).where(is_former))
 
 
-def insert_rows(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    """Insert rows into a table of `mmsearch.catalog.tables`; none are fine."""
-    if rows:
-        connection.execute(insert(table), rows)
-
-
 def delete_assets(connection: Connection, shard: ShardCommit) -> None:
     """Delete the assets that a shard removes."""
-    if shard.removed:
-        connection.execute(
-            delete(ASSETS).where(
-                ASSETS.c.source_id == shard.root_id, ASSETS.c.key == bindparam("dropped_key")
-            ),
-            [{"dropped_key": path} for path in shard.removed],
-        )
+    removed = [{"source_id": shard.root_id, "key": path} for path in shard.removed]
+    delete_rows(connection, ASSETS, removed)
 
 
 def upsert_assets(
@@ -258,18 +250,8 @@ def upsert_assets(
         rows.append(_asset_row(shard, file, digest) | values)
     if not rows:
         return 0
-    upsert = insert(ASSETS)
-    new_values = upsert.excluded
-    columns = [name for name in rows[0] if name not in ("source_id", "key")]
-    connection.execute(
-        upsert.on_conflict_do_update(
-            index_elements=["source_id", "key"],
-            set_={name: new_values[name] for name in columns},
-            # An unchanged row must not count as a change.
-            where=or_(*(ASSETS.c[name].is_distinct_from(new_values[name]) for name in columns)),
-        ),
-        rows,
-    )
+    # An unchanged row must not count as a change.
+    upsert_rows(connection, ASSETS, rows, ("source_id", "key"), changed=True)
     item_ids = {digest: item_id for digest, (_, item_id) in contents.items()}
     return update_asset_texts(connection, shard, item_ids)
 

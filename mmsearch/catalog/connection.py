@@ -14,11 +14,12 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from mmsearch.catalog.dialects import FOLD_FUNCTION, SQLITE, Dialect
 from mmsearch.core import deadlines
 from mmsearch.core.errors import (
     DamagedFileError,
@@ -30,6 +31,7 @@ from mmsearch.core.errors import (
     StorageError,
     to_storage_error,
 )
+from mmsearch.core.files import create_file
 
 BUSY_TIMEOUT_S = 10.0
 
@@ -128,7 +130,7 @@ class _TimeoutCursor(sqlite3.Cursor):
 
 
 class ReadConnection:
-    """A connection that reads rows and translates SQLite's errors.
+    """A `Database` of SQLite: a connection that reads rows and translates errors.
 
     Args:
         connection: A sqlite3 connection with ``isolation_level=None``.
@@ -137,7 +139,10 @@ class ReadConnection:
     Attributes:
         connection: The sqlite3 connection.
         path: The database.
+        dialect: SQLite's.
     """
+
+    dialect: Dialect = SQLITE
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self.connection = connection
@@ -158,6 +163,20 @@ class ReadConnection:
             if translated is None:
                 raise
             raise translated from error
+
+    def count_changes(self) -> int:
+        """Return the number of rows that the connection has ever changed."""
+        return self.connection.total_changes
+
+    def attempt(self) -> AbstractContextManager[None]:
+        """Do nothing: a statement that fails ends no transaction."""
+        return nullcontext()
+
+    def enable_folding(self) -> None:
+        """Register `fold_text` as an SQL function."""
+        from mmsearch.core.query import fold_text  # noqa: PLC0415 - only filters need it
+
+        self.connection.create_function(FOLD_FUNCTION, 1, fold_text, deterministic=True)
 
     def iterate(
         self, statement: str, parameters: Mapping[str, object] | Sequence[object] = ()
@@ -460,6 +479,28 @@ def connect(path: Path, mode: str, timeout_s: float = QUERY_TIMEOUT_S) -> Timeou
         # Reads must not depend on free space in the temporary folder.
         connection.execute("PRAGMA temp_store = MEMORY")
     return connection
+
+
+def copy_database(db: ReadConnection, path: Path) -> None:
+    """Copy a database in one step to a file, durably.
+
+    Raises:
+        MMSearchError: The database cannot be read, or the copy cannot be written.
+        OSError: The copy cannot be written.
+    """
+    # A file created by SQLite would be readable by everybody.
+    create_file(path).close()
+    with translated_errors(db.path):
+        try:
+            with closing(sqlite3.connect(path)) as target:
+                db.connection.backup(target)
+                # The copy has no concurrent readers, so it needs no WAL files.
+                target.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.OperationalError as error:
+            # This error is about the copy; damage of the source is not an OperationalError.
+            raise translate_error(error, path) or error from error
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def set_defensive(connection: sqlite3.Connection, enabled: bool) -> None:

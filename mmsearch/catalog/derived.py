@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 
-from mmsearch.catalog.connection import PinnedConnection, ReadConnection, ReadPool
+from mmsearch.catalog.database import Connections, Database
+from mmsearch.catalog.dialects import Dialect
 from mmsearch.catalog.rows import (
-    IN_IDS,
     TEXT_COLUMNS,
     chunks,
     column_values,
     load_pictures,
     make_text,
     qualified,
+    scalar,
 )
 from mmsearch.core.derived import (
     EVERYTHING,
@@ -31,14 +32,14 @@ from mmsearch.core.types import Text
 from mmsearch.storage.layout import parse_file_ref
 
 
-class SqliteDerivedReader:
+class SqlDerivedReader:
     """Implementation of `mmsearch.core.derived.DerivedReader`; thread-safe.
 
     Args:
         connections: Connections to a database with the newest schema.
     """
 
-    def __init__(self, connections: ReadPool | PinnedConnection) -> None:
+    def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
     def files(self) -> list[DerivedFile]:
@@ -53,9 +54,8 @@ class SqliteDerivedReader:
 
     def next_number(self) -> int:
         """Return a number for the next file."""
-        statement = "SELECT seq FROM sqlite_sequence WHERE name = 'derived_files'"
         with self._connections.read_transaction() as db:
-            return int(max(column_values(db, statement), default=0)) + 1
+            return scalar(db, f"SELECT {db.dialect.next_id('derived_files', 'number')}")
 
     def list_texts(
         self, after_id: int, limit: int, *, only_live: bool = False
@@ -95,19 +95,20 @@ class SqliteDerivedReader:
     ) -> list[PendingContent]:
         """Return the live contents that an enricher has not finished, ordered by id."""
         condition, values = _condition(scope)
-        if likely_text:
-            condition += _LIKELY_TEXT
         finished = [DerivedState.DONE.value, *([] if retry_failed else [DerivedState.FAILED.value])]
         with self._connections.read_transaction() as db:
+            sql = db.dialect
+            if likely_text:
+                condition += _likely_text(sql)
             rows = db.query(
-                "SELECT contents.id, coalesce(derived.upto_ms, 0), json_group_array(items.id)"  # noqa: S608
+                "SELECT contents.id, max(coalesce(derived.upto_ms, 0)),"  # noqa: S608
+                f" {sql.list_of('items.id')}"
                 " FROM contents JOIN items ON items.content_id = contents.id"
                 " LEFT JOIN derived ON derived.content_id = contents.id"
                 " AND derived.enricher = :enricher AND derived.made_by = :made_by"
                 " WHERE contents.id > :after AND asset_count > 0"
-                " AND contents.kind IN (SELECT value FROM json_each(:kinds))"
-                " AND (derived.state IS NULL"
-                " OR derived.state NOT IN (SELECT value FROM json_each(:finished)))"
+                f" AND contents.kind {sql.texts(':kinds')}"
+                f" AND (derived.state IS NULL OR NOT derived.state {sql.texts(':finished')})"
                 f"{condition} GROUP BY contents.id ORDER BY contents.id LIMIT :limit",
                 {
                     "enricher": enricher,
@@ -139,11 +140,12 @@ class SqliteDerivedReader:
         """Return the numbers of live contents of some kinds by the state of an enricher."""
         condition, values = _condition(scope)
         statement = (
-            "SELECT total(state IS 'done'), total(state IS 'failed'),"  # noqa: S608
-            " total(state IS NULL OR state = 'partial') FROM contents"
+            "SELECT count(*) FILTER (WHERE state = 'done'),"  # noqa: S608
+            " count(*) FILTER (WHERE state = 'failed'),"
+            " count(*) FILTER (WHERE state IS NULL OR state = 'partial') FROM contents"
             " LEFT JOIN derived ON content_id = contents.id AND enricher = :enricher"
             " AND made_by = coalesce(:made_by, made_by) WHERE asset_count > 0"
-            f" AND kind IN (SELECT value FROM json_each(:kinds)){condition}"
+            f" AND kind {{}}{condition}"
         )
         parameters = {
             "enricher": enricher,
@@ -152,28 +154,26 @@ class SqliteDerivedReader:
             **values,
         }
         with self._connections.read_transaction() as db:
-            ((done, failed, left),) = db.query(statement, parameters)
-        return DerivedCounts(int(done), int(failed), int(left))
+            rows = db.query(statement.format(db.dialect.texts(":kinds")), parameters)
+        return DerivedCounts(*rows[0])
 
     def count_contents(self, kinds: Collection[str]) -> int:
         """Return the number of live contents of some kinds."""
-        statement = (
-            "SELECT count(*) FROM contents WHERE asset_count > 0"
-            " AND kind IN (SELECT value FROM json_each(?))"
-        )
+        statement = "SELECT count(*) FROM contents WHERE asset_count > 0 AND kind {}"
         with self._connections.read_transaction() as db:
-            return int(db.query(statement, [json.dumps(sorted(kinds))])[0][0])
+            return scalar(db, statement.format(db.dialect.texts("?")), [json.dumps(sorted(kinds))])
 
     def summarize(self) -> list[DerivedSummary]:
         """Return what each enricher has done with the live contents."""
         with self._connections.read_transaction() as db:
             rows = db.query(
-                "SELECT enricher, made_by, total(state = 'done'), total(state = 'failed'),"
-                " total(seconds) FROM derived JOIN contents ON contents.id = content_id"
+                "SELECT enricher, made_by, count(*) FILTER (WHERE state = 'done'),"
+                " count(*) FILTER (WHERE state = 'failed'), sum(seconds)"
+                " FROM derived JOIN contents ON contents.id = content_id"
                 " WHERE asset_count > 0 GROUP BY enricher, made_by ORDER BY enricher, made_by"
             )
         return [
-            DerivedSummary(enricher, made_by, int(done), int(failed), seconds)
+            DerivedSummary(enricher, made_by, done, failed, float(seconds))
             for enricher, made_by, done, failed, seconds in rows
         ]
 
@@ -181,14 +181,19 @@ class SqliteDerivedReader:
 _NAMES_OF_TEXT = ("screenshot", "screen shot", "screen_shot", "bildschirmfoto", "scan")
 """Parts of the names of files and folders of pictures with text."""
 
-_LIKELY_TEXT = (
-    " AND (contents.kind = 'document' OR (items.format = 'PNG' AND items.camera IS NULL)"  # noqa: S608
-    " OR EXISTS (SELECT 1 FROM assets WHERE assets.content_id = contents.id AND ("
-    + " OR ".join(f"CAST(key AS TEXT) LIKE '%{name}%'" for name in _NAMES_OF_TEXT)
-    + ")))"
-)
-"""Condition of contents that are likely to have text in them. It need not be exact: the others
-follow. Cameras write no PNG, and programs that make screenshots name no camera."""
+
+def _likely_text(sql: Dialect) -> str:
+    """Return the condition of contents that are likely to have text in them.
+
+    It need not be exact: the others follow. Cameras write no PNG, and programs that make
+    screenshots name no camera.
+    """
+    key = sql.bytes_as_text("key")
+    names = " OR ".join(f"{key} {sql.like} '%{name}%'" for name in _NAMES_OF_TEXT)
+    return (
+        " AND (contents.kind = 'document' OR (items.format = 'PNG' AND items.camera IS NULL)"  # noqa: S608
+        f" OR EXISTS (SELECT 1 FROM assets WHERE assets.content_id = contents.id AND ({names})))"
+    )
 
 
 def _condition(scope: ContentScope) -> tuple[str, dict[str, object]]:
@@ -228,7 +233,7 @@ def _by_part(
 
 
 def _load_texts(
-    db: ReadConnection, after_id: int, limit: int, *, only_live: bool
+    db: Database, after_id: int, limit: int, *, only_live: bool
 ) -> tuple[list[DerivedTexts], int]:
     """Return all that was derived of some contents with an id above one, in the order of the ids.
 
@@ -239,8 +244,8 @@ def _load_texts(
     ids = column_values(
         db,
         "SELECT DISTINCT content_id FROM derived JOIN contents ON contents.id = content_id"
-        " WHERE content_id > ? AND (asset_count > 0 OR NOT ?) ORDER BY content_id LIMIT ?",
-        [after_id, only_live, limit],
+        " WHERE content_id > ? AND asset_count >= ? ORDER BY content_id LIMIT ?",
+        [after_id, int(only_live), limit],
     )
     if not ids:
         return [], after_id
@@ -249,7 +254,7 @@ def _load_texts(
     for content_id, part, *columns in db.query(
         f"SELECT content_id, part, {qualified('texts', TEXT_COLUMNS)} FROM texts"  # noqa: S608
         " JOIN items ON items.id = texts.item_id"
-        f" WHERE content_id {IN_IDS} AND made_by IS NOT NULL ORDER BY texts.id",
+        f" WHERE content_id {db.dialect.in_ids} AND made_by IS NOT NULL ORDER BY texts.id",
         [json_ids],
     ):
         text = make_text(columns)
@@ -258,7 +263,7 @@ def _load_texts(
     derived = []
     for digest, content_id, enricher, made_by, state, upto_ms, seconds, error in db.query(
         "SELECT digest, content_id, enricher, made_by, state, upto_ms, seconds, error FROM derived"  # noqa: S608
-        f" JOIN contents ON contents.id = content_id WHERE content_id {IN_IDS}"
+        f" JOIN contents ON contents.id = content_id WHERE content_id {db.dialect.in_ids}"
         " ORDER BY content_id, enricher",
         [json_ids],
     ):

@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import Connection, Engine, delete, func, select
-from sqlalchemy.dialects.sqlite import insert
 
-from mmsearch.catalog.connection import PinnedConnection, ReadConnection, ReadPool
-from mmsearch.catalog.derived import SqliteDerivedReader
+from mmsearch.catalog.database import Connections, Database
+from mmsearch.catalog.derived import SqlDerivedReader
 from mmsearch.catalog.generations import add_generation
-from mmsearch.catalog.rows import IN_IDS, chunks, find_contents, find_items, storable
+from mmsearch.catalog.row_writes import insert_rows, upsert_rows
+from mmsearch.catalog.rows import chunks, find_contents, find_items, storable
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection, write_transaction
 from mmsearch.catalog.tables import DERIVED, DERIVED_FILES, TEXTS
 from mmsearch.catalog.texts import insert_texts
 from mmsearch.core.derived import DerivedFile, DerivedState, DerivedTexts
 
 
-class SqliteDerivedWriter(SqliteDerivedReader):
+class SqlDerivedWriter(SqlDerivedReader):
     """Implementation of `mmsearch.core.derived.DerivedWriter`; thread-safe.
 
     Args:
@@ -27,7 +27,7 @@ class SqliteDerivedWriter(SqliteDerivedReader):
         engine: Its engine.
     """
 
-    def __init__(self, connections: ReadPool | PinnedConnection, engine: Engine) -> None:
+    def __init__(self, connections: Connections, engine: Engine) -> None:
         super().__init__(connections)
         self._engine = engine
 
@@ -72,7 +72,7 @@ def _replace_files(connection: Connection, file: DerivedFile | None) -> None:
 
 def _insert_file(connection: Connection, file: DerivedFile) -> None:
     values = {"number": file.number, **asdict(file.file_ref), "rows": file.rows}
-    connection.execute(insert(DERIVED_FILES), values)
+    insert_rows(connection, DERIVED_FILES, [values])
 
 
 def _replace_texts(connection: Connection, contents: Sequence[DerivedTexts]) -> int:
@@ -113,16 +113,14 @@ def _replace_texts(connection: Connection, contents: Sequence[DerivedTexts]) -> 
         for one in known
         for content_id in [content_ids[one.digest]]
     ]
-    if rows:
-        connection.execute(insert(DERIVED).prefix_with("OR REPLACE"), rows)
+    upsert_rows(connection, DERIVED, rows, ("content_id", "enricher"))
     return len(known)
 
 
-def _load_seconds(
-    db: ReadConnection, content_ids: Sequence[int]
-) -> dict[tuple[int, str, str], float]:
+def _load_seconds(db: Database, content_ids: Sequence[int]) -> dict[tuple[int, str, str], float]:
     statement = (
-        f"SELECT content_id, enricher, made_by, seconds FROM derived WHERE content_id {IN_IDS}"  # noqa: S608
+        "SELECT content_id, enricher, made_by, seconds FROM derived"  # noqa: S608
+        f" WHERE content_id {db.dialect.in_ids}"
     )
     return {tuple(key): seconds for *key, seconds in db.query(statement, [json.dumps(content_ids)])}
 

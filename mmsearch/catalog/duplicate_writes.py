@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from sqlalchemy import Engine, bindparam, delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Engine, delete, func, select
 
-from mmsearch.catalog.connection import PinnedConnection, ReadPool
-from mmsearch.catalog.duplicates import STATE_KEY, SqliteDuplicateReader
+from mmsearch.catalog.database import Connections
+from mmsearch.catalog.duplicates import STATE_KEY, SqlDuplicateReader
 from mmsearch.catalog.generations import add_generation
+from mmsearch.catalog.row_writes import save_setting, update_rows, upsert_rows
 from mmsearch.catalog.sqlalchemy_engine import write_transaction
 from mmsearch.catalog.tables import DUPLICATES, ITEMS, SETTINGS
 from mmsearch.core.duplicates import DuplicateRow, DuplicateState
 
 
-class SqliteDuplicateWriter(SqliteDuplicateReader):
+class SqlDuplicateWriter(SqlDuplicateReader):
     """Implementation of `mmsearch.core.duplicates.DuplicateWriter`; thread-safe.
 
     Args:
@@ -24,40 +24,28 @@ class SqliteDuplicateWriter(SqliteDuplicateReader):
         engine: Its engine.
     """
 
-    def __init__(self, connections: ReadPool | PinnedConnection, engine: Engine) -> None:
+    def __init__(self, connections: Connections, engine: Engine) -> None:
         super().__init__(connections)
         self._engine = engine
 
     def save(self, changed: list[DuplicateRow], state: DuplicateState, *, replace: bool) -> None:
         """Save groups and their state, in one transaction."""
-        upsert = insert(DUPLICATES)
-        new_values = {name: upsert.excluded[name] for name in ("stack_id", "near_id")}
-        setting = insert(SETTINGS).prefix_with("OR REPLACE")
         with write_transaction(self._engine) as connection:
             had_rows = bool(
                 connection.execute(select(func.count()).select_from(DUPLICATES)).scalar()
             )
             if replace:
                 connection.execute(delete(DUPLICATES))
-            if changed:
-                connection.execute(
-                    upsert.on_conflict_do_update(index_elements=["content_id"], set_=new_values),
-                    [asdict(row) for row in changed],
-                )
-            connection.execute(setting, {"key": STATE_KEY, "value": state.to_dict()})
+            rows = [asdict(row) for row in changed]
+            upsert_rows(connection, DUPLICATES, rows, ["content_id"])
+            save_setting(connection, STATE_KEY, state.to_dict())
             if changed or (replace and had_rows):
                 add_generation(connection)
 
     def save_hashes(self, hashes: Mapping[int, int], *, regroup: bool) -> None:
         """Save perceptual hashes by item, in one transaction."""
-        statement = (
-            update(ITEMS)
-            .where(ITEMS.c.id == bindparam("item"))
-            .values(perceptual_hash=bindparam("look"))
-        )
+        rows = [{"id": item, "perceptual_hash": look} for item, look in hashes.items()]
         with write_transaction(self._engine) as connection:
-            if hashes:
-                rows = [{"item": item, "look": look} for item, look in hashes.items()]
-                connection.execute(statement, rows)
+            update_rows(connection, ITEMS, rows, ["id"])
             if regroup:
                 connection.execute(delete(SETTINGS).where(SETTINGS.c.key == STATE_KEY))

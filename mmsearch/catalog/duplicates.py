@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsearch.catalog.connection import PinnedConnection, ReadConnection, ReadPool
-from mmsearch.catalog.rows import IN_IDS, column_values, locate, scalar
+from mmsearch.catalog.database import Connections, Database
+from mmsearch.catalog.rows import column_values, locate, scalar
 from mmsearch.core.display import display_path
 from mmsearch.core.duplicate_groups import DuplicateFile, DuplicateKind
 from mmsearch.core.duplicates import (
@@ -26,12 +26,11 @@ STATE_KEY = "duplicates"
 """Key of the setting with the state of the groups."""
 
 _PAGE_ROWS = 100_000
+_ALL_ROWS = 2**62
 
 # A date without a time of day is stored as midnight.
 _LOOKS = (
-    "SELECT content_id, items.id, coalesce(perceptual_hash, 0),"
-    " CASE WHEN strftime('%H:%M:%S', taken_at) <> '00:00:00'"
-    " THEN CAST(strftime('%s', taken_at) AS INTEGER) END, camera"
+    "SELECT content_id, items.id, coalesce(perceptual_hash, 0), {taken_s}, camera"
     " FROM items JOIN contents ON contents.id = content_id"
     " WHERE content_id > ? AND part = 0 AND has_pixels = 1 AND kind = 'image'"
     " ORDER BY content_id LIMIT ?"
@@ -59,27 +58,29 @@ _COUNT_UNHASHED = (
     f" WHERE {_IS_UNHASHED}"
 )
 
-# Cross joins keep the order of the tables: the pages come in the order of an index. Of several
-# assets, a file in a folder is preferred, because of the others a copy may be kept or not.
+# The pages come in the order of an index. Of several assets, a file in a folder is preferred,
+# because of the others a copy may be kept or not.
 _LIST_UNHASHED = (
     "SELECT items.content_id, items.id, contents.digest, sources.kind, uri, key, assets.size,"  # noqa: S608
-    " mtime_ns, min((sources.kind <> ?) * (1 << 48) + assets.id)"
-    " FROM items CROSS JOIN contents ON contents.id = items.content_id"
-    " CROSS JOIN assets ON assets.content_id = items.content_id"
-    " CROSS JOIN sources ON sources.id = source_id"
-    f" WHERE items.content_id > ? AND {_IS_UNHASHED} AND (source_id = ? OR sources.kind <> ?)"
-    " GROUP BY items.content_id ORDER BY items.content_id LIMIT ?"
+    " mtime_ns FROM items {join} contents ON contents.id = items.content_id"
+    " {join} assets ON assets.id = (SELECT assets.id FROM assets"
+    " JOIN sources ON sources.id = source_id WHERE assets.content_id = items.content_id"
+    " AND (source_id = :source OR sources.kind <> :folder)"
+    " ORDER BY sources.kind <> :folder, assets.id LIMIT 1)"
+    " {join} sources ON sources.id = source_id"
+    f" WHERE items.content_id > :after AND {_IS_UNHASHED}"
+    " ORDER BY items.content_id LIMIT :limit"
 )
 
 
-class SqliteDuplicateReader:
+class SqlDuplicateReader:
     """Implementation of `mmsearch.core.duplicates.DuplicateReader`; thread-safe.
 
     Args:
         connections: Connections to a database with the newest schema.
     """
 
-    def __init__(self, connections: ReadPool | PinnedConnection) -> None:
+    def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
     def state(self) -> DuplicateState | None:
@@ -99,7 +100,8 @@ class SqliteDuplicateReader:
         pages = [np.empty((5, 0), dtype=np.int64)]
         last = 0
         with self._connections.read_transaction() as db:
-            while rows := db.query(_LOOKS, [last, _PAGE_ROWS]):
+            statement = _LOOKS.format(taken_s=db.dialect.time_of_day_s("taken_at"))
+            while rows := db.query(statement, [last, _PAGE_ROWS]):
                 pages.append(
                     np.array(
                         [
@@ -130,14 +132,20 @@ class SqliteDuplicateReader:
         with self._connections.read_transaction() as db:
             if source_id is None:
                 return scalar(db, _COUNT_UNHASHED)
-            values = [FOLDER_KIND, 0, source_id, FOLDER_KIND, -1]
-            return scalar(db, f"SELECT count(*) FROM ({_LIST_UNHASHED})", values)  # noqa: S608
+            listed = _LIST_UNHASHED.format(join=db.dialect.ordered_join)
+            values = {"folder": FOLDER_KIND, "after": 0, "source": source_id, "limit": _ALL_ROWS}
+            return scalar(db, f"SELECT count(*) FROM ({listed}) AS listed", values)  # noqa: S608
 
     def list_unhashed(
         self, source_id: int, after_content: int, limit: int
     ) -> list[UnhashedPicture]:
         """Return still pictures without a perceptual hash, of one folder or of none, by content."""
-        values = [FOLDER_KIND, after_content, source_id, FOLDER_KIND, limit]
+        values = {
+            "folder": FOLDER_KIND,
+            "after": after_content,
+            "source": source_id,
+            "limit": limit,
+        }
         with self._connections.read_transaction() as db:
             return [
                 UnhashedPicture(
@@ -148,8 +156,8 @@ class SqliteDuplicateReader:
                     size,
                     mtime_ns,
                 )
-                for content, item, digest, kind, uri, key, size, mtime_ns, _ in db.query(
-                    _LIST_UNHASHED, values
+                for content, item, digest, kind, uri, key, size, mtime_ns in db.query(
+                    _LIST_UNHASHED.format(join=db.dialect.ordered_join), values
                 )
             ]
 
@@ -157,14 +165,15 @@ class SqliteDuplicateReader:
         """Return one page of the groups that have several files."""
         kinds = list(DuplicateKind) if kind is None else [kind]
         positions = " UNION ALL ".join(
-            f"SELECT {len(DuplicateKind)} * name + {list(DuplicateKind).index(one)} AS position"  # noqa: S608
-            f" FROM ({_GROUPS[one]})"
+            f"SELECT {len(DuplicateKind)} * name + {list(DuplicateKind).index(one)} AS place"  # noqa: S608
+            f" FROM ({_GROUPS[one]}) AS named"
             for one in kinds
         )
         with self._connections.read_transaction() as db:
             found = column_values(
                 db,
-                f"SELECT position FROM ({positions}) WHERE position > ? ORDER BY position LIMIT ?",  # noqa: S608
+                f"SELECT place FROM ({positions}) AS named WHERE place > ?"  # noqa: S608
+                " ORDER BY place LIMIT ?",
                 [after, limit + 1],
             )
             page = [divmod(position, len(DuplicateKind)) for position in found[:limit]]
@@ -177,7 +186,7 @@ class SqliteDuplicateReader:
             }
             files = _load_files(db, sorted(contents))
             counts = {
-                str(one): scalar(db, f"SELECT count(*) FROM ({_GROUPS[one]})")  # noqa: S608
+                str(one): scalar(db, f"SELECT count(*) FROM ({_GROUPS[one]}) AS named")  # noqa: S608
                 for one in kinds
             }
             unhashed = scalar(db, _COUNT_UNHASHED)
@@ -188,29 +197,29 @@ class SqliteDuplicateReader:
         return GroupPage(groups, counts, unhashed, found[limit - 1] if len(found) > limit else None)
 
 
-def _load_members(
-    db: ReadConnection, kind: DuplicateKind, names: list[int]
-) -> dict[int, list[int]]:
+def _load_members(db: Database, kind: DuplicateKind, names: list[int]) -> dict[int, list[int]]:
     """Return the contents of groups by name."""
     if kind == DuplicateKind.EXACT:
         return {name: [name] for name in names}
     column = "near_id" if kind == DuplicateKind.NEAR else "stack_id"
     members: dict[int, list[int]] = {}
     for name, content in db.query(
-        f"SELECT {column}, content_id FROM duplicates WHERE {column} {IN_IDS} ORDER BY content_id",  # noqa: S608
+        f"SELECT {column}, content_id FROM duplicates"  # noqa: S608
+        f" WHERE {column} {db.dialect.in_ids} ORDER BY content_id",
         [json.dumps(names)],
     ):
         members.setdefault(name, []).append(content)
     return members
 
 
-def _load_files(db: ReadConnection, contents: list[int]) -> dict[int, list[DuplicateFile]]:
+def _load_files(db: Database, contents: list[int]) -> dict[int, list[DuplicateFile]]:
     """Return the files of contents."""
     files: dict[int, list[DuplicateFile]] = {}
     for content, kind, uri, key, item, width, height, form, size, mtime, taken, camera in db.query(
         "SELECT content_id, sources.kind, uri, key, items.id, width, height, format, assets.size,"  # noqa: S608
         " mtime_ns, taken_at, camera FROM items JOIN assets USING (content_id)"
-        f" JOIN sources ON sources.id = source_id WHERE content_id {IN_IDS} AND items.part = 0",
+        " JOIN sources ON sources.id = source_id"
+        f" WHERE content_id {db.dialect.in_ids} AND items.part = 0",
         [json.dumps(contents)],
     ):
         place = locate(kind, uri, key)
@@ -230,7 +239,7 @@ def _load_files(db: ReadConnection, contents: list[int]) -> dict[int, list[Dupli
     return files
 
 
-def read_state(db: ReadConnection) -> DuplicateState | None:
+def read_state(db: Database) -> DuplicateState | None:
     """Return the state of the groups; None without one, or if the groups are lost."""
     found = db.query("SELECT value FROM settings WHERE key = ?", [STATE_KEY])
     try:

@@ -35,8 +35,8 @@ from mmsearch.core.types import CONTENT_SOURCES, DERIVED_SOURCES, Ids, Text, Tex
 
 if TYPE_CHECKING:
     from mmsearch.catalog.query_words import Token
-    from mmsearch.catalog.reader import SqliteReader
-    from mmsearch.catalog.snapshot import SqliteSnapshot
+    from mmsearch.catalog.reader import SqlReader
+    from mmsearch.catalog.snapshot import SqlSnapshot
     from mmsearch.core.facets import Facet
     from mmsearch.core.filter_tree import FilterTree
     from mmsearch.core.filters import Filters
@@ -53,13 +53,13 @@ class FederatedReader:
         catalogs: The catalogs, open for reading.
     """
 
-    def __init__(self, catalogs: Sequence[SqliteReader]) -> None:
+    def __init__(self, catalogs: Sequence[SqlReader]) -> None:
         self._catalogs = catalogs
         self._digests: list[tuple[int, ItemDigests] | None] = [None] * len(catalogs)
         self._ids: tuple[list[int], FederatedIds] | None = None
 
     @property
-    def catalogs(self) -> Sequence[SqliteReader]:
+    def catalogs(self) -> Sequence[SqlReader]:
         """The catalogs, in the order of the indexes."""
         return self._catalogs
 
@@ -80,7 +80,7 @@ class FederatedReader:
             members = [stack.enter_context(catalog.snapshot()) for catalog in self._catalogs]
             yield FederatedSnapshot(members, self._map_ids(members))
 
-    def _map_ids(self, members: Sequence[SqliteSnapshot]) -> FederatedIds:
+    def _map_ids(self, members: Sequence[SqlSnapshot]) -> FederatedIds:
         """Return the ids of the generations; they are kept until one of them changes."""
         generations = [member.generation for member in members]
         known = self._ids
@@ -108,10 +108,10 @@ class FederatedSnapshot:
         ids: Mapping of their ids.
     """
 
-    def __init__(self, members: Sequence[SqliteSnapshot], ids: FederatedIds) -> None:
+    def __init__(self, members: Sequence[SqlSnapshot], ids: FederatedIds) -> None:
         self.members = members
         self.ids = ids
-        # By the identity of the tree, as in `SqliteSnapshot`.
+        # By the identity of the tree, as in `SqlSnapshot`.
         self._filtered: dict[int, tuple[FilterTree, Ids]] = {}
 
     @property
@@ -401,12 +401,12 @@ class FederatedSnapshot:
 
     # --- joining ---
 
-    def _union(self, read: Callable[[SqliteSnapshot], Ids]) -> Ids:
+    def _union(self, read: Callable[[SqlSnapshot], Ids]) -> Ids:
         """Return the ids that each index gives, int64 (n,), ascending."""
         found = [self.ids.federate(index, read(m)) for index, m in enumerate(self.members)]
         return np.unique(np.concatenate([NO_IDS, *found]))
 
-    def _map(self, ids: Ids, read: Callable[[SqliteSnapshot, Ids], Ids]) -> Ids:
+    def _map(self, ids: Ids, read: Callable[[SqlSnapshot, Ids], Ids]) -> Ids:
         """Return a number of each item that is different in each index, int64 (n,)."""
         numbers = np.empty(len(ids), np.int64)
         for index, positions, own in self.ids.own(ids):
@@ -417,7 +417,7 @@ class FederatedSnapshot:
             )
         return numbers
 
-    def _expand(self, ids: Ids, read: Callable[[SqliteSnapshot, Ids], Ids]) -> Ids:
+    def _expand(self, ids: Ids, read: Callable[[SqlSnapshot, Ids], Ids]) -> Ids:
         """Return the items that each index gives for its own ones, int64 (n,), ascending."""
         found = [
             self.ids.federate(index, read(self.members[index], own))

@@ -2,7 +2,8 @@
 
 A comparison with a missing value is false, and its negation is true: every comparison is wrapped
 so that SQL's third truth value (NULL) never arises. Python folds the case of letters because
-SQLite folds ASCII letters only. Values only ever reach SQLite as parameters.
+databases fold ASCII letters only, or as their locale says. Values only ever reach a database as
+parameters.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.database import Database
+from mmsearch.catalog.dialects import Dialect
 from mmsearch.catalog.rows import join_path, relative_to
 from mmsearch.core import deadlines
 from mmsearch.core.errors import InvalidQueryError
@@ -32,7 +34,6 @@ from mmsearch.core.filters import EARTH_RADIUS_KM, GeoCircle
 from mmsearch.core.globs import GlobError, Globs, escape_glob, fold_path, unescape_glob
 from mmsearch.core.query import (
     FILTER_FIELDS,
-    MIRRORED_OPERATORS,
     AllOf,
     AnyOf,
     Arithmetic,
@@ -50,9 +51,6 @@ from mmsearch.core.query import (
 )
 from mmsearch.core.types import Ids
 
-FOLD_FUNCTION = "mmsearch_fold"
-"""Name of the SQL function that is `fold_text`."""
-
 _DEADLINE_CHECK_PATHS = 16
 """Paths per deadline check: matching the longest path with the most patterns takes 30 ms."""
 
@@ -64,8 +62,8 @@ _ORIENTATION = (
 FIELD_EXPRESSIONS: dict[str, str] = {
     "width": "items.width",
     "height": "items.height",
-    "megapixels": "(CAST(items.width AS REAL) * items.height / 1e6)",
-    "aspect": "(CAST(items.width AS REAL) / items.height)",
+    "megapixels": "(CAST(items.width AS DOUBLE PRECISION) * items.height / 1e6)",
+    "aspect": "(CAST(items.width AS DOUBLE PRECISION) / nullif(items.height, 0))",
     "format": "items.format",
     "kind": "(SELECT contents.kind FROM contents WHERE contents.id = items.content_id)",
     "orientation": _ORIENTATION,
@@ -99,34 +97,30 @@ LIST_FIELD_KINDS = {
 
 _ASSETS = "SELECT 1 FROM assets WHERE assets.content_id = items.content_id"
 
-_MEMBERS = (
-    "FROM json_each(CASE WHEN json_valid(place.record) THEN place.record ELSE '{}' END) AS member"
-)
-"""SQL of the members of the metadata of a place of a picture."""
+_TEXT_TYPES, _NUMBER_TYPES = "'text'", "'integer', 'real', 'true', 'false'"
+"""Types of the members of metadata that can be compared with a text, and with a number."""
 
 _NESTING_MESSAGE = "parser stack overflow"
 """SQLite's error for about 50 expressions inside each other; it has no code of its own."""
 
-_MODIFIED_AT = (
-    "strftime('%Y-%m-%dT%H:%M:%S', assets.mtime_ns / 1000000000, 'unixepoch', 'localtime')"
-)
 
-
-def filter_ids(db: ReadConnection, filters: FilterTree) -> Ids:
+def filter_ids(db: Database, filters: FilterTree) -> Ids:
     """Return the ids of the live pictures that pass the filters; int64, ascending.
 
     Raises:
         InvalidQueryError: A pattern or value is invalid.
     """
-    db.connection.create_function(FOLD_FUNCTION, 1, fold_text, deterministic=True)
-    where = _WhereClause()
-    condition = " AND ".join(["items.is_live = 1", *where.conditions(filters)])
+    db.enable_folding()
+    where = _WhereClause(db.dialect)
     try:
-        matches = db.query(
-            "SELECT items.id, items.latitude, items.longitude FROM items"  # noqa: S608
-            f" WHERE {condition} ORDER BY items.id",
-            where.values,
-        )
+        condition = " AND ".join(["items.is_live = 1", *where.conditions(filters)])
+        # Other queries may be answered in the same transaction.
+        with db.attempt():
+            matches = db.query(
+                "SELECT items.id, items.latitude, items.longitude FROM items"  # noqa: S608
+                f" WHERE {condition} ORDER BY items.id",
+                where.values,
+            )
         matched_ids = ids = np.array([row[0] for row in matches], dtype=np.int64)
         for part in filters.parts:
             if isinstance(part, TakenNear):
@@ -150,14 +144,14 @@ def filter_ids(db: ReadConnection, filters: FilterTree) -> Ids:
     return ids
 
 
-def find_passing_places(db: ReadConnection, filters: FilterTree, ids: Sequence[int]) -> set[int]:
+def find_passing_places(db: Database, filters: FilterTree, ids: Sequence[int]) -> set[int]:
     """Return the ids of the assets of items whose metadata passes the filters."""
-    db.connection.create_function(FOLD_FUNCTION, 1, fold_text, deterministic=True)
-    where = _WhereClause()
+    db.enable_folding()
+    where = _WhereClause(db.dialect)
     condition = " AND ".join(where.place_conditions(filters))
     rows = db.query(
         "SELECT place.id FROM items JOIN assets AS place ON place.content_id = items.content_id"  # noqa: S608
-        f" WHERE items.id IN (SELECT value FROM json_each(:ids)) AND {condition}",
+        f" WHERE items.id {db.dialect.ids(':ids')} AND {condition}",
         where.values | {"ids": json.dumps(list(ids))},
     )
     return {row[0] for row in rows}
@@ -166,11 +160,15 @@ def find_passing_places(db: ReadConnection, filters: FilterTree, ids: Sequence[i
 class _WhereClause:
     """Conditions on rows of ``items`` as SQL text.
 
+    Args:
+        sql: The SQL of the database.
+
     Attributes:
         values: Values of the named parameters in the text.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sql: Dialect) -> None:
+        self._sql = sql
         self.values: dict[str, Any] = {}
 
     def conditions(self, filters: FilterTree) -> Iterator[str]:
@@ -198,13 +196,20 @@ class _WhereClause:
                 yield self._condition(part)
 
     def _bind(self, value: Any) -> str:
-        """Add a value and return its parameter."""
+        """Add a value and return its parameter.
+
+        Raises:
+            OverflowError: It is a number that does not fit into 64 bits.
+        """
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise OverflowError(value)
         name = f"value_{len(self.values)}"
-        self.values[name] = value
+        self.values[name] = int(value) if isinstance(value, bool) else value
         return f":{name}"
 
     def _contains(self, column: str, substring: str) -> str:
-        return f"coalesce(instr({_folded(column)}, {self._bind(fold_text(substring))}) > 0, 0)"
+        found = self._sql.position(self._bind(fold_text(substring)), self._sql.folded(column))
+        return f"coalesce({found} > 0, FALSE)"
 
     def _has_value(self, kind: str, value: str) -> str:
         """Return the condition that a picture has a keyword, or a name that contains a text.
@@ -213,7 +218,8 @@ class _WhereClause:
         """
         bound = self._bind(fold_text(value))
         is_whole = kind in ("keywords", "tag")
-        matches = f"tags.tag = {bound}" if is_whole else f"instr(tags.tag, {bound}) > 0"
+        position = self._sql.position(bound, "tags.tag")
+        matches = f"tags.tag = {bound}" if is_whole else f"{position} > 0"
         names = []
         if kind == "place":
             from mmsearch.core.places import other_names  # noqa: PLC0415 - few filters need it
@@ -236,9 +242,10 @@ class _WhereClause:
         if between.before is not None:
             bounds.append(f"< {self._bind(between.before)}")
         taken, modified = (
-            _all(f"{date} {bound}" for bound in bounds) for date in ("items.taken_at", _MODIFIED_AT)
+            _all(f"{date} {bound}" for bound in bounds)
+            for date in ("items.taken_at", self._sql.local_time("assets.mtime_ns"))
         )
-        by_file = f"EXISTS ({_ASSETS} AND {modified})" if between.file_dates else "0"
+        by_file = f"EXISTS ({_ASSETS} AND {modified})" if between.file_dates else "FALSE"
         return f"CASE WHEN items.taken_at IS NULL THEN {by_file} ELSE {taken} END"
 
     def _near_latitude(self, near: GeoCircle) -> str:
@@ -273,55 +280,50 @@ class _WhereClause:
         return sql
 
     def _is_one_of(self, name: str, values: Iterable[Scalar]) -> str:
-        listed = ", ".join(self._bind(fold_text(value)) for value in values)
+        # PostgreSQL has no empty list.
+        listed = ", ".join(self._bind(fold_text(value)) for value in values) or "NULL"
         if name in LIST_FIELD_KINDS:
             kind = LIST_FIELD_KINDS[name]
             # The index of values lists the few items at once; a look at each item takes 400 times
             # as long.
             tagged = f"SELECT item_id FROM tags WHERE kind = '{kind}' AND tag IN ({listed})"  # noqa: S608
             return f"items.id IN ({tagged})"
-        return f"coalesce({self._operand(FieldName(name))} IN ({listed}), 0)"
+        return f"coalesce({self._operand(FieldName(name))} IN ({listed}), FALSE)"
 
     def _compare(self, left: Operand, symbol: str, right: Operand) -> str:
-        left_sql, right_sql = self._operand(left), self._operand(right)
-        sql = f"coalesce({left_sql} {_OPERATORS[symbol]} {right_sql}, 0)"
         if uses_metadata(left) or uses_metadata(right):
-            # SQLite compares values of different types, too: every text is above 1.
-            return f"({_is_text(left_sql)} = {_is_text(right_sql)} AND {sql})"
-        return sql
+            # A member is a text or a number, which the database knows only for each place.
+            pairs = [
+                (self._text(left), self._text(right)),
+                (self._number(left), self._number(right)),
+            ]
+        else:
+            pairs = [(self._operand(left), self._operand(right))]
+        operator = _OPERATORS[symbol]
+        compared = [
+            f"coalesce({one} {operator} {other}, FALSE)" for one, other in pairs if one and other
+        ]
+        return compared[0] if len(compared) == 1 else _any(compared)
 
     def _metadata_condition(self, condition: Condition) -> str | None:
         """Return a condition on one member of the metadata; None for any other condition."""
         match condition:
-            case Compare(FieldName(name), symbol, str() | int() | float() as value):
-                return self._has_member(name, self._is_member(symbol, value))
-            case Compare(str() | int() | float() as value, symbol, FieldName(name)):
-                return self._has_member(name, self._is_member(MIRRORED_OPERATORS[symbol], value))
-            case OneOf(name, values):
-                return self._has_member(name, _any(self._is_member("==", v) for v in values))
+            case OneOf(name, values) if metadata_member(name) is not None:
+                return _any(self._compare(FieldName(name), "==", value) for value in values)
             case IsMissing(name):
                 found = self._has_member(name, "member.type <> 'null'")
                 return None if found is None else f"NOT {found}"
             case Contains(name, part):
                 bound = self._bind(fold_text(part))
-                in_text = f"instr({_folded('member.value')}, {bound}) > 0"
-                in_list = (
-                    "EXISTS (SELECT 1 FROM json_each(member.value) AS element WHERE"  # noqa: S608
-                    f" {_folded('element.value')} = {bound})"
-                )
+                position = self._sql.position(bound, self._sql.member_text("member.value"))
+                in_list = self._sql.member_has("member.value", bound)
                 return self._has_member(
                     name,
-                    f"CASE member.type WHEN 'text' THEN {in_text}"
-                    f" WHEN 'array' THEN {in_list} ELSE 0 END",
+                    f"CASE member.type WHEN 'text' THEN {position} > 0"
+                    f" WHEN 'array' THEN {in_list} ELSE FALSE END",
                 )
             case _:
                 return None
-
-    def _is_member(self, symbol: str, value: Any) -> str:
-        """Return the condition that a member compares with a value of its own type."""
-        kinds = "'text'" if isinstance(value, str) else "'integer', 'real', 'true', 'false'"
-        compared = f"{_folded('member.value')} {_OPERATORS[symbol]} {self._bind(fold_text(value))}"
-        return f"(member.type IN ({kinds}) AND {compared})"
 
     def _has_member(self, name: str, condition: str) -> str | None:
         """Return the condition that a place has a member for which a condition is true."""
@@ -329,52 +331,67 @@ class _WhereClause:
         if member is None:
             return None
         key = self._bind(member)
-        return f"EXISTS (SELECT 1 {_MEMBERS} WHERE member.key = {key} AND {condition})"
-
-    def _member(self, member: str) -> str:
-        """Return the SQL of a member of the metadata of a place."""
         return (
-            f"(SELECT member.value {_MEMBERS} WHERE member.key = {self._bind(member)}"
-            " AND member.type NOT IN ('object', 'array') LIMIT 1)"
+            f"EXISTS (SELECT 1 FROM {self._sql.members}"  # noqa: S608 - our names, values are bound
+            f" WHERE member.key = {key} AND {condition})"
         )
+
+    def _member(self, member: str, value: str, types: str) -> str:
+        """Return the SQL of a member of the metadata of a place; NULL if its type is another."""
+        return (
+            f"(SELECT {value} FROM {self._sql.members} WHERE member.key = {self._bind(member)}"  # noqa: S608
+            f" AND member.type IN ({types}) LIMIT 1)"
+        )
+
+    def _text(self, operand: Operand) -> str | None:
+        """Return an operand as a folded text; None if it is always a number."""
+        match operand:
+            case FieldName(member=str() as member):
+                return self._member(member, self._sql.member_text("member.value"), _TEXT_TYPES)
+            case FieldName(name):
+                return self._operand(operand) if FILTER_FIELDS[name] is str else None
+            case _:
+                return self._operand(operand) if isinstance(operand, str) else None
+
+    def _number(self, operand: Operand) -> str | None:
+        """Return an operand as a number; None if it is always a text."""
+        match operand:
+            case FieldName(member=str() as member):
+                return self._member(member, self._sql.member_number("member.value"), _NUMBER_TYPES)
+            case FieldName(name):
+                return None if FILTER_FIELDS[name] is str else self._operand(operand)
+            case _:
+                return None if isinstance(operand, str) else self._operand(operand)
 
     def _operand(self, operand: Operand) -> str:
         if isinstance(operand, Arithmetic):
             left, right = self._float(operand.left), self._float(operand.right)
+            if operand.operator == "/":
+                right = f"nullif({right}, 0)"
             return f"({left} {_OPERATORS[operand.operator]} {right})"
-        if isinstance(operand, FieldName) and operand.member is not None:
-            return _folded(self._member(operand.member))
         if isinstance(operand, FieldName):
             column = FIELD_EXPRESSIONS[operand.name]
             is_folded = FILTER_FIELDS[operand.name] is not str or operand.name == "orientation"
-            return column if is_folded else _folded(column)
+            return column if is_folded else self._sql.folded(column)
         return self._bind(fold_text(operand))
 
     def _float(self, operand: Operand) -> str:
         """Return an operand as a float, which avoids 64-bit integers and their division."""
-        sql = self._operand(operand)
-        return sql if isinstance(operand, Arithmetic) else f"CAST({sql} AS REAL)"
-
-
-def _is_text(sql: str) -> str:
-    return f"(typeof({sql}) = 'text')"
+        sql = self._number(operand) or "NULL"
+        return sql if isinstance(operand, Arithmetic) else f"CAST({sql} AS DOUBLE PRECISION)"
 
 
 def _all(conditions: Iterable[str]) -> str:
-    return f"({' AND '.join(_nested_first(conditions)) or 1})"
+    return f"({' AND '.join(_nested_first(conditions)) or 'TRUE'})"
 
 
 def _any(conditions: Iterable[str]) -> str:
-    return f"({' OR '.join(_nested_first(conditions)) or 0})"
+    return f"({' OR '.join(_nested_first(conditions)) or 'FALSE'})"
 
 
 def _nested_first(conditions: Iterable[str]) -> list[str]:
     """Return the conditions with the nested ones first, which fill SQLite's parser stack less."""
     return sorted(conditions, key=lambda condition: not condition.startswith("("))
-
-
-def _folded(column: str) -> str:
-    return f"{FOLD_FUNCTION}({column})"
 
 
 def _within_radius(
@@ -397,7 +414,7 @@ def _within_radius(
 
 
 def _ids_matching_paths(
-    db: ReadConnection, patterns: Sequence[str], condition: str, values: Mapping[str, Any]
+    db: Database, patterns: Sequence[str], condition: str, values: Mapping[str, Any]
 ) -> Ids:
     """Return the ids of the pictures that meet a condition and have a file matching a pattern."""
     # Patterns are checked in an index without folders, too.
@@ -431,9 +448,7 @@ def _compile_globs(roots: Mapping[int, bytes], patterns: Sequence[str]) -> dict[
         raise InvalidQueryError(str(error), "Use the pattern syntax of .gitignore.") from error
 
 
-def _find_file(
-    db: ReadConnection, roots: Mapping[int, bytes], pattern: str
-) -> tuple[int, bytes] | None:
+def _find_file(db: Database, roots: Mapping[int, bytes], pattern: str) -> tuple[int, bytes] | None:
     """Return the root and the path of the indexed file that a pattern is the path of, or None."""
     body = pattern.removeprefix("!")
     for text in dict.fromkeys((body, unescape_glob(body))):

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.database import Database
 from mmsearch.catalog.highlights import MATCHED_TEXT_COLUMNS, best_matched_texts
 from mmsearch.catalog.neighbours import find_neighbours
 from mmsearch.catalog.query_words import (
@@ -41,7 +41,6 @@ from mmsearch.catalog.query_words import (
     find_sequence,
     fold_case,
     parse_words,
-    quote,
 )
 from mmsearch.catalog.text_weights import (
     CODE_EVIDENCE,
@@ -140,7 +139,7 @@ class FullText:
 
     def __init__(
         self,
-        db: ReadConnection,
+        db: Database,
         sources: frozenset[TextSource],
         num_pictures: int,
         deleted_ids: Ids,
@@ -161,11 +160,12 @@ class FullText:
 
         Names of files do not count, and neither does what a model has made.
         """
-        # The unary plus keeps SQLite from scanning all texts of those sources.
+        sql = self._db.dialect
+        # SQLite must not scan all texts of those sources.
         rows = self._query(
-            "SELECT DISTINCT item_id FROM texts WHERE source <> 'filename' AND made_by IS NULL"
-            " AND +source IN (SELECT value FROM json_each(:sources))"
-            " AND item_id IN (SELECT value FROM json_each(:ids))",
+            "SELECT DISTINCT item_id FROM texts WHERE source <> 'filename' AND made_by IS NULL"  # noqa: S608
+            f" AND {sql.unindexed}source {sql.texts(':sources')}"
+            f" AND item_id {sql.ids(':ids')}",
             ids=json.dumps(ids.tolist()),
         )
         return np.isin(ids, [row[0] for row in rows])
@@ -270,7 +270,8 @@ class FullText:
             nothing = np.empty(0)
             no_ids = np.empty(0, np.int64)
             return _PhraseMatches(no_ids, nothing, nothing, nothing, nothing, 0.0)
-        found = self._run_postings(Token("words", " ".join(words)), quote(" ".join(words)), allowed)
+        phrase = Token("words", " ".join(words))
+        found = self._run_postings(phrase, [phrase.value], allowed)
         (found,) = self._with_contents([found])
         ids, _, lengths, _ = _best_pictures([found], [1.0], max(limit, MAX_MATCHED_PICTURES))
         texts = self._read_texts(found.text_ids[np.isin(found.item_ids, ids)])
@@ -286,21 +287,22 @@ class FullText:
 
     def _find_postings(self, token: Token, allowed: Ids | None) -> _Postings:
         """Return the texts with a token, or else with another spelling of it."""
-        found = self._run_postings(token, token.fts_query, allowed)
+        found = self._run_postings(token, token.spellings, allowed)
         if token.table != "words" or token.has_accents or len(found.text_ids):
             return found
-        spellings = [quote(spelling) for spelling in accented_spellings(token.value)]
+        spellings = accented_spellings(token.value)
         if not spellings:
             return found
-        return self._run_postings(token, " OR ".join([token.fts_query, *spellings]), allowed)
+        return self._run_postings(token, [*token.spellings, *spellings], allowed)
 
     def _with_levels(self, token: Token, found: _Postings) -> _Postings:
         """Return the texts with a word, and find out which of them may hold it as it is."""
+        sql = self._db.dialect
+        is_exact_sql = sql.matches_glob("' ' || lower(texts.text) || ' '", ":glob")
         rows = self._query(
-            "SELECT texts.id, ' ' || lower(texts.text) || ' ' GLOB :glob"
-            " FROM words JOIN texts ON texts.id = words.rowid"
-            " WHERE words MATCH :query AND texts.text LIKE :pattern ESCAPE '\\'",
-            query=token.fts_query,
+            f"SELECT texts.id, {is_exact_sql} FROM {sql.words_from}"  # noqa: S608
+            f" WHERE {sql.match_words(':query')} AND texts.text {sql.like} :pattern ESCAPE '\\'",
+            query=sql.word_query(token.spellings),
             pattern=token.pattern,
             glob=token.glob,
         )
@@ -309,21 +311,23 @@ class FullText:
         levels = is_near.astype(np.int64) + np.isin(found.text_ids, ids[is_exact == 1])
         return replace(found, bounds=found.bounds * _LEVEL_BOUNDS[levels], levels=levels)
 
-    def _run_postings(self, token: Token, fts_query: str, allowed: Ids | None) -> _Postings:
-        if token.table == "texts":
-            source_table = "texts"
-            condition = "texts.spaceless AND texts.text LIKE :pattern ESCAPE '\\'"
+    def _run_postings(self, token: Token, phrases: Sequence[str], allowed: Ids | None) -> _Postings:
+        """Return the texts with one of several spellings of a token."""
+        sql = self._db.dialect
+        if token.table == "words":
+            table, condition = sql.words_from, sql.match_words(":query")
+        elif token.table == "trigrams":
+            table, condition = sql.has_trigram(":pattern", ":query")
         else:
-            source_table = f"{token.table} JOIN texts ON texts.id = {token.table}.rowid"
-            condition = f"{token.table} MATCH :query"
+            table, condition = "texts", sql.has_substring(":pattern")
         # One row of arrays is much faster than a row for each text.
+        length_and_kind = f"length(texts.text) * {NUM_CODES} + {KIND_CODE}"
+        lists = ", ".join(map(sql.list_of, ("texts.id", "texts.item_id", length_and_kind)))
         rows = self._query(
-            "SELECT json_group_array(texts.id), json_group_array(texts.item_id),"  # noqa: S608
-            f" json_group_array(length(texts.text) * {NUM_CODES} + {KIND_CODE}) FROM {source_table}"
-            f" WHERE {condition}"
-            " AND +texts.source IN (SELECT value FROM json_each(:sources))",
-            query=fts_query,
-            pattern=token.pattern,
+            f"SELECT {lists} FROM {table} WHERE {condition}"  # noqa: S608
+            f" AND {sql.unindexed}texts.source {sql.texts(':sources')}",
+            query=sql.word_query(phrases),
+            pattern=sql.spaceless_pattern(token.pattern),
         )
         columns = np.array([json.loads(column) for column in rows[0]], dtype=np.int64)
         if len(self._deleted_ids):
@@ -393,17 +397,17 @@ class FullText:
             f"SELECT texts.id, texts.item_id, {WEIGHED_KIND}, texts.text, assets.key,"  # noqa: S608
             " texts.confidence FROM texts"
             " LEFT JOIN assets ON texts.kind = 'filename' AND assets.id = texts.asset_id"
-            " WHERE texts.id IN (SELECT value FROM json_each(:ids))",
+            f" WHERE texts.id {self._db.dialect.ids(':ids')}",
             ids=json.dumps([int(text_id) for text_id in text_ids]),
         )
         return {text_id: tuple(columns) for text_id, *columns in rows}
 
     def _read_matched(self, item_ids: Iterable[int]) -> list[Any]:
         """Return rows of the texts of items, the item first; see `MATCHED_TEXT_COLUMNS`."""
+        sql = self._db.dialect
         return self._query(
             f"SELECT {MATCHED_TEXT_COLUMNS} FROM texts JOIN items ON items.id = item_id"  # noqa: S608
-            " WHERE item_id IN (SELECT value FROM json_each(:ids))"
-            " AND +source IN (SELECT value FROM json_each(:sources))",
+            f" WHERE item_id {sql.ids(':ids')} AND {sql.unindexed}source {sql.texts(':sources')}",
             ids=json.dumps([int(item_id) for item_id in item_ids]),
         )
 

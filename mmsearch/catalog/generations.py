@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from types import EllipsisType
 
-from sqlalchemy import Connection, Insert, select, text, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Insert, insert, select, update
 
 from mmsearch.catalog.identity import read_identity, to_settings
+from mmsearch.catalog.row_writes import insert_new_rows, upsert_rows
 from mmsearch.catalog.rows import (
     BUILDING,
     SERVING,
@@ -62,7 +62,7 @@ def delete_old_generations(connection: Connection) -> None:
         "DELETE FROM built_indexes"
         " WHERE id NOT IN (SELECT built_id FROM generations WHERE built_id IS NOT NULL)",
     ):
-        connection.execute(text(statement))
+        as_read_connection(connection).query(statement)
 
 
 def write_identity(connection: Connection, identity: Identity) -> None:
@@ -94,22 +94,11 @@ def write_identity(connection: Connection, identity: Identity) -> None:
 
 def replace_identity(connection: Connection, identity: Identity) -> None:
     """Write an identity without checking the encoder; the caller has replaced the vectors."""
-    upsert = insert(SETTINGS)
-    upsert = upsert.on_conflict_do_update(
-        index_elements=["key"], set_={"value": upsert.excluded.value}
-    )
-    settings = to_settings(identity)
-    connection.execute(upsert, [{"key": key, "value": value} for key, value in settings.items()])
-    connection.execute(
-        insert(SETTINGS).on_conflict_do_nothing(), {"key": "created_at", "value": now()}
-    )
-    connection.execute(
-        insert(SPACES)
-        .values(state=SERVING, encoder=identity.encoder.fingerprint)
-        .on_conflict_do_update(
-            index_elements=["state"], set_={"encoder": identity.encoder.fingerprint}
-        )
-    )
+    settings = [{"key": key, "value": value} for key, value in to_settings(identity).items()]
+    upsert_rows(connection, SETTINGS, settings, ["key"])
+    insert_new_rows(connection, SETTINGS, [{"key": "created_at", "value": now()}])
+    serving = {"state": SERVING, "encoder": identity.encoder.fingerprint}
+    upsert_rows(connection, SPACES, [serving], ["state"])
 
 
 def insert_row(connection: Connection, statement: Insert) -> int:
@@ -128,4 +117,4 @@ def discard_building(connection: Connection) -> None:
         f"DELETE FROM segments WHERE space_id = {SPACE_IN.format(BUILDING)}",  # noqa: S608
         f"DELETE FROM spaces WHERE state = '{BUILDING}'",  # noqa: S608
     ):
-        connection.execute(text(statement))
+        as_read_connection(connection).query(statement)

@@ -10,7 +10,7 @@ from numbers import Real
 from types import UnionType
 from typing import Any
 
-from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.database import Database
 from mmsearch.core.errors import DamagedFileError, Hint
 from mmsearch.core.identity import Identity
 from mmsearch.core.records import IndexCalibration
@@ -28,7 +28,7 @@ CHANGED_IDS_KEY = "changed_fields/ids"
 _PARSE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
-def read_identity(db: ReadConnection) -> Identity | None:
+def read_identity(db: Database) -> Identity | None:
     """Return the identity of the index; None before `write_identity`.
 
     Raises:
@@ -59,7 +59,7 @@ def _parse_rows(stored: tuple[tuple[Any, ...], ...]) -> Identity | None:
     return _parse_identity(settings) if "encoder" in settings else None
 
 
-def read_calibration(db: ReadConnection) -> IndexCalibration | None:
+def read_calibration(db: Database) -> IndexCalibration | None:
     """Return the index's own calibration; None if it has none or if it cannot be read."""
     stored = db.query("SELECT value FROM settings WHERE key = ?", [CALIBRATION_KEY])
     return parse_calibration(stored[0][0]) if stored else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from typing import Any
 
 from mmsearch.catalog.connection import (
     ReadConnection,
@@ -13,6 +14,7 @@ from mmsearch.catalog.connection import (
     set_defensive,
     unconfirmed_damage_error,
 )
+from mmsearch.catalog.database import Database
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.migrations import MIGRATIONS
 from mmsearch.catalog.schema import Column, table_columns
@@ -27,7 +29,7 @@ _INVARIANTS = (
     ),
     (
         "SELECT items.id FROM items JOIN contents ON contents.id = content_id"
-        " WHERE is_live <> (asset_count > 0)",
+        " WHERE (is_live = 1) <> (asset_count > 0)",
         "{count} pictures are shown or hidden although they should not be",
     ),
     (
@@ -81,7 +83,7 @@ _FULL_TEXT_TABLES: dict[str, str] = {
 """Definitions of the full-text tables, by table name."""
 
 
-def find_problems(db: ReadConnection) -> Iterator[str]:
+def find_problems(db: Database) -> Iterator[str]:
     """Yield one sentence for each confirmed problem; write nothing.
 
     Full-text indexes are compared in memory, which takes as much memory as their size.
@@ -93,13 +95,26 @@ def find_problems(db: ReadConnection) -> Iterator[str]:
         MMSearchError: Something could not be read, which does not confirm damage.
         sqlite3.Error: Same as above.
     """
-    for check in (
-        _check_structure,
-        _check_values,
-        _check_foreign_keys,
-        _check_invariants,
-        _check_identity,
-    ):
+    if not isinstance(db, ReadConnection):
+        # A server checks types, keys and its indexes by itself.
+        yield from _run_checks(db, (_check_invariants, _check_identity))
+        return
+    checks = (_check_structure, _check_values, _check_foreign_keys)
+    yield from _run_checks(db, (*checks, _check_invariants, _check_identity))
+    for table, definition in _FULL_TEXT_TABLES.items():
+        try:
+            _check_full_text(db, table, definition)
+        except DamagedFileError:
+            yield f"The catalog's full-text table {table!r} does not match its texts."
+
+
+_Check = Callable[[Any], Iterator[str]]
+"""A function that yields the problems of a database."""
+
+
+def _run_checks(db: Database, checks: Iterable[_Check]) -> Iterator[str]:
+    """Yield the problems that the first check with any finds: each relies on the previous one."""
+    for check in checks:
         has_problem = False
         try:
             for problem in check(db):
@@ -109,13 +124,7 @@ def find_problems(db: ReadConnection) -> Iterator[str]:
             has_problem = True
             yield f"The catalog cannot be read: {error.message}"
         if has_problem:
-            # Each check relies on the previous one.
-            break
-    for table, definition in _FULL_TEXT_TABLES.items():
-        try:
-            _check_full_text(db, table, definition)
-        except DamagedFileError:
-            yield f"The catalog's full-text table {table!r} does not match its texts."
+            return
 
 
 def _check_structure(db: ReadConnection) -> Iterator[str]:
@@ -155,7 +164,7 @@ def _storage_condition(column: Column) -> str:
     return f"{condition} AND json_valid({column.name})" if column.type == "JSON" else condition
 
 
-def _check_identity(db: ReadConnection) -> Iterator[str]:
+def _check_identity(db: Database) -> Iterator[str]:
     """Read the settings of the index, which raises if they are invalid."""
     read_identity(db)
     yield from ()
@@ -168,7 +177,7 @@ def _check_foreign_keys(db: ReadConnection) -> Iterator[str]:
         yield f"The catalog's table {table!r} has {count} rows that refer to missing rows."
 
 
-def _check_invariants(db: ReadConnection) -> Iterator[str]:
+def _check_invariants(db: Database) -> Iterator[str]:
     for statement, message in _INVARIANTS:
         count = len(db.query(statement))
         if count:

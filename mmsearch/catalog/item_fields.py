@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.database import Database
 from mmsearch.catalog.filters import FIELD_EXPRESSIONS, LIST_FIELD_KINDS
 from mmsearch.catalog.identity import CHANGED_FIELDS_KEY, CHANGED_IDS_KEY
-from mmsearch.catalog.rows import IN_IDS, scalar
+from mmsearch.catalog.rows import scalar
 from mmsearch.core.query import LIST_FIELDS, fold_text
 from mmsearch.core.server_filters import ItemFields
 from mmsearch.core.types import Ids
@@ -25,18 +25,19 @@ _COLUMNS = ", ".join(FIELD_EXPRESSIONS.values())
 _LIST_FIELD_BY_KIND = {kind: name for name, kind in LIST_FIELD_KINDS.items()}
 
 
-def read_item_fields(db: ReadConnection, ids: Sequence[int]) -> list[ItemFields]:
+def read_item_fields(db: Database, ids: Sequence[int]) -> list[ItemFields]:
     """Return the fields of the items that exist among ids, deleted ones included, ordered by id."""
     listed = json.dumps(list(ids))
     values_by_list: dict[int, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for item_id, kind, value in db.query(
-        f"SELECT item_id, kind, tag FROM tags WHERE item_id {IN_IDS}",  # noqa: S608
+        f"SELECT item_id, kind, tag FROM tags WHERE item_id {db.dialect.in_ids}",  # noqa: S608
         [listed],
     ):
         if kind in _LIST_FIELD_BY_KIND:
             values_by_list[item_id][_LIST_FIELD_BY_KIND[kind]].add(value)
     rows = db.query(
-        f"SELECT items.id, {_COLUMNS} FROM items WHERE items.id {IN_IDS} ORDER BY items.id",  # noqa: S608
+        f"SELECT items.id, {_COLUMNS} FROM items"  # noqa: S608
+        f" WHERE items.id {db.dialect.in_ids} ORDER BY items.id",
         [listed],
     )
     return [
@@ -51,7 +52,7 @@ def read_item_fields(db: ReadConnection, ids: Sequence[int]) -> list[ItemFields]
     ]
 
 
-def read_changed_fields(db: ReadConnection, collection: str) -> Ids | None:
+def read_changed_fields(db: Database, collection: str) -> Ids | None:
     """Return the items whose fields differ from those in a collection on a search server.
 
     Returns:

@@ -10,8 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import Connection
 
+from mmsearch.catalog.row_writes import update_rows
 from mmsearch.catalog.rows import storable
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection
 from mmsearch.catalog.tables import ITEMS
@@ -73,16 +74,13 @@ def merge_changed_metadata(connection: Connection) -> list[int]:
         ]
         rows.append(
             {
-                "key": item_id,
+                "id": item_id,
                 "embedded": json.dumps(embedded) if files else None,
                 "must_merge": 0,
                 **merge_metadata(candidates),
             }
         )
-    statement = update(ITEMS).where(ITEMS.c.id == bindparam("key"))
-    connection.execute(
-        statement.values({name: bindparam(name) for name in rows[0] if name != "key"}), rows
-    )
+    update_rows(connection, ITEMS, rows, ["id"])
     return [item_id for item_id, *_ in changed]
 
 

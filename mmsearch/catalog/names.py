@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmsearch.catalog.connection import ReadConnection
-from mmsearch.catalog.rows import IN_IDS
+from mmsearch.catalog.database import Database
 from mmsearch.core.query import fold_text
 from mmsearch.core.types import Ids
 
 
-def list_names(db: ReadConnection, kind: str) -> list[str]:
+def list_names(db: Database, kind: str) -> list[str]:
     """Return the different values of the texts of a kind, as they are written, of live pictures.
 
     Args:
@@ -24,7 +23,7 @@ def list_names(db: ReadConnection, kind: str) -> list[str]:
         "SELECT names.tag, texts.text FROM (SELECT DISTINCT tag FROM tags WHERE kind = :kind)"
         " AS names JOIN texts ON texts.id = (SELECT tags.text_id FROM tags JOIN items"
         " ON items.id = tags.item_id WHERE tags.kind = :kind AND tags.tag = names.tag"
-        " AND items.is_live = 1 LIMIT 1)",
+        " AND items.is_live = 1 ORDER BY tags.item_id, tags.id LIMIT 1)",
         {"kind": kind},
     )
     names = []
@@ -34,7 +33,7 @@ def list_names(db: ReadConnection, kind: str) -> list[str]:
     return sorted(names)
 
 
-def has_names(db: ReadConnection, kind: str, names: Sequence[str] | None) -> bool:
+def has_names(db: Database, kind: str, names: Sequence[str] | None) -> bool:
     """Return True if a live picture has a text of a kind.
 
     Args:
@@ -42,16 +41,19 @@ def has_names(db: ReadConnection, kind: str, names: Sequence[str] | None) -> boo
         kind: A kind of texts with several values, such as ``place``.
         names: Values, one of which it has; None for any.
     """
-    among = "" if names is None else " AND tags.tag IN (SELECT value FROM json_each(:names))"
+    among = "" if names is None else f" AND tags.tag {db.dialect.texts(':names')}"
+    values = {"kind": kind}
+    if names is not None:
+        values["names"] = json.dumps([fold_text(name) for name in names])
     rows = db.query(
         "SELECT EXISTS (SELECT 1 FROM tags JOIN items ON items.id = tags.item_id"  # noqa: S608
         f" WHERE tags.kind = :kind{among} AND items.is_live = 1)",
-        {"kind": kind, "names": json.dumps([fold_text(name) for name in names or ()])},
+        values,
     )
     return bool(rows[0][0])
 
 
-def newest_ids(db: ReadConnection, limit: int, allowed: Ids | None) -> Ids:
+def newest_ids(db: Database, limit: int, allowed: Ids | None) -> Ids:
     """Return the ids of the newest live items, int64 (n,); those without a date come last.
 
     Args:
@@ -59,16 +61,18 @@ def newest_ids(db: ReadConnection, limit: int, allowed: Ids | None) -> Ids:
         limit: Maximum number of ids.
         allowed: Ids among which they are; None for all.
     """
-    among = "" if allowed is None else " AND id IN (SELECT value FROM json_each(:allowed))"
+    among = "" if allowed is None else f" AND id {db.dialect.ids(':allowed')}"
     rows = db.query(
         f"SELECT id FROM items WHERE is_live = 1{among}"  # noqa: S608
         " ORDER BY taken_at IS NULL, taken_at DESC, id LIMIT :limit",
-        {"limit": limit, "allowed": json.dumps([] if allowed is None else allowed.tolist())},
+        {"limit": limit}
+        if allowed is None
+        else {"limit": limit, "allowed": json.dumps(allowed.tolist())},
     )
     return np.array([row[0] for row in rows], dtype=np.int64)
 
 
-def load_dates(db: ReadConnection, ids: Ids) -> dict[int, str | None]:
+def load_dates(db: Database, ids: Ids) -> dict[int, str | None]:
     """Return when items were taken, by their ids; None for an unknown date."""
-    statement = f"SELECT id, taken_at FROM items WHERE id {IN_IDS}"  # noqa: S608 - our text
+    statement = f"SELECT id, taken_at FROM items WHERE id {db.dialect.in_ids}"  # noqa: S608 - our text
     return dict(db.query(statement, [json.dumps(ids.tolist())]))

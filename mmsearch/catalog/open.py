@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mmsearch.catalog import checksum, schema
 from mmsearch.catalog.connection import connect_read_only, reject_journal, translated_errors
-from mmsearch.catalog.maintenance import SqliteMaintenance
 from mmsearch.catalog.migrations import FORMAT1_SCHEMA
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection, open_engine, read_transaction
+from mmsearch.catalog.sqlite_maintenance import SqliteMaintenance
 from mmsearch.core.errors import DamagedFileError, DiskFullError, Hint
 from mmsearch.core.files import create_file
 from mmsearch.storage.atomic import TEMPORARY_SUFFIX, fsync_folder

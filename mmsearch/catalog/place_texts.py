@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import Connection, delete
-from sqlalchemy.dialects.sqlite import insert
 
-from mmsearch.catalog.connection import ReadConnection
-from mmsearch.catalog.rows import IN_IDS, chunks, column_values
+from mmsearch.catalog.database import Database
+from mmsearch.catalog.row_writes import save_setting
+from mmsearch.catalog.rows import chunks, column_values
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection
-from mmsearch.catalog.tables import SETTINGS, TEXTS
+from mmsearch.catalog.tables import TEXTS
 from mmsearch.catalog.texts import insert_texts
 from mmsearch.core.texts import make_value_texts
 from mmsearch.core.types import Text, TextSource
@@ -28,11 +28,11 @@ PLACES_KEY: Final = "places"
 _ITEMS = (
     "SELECT items.id, latitude, longitude, text, made_by FROM items"  # noqa: S608 - our own names
     f" LEFT JOIN texts ON item_id = items.id AND source = '{TextSource.GPS.value}'"
-    f" WHERE items.id {IN_IDS} AND (latitude IS NOT NULL OR text IS NOT NULL)"
+    f" WHERE items.id {{in_ids}} AND (latitude IS NOT NULL OR text IS NOT NULL)"
 )
 _OWN_NAMES = (
-    "SELECT item_id, text FROM texts"  # noqa: S608 - our own names
-    f" WHERE item_id {IN_IDS} AND kind = 'place' AND made_by IS NULL ORDER BY id"
+    "SELECT item_id, text FROM texts"
+    " WHERE item_id {in_ids} AND kind = 'place' AND made_by IS NULL ORDER BY id"
 )
 
 
@@ -44,7 +44,7 @@ def update_places(connection: Connection, item_ids: Collection[int]) -> None:
         item_ids: Ids of items whose coordinates or texts may have changed.
     """
     db = as_read_connection(connection)
-    rows = db.query(_ITEMS, [json.dumps(sorted(item_ids))])
+    rows = db.query(_ITEMS.format(in_ids=db.dialect.in_ids), [json.dumps(sorted(item_ids))])
     if not rows:
         return
     wanted = _name_items(db, {row[0]: (row[1], row[2]) for row in rows if row[1] is not None})
@@ -64,7 +64,7 @@ def _stored_form(text: Text | None) -> tuple[str | None, str | None]:
     return (None, None) if text is None else (text.text, text.made_by)
 
 
-def list_located(db: ReadConnection) -> list[int]:
+def list_located(db: Database) -> list[int]:
     """Return the ids of the items with coordinates or with the name of a place of some."""
     return column_values(
         db,
@@ -74,7 +74,7 @@ def list_located(db: ReadConnection) -> list[int]:
     )
 
 
-def is_named(db: ReadConnection) -> bool:
+def is_named(db: Database) -> bool:
     """Return True if all items are named by the data that this version has."""
     from mmsearch.core.places import data_version  # noqa: PLC0415 - reading needs no data
 
@@ -86,13 +86,10 @@ def record_named(connection: Connection) -> None:
     """Record that all items are named by the data that this version has."""
     from mmsearch.core.places import data_version  # noqa: PLC0415
 
-    row = {"key": PLACES_KEY, "value": data_version()}
-    connection.execute(insert(SETTINGS).prefix_with("OR REPLACE"), row)
+    save_setting(connection, PLACES_KEY, data_version())
 
 
-def _name_items(
-    db: ReadConnection, coordinates: Mapping[int, tuple[float, float]]
-) -> dict[int, Text]:
+def _name_items(db: Database, coordinates: Mapping[int, tuple[float, float]]) -> dict[int, Text]:
     """Return the text of each item that is near a city."""
     located = {
         item_id: (latitude, longitude)
@@ -106,7 +103,9 @@ def _name_items(
     from mmsearch.core.places import data_version  # noqa: PLC0415
 
     own: dict[int, list[str]] = {}
-    for item_id, text in db.query(_OWN_NAMES, [json.dumps(list(located))]):
+    for item_id, text in db.query(
+        _OWN_NAMES.format(in_ids=db.dialect.in_ids), [json.dumps(list(located))]
+    ):
         own.setdefault(item_id, []).extend(text.split(";"))
     cities = nearest_cities(*zip(*located.values(), strict=True))
     version = data_version()

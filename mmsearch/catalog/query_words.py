@@ -78,12 +78,12 @@ class Token:
     value: str
 
     @property
-    def fts_query(self) -> str:
-        """The FTS5 query of the token, in which nothing of the value is an operator."""
+    def spellings(self) -> list[str]:
+        """The spellings of the value that the full-text index tells apart."""
         if self.table == "words" and "ss" in self.value:
-            # Casefolding makes no difference between both spellings, but FTS5 does.
-            return f"{quote(self.value)} OR {quote(self.value.replace('ss', 'ß'))}"
-        return quote(self.value)
+            # Casefolding makes no difference between both, but FTS5 does.
+            return [self.value, self.value.replace("ss", "ß")]
+        return [self.value]
 
     @property
     def pattern(self) -> str:
@@ -124,11 +124,6 @@ class QueryWords:
 
     tokens: tuple[Token, ...]
     literal: tuple[str, ...]
-
-
-def quote(value: str) -> str:
-    """Return a quoted FTS5 string, in which nothing is an operator."""
-    return '"' + value.replace('"', '""') + '"'
 
 
 def fold_case(text: str) -> str:

@@ -6,20 +6,19 @@ Everything is SQL text on Python's sqlite3, because importing SQLAlchemy takes l
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.catalog.connection import (
     PinnedConnection,
+    ReadConnection,
     ReadPool,
+    copy_database,
     reject_journal,
-    translate_error,
-    translated_errors,
 )
+from mmsearch.catalog.database import Connections
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.rows import (
     BUILDING,
@@ -44,8 +43,8 @@ from mmsearch.catalog.rows import (
     summarize_sources,
 )
 from mmsearch.catalog.schema import check_readable
-from mmsearch.catalog.snapshot import SqliteSnapshot
-from mmsearch.core.files import create_file
+from mmsearch.catalog.snapshot import SqlSnapshot
+from mmsearch.core.errors import StateError
 from mmsearch.core.identity import Identity
 from mmsearch.core.records import (
     AssetRecord,
@@ -71,19 +70,14 @@ if TYPE_CHECKING:
 UNFINISHED_REPAIR_KEY = "unfinished_repair"
 """Key of the setting with the ids of the roots that a repair has yet to scan."""
 
-_NEXT_IDS = (
-    "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'items'), 0) + 1,"
-    " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'segments'), 0) + 1"
-)
-
 SKIPPED_COUNTS_KEY = "skipped_files/"
 """Start of the keys of settings with numbers of skipped files; see `skipped_counts_key`."""
 
 # b"0" is the byte after b"/": the bounds enclose all keys that start with the folder's name.
-_DESCENDANTS = "source_id = ? AND key >= ? AND key < ?"
+_DESCENDANTS = "source_id = :root AND key >= :first AND key < :last"
 
 
-def open_reader(path: Path) -> SqliteReader:
+def open_reader(path: Path) -> SqlReader:
     """Open the newest state of a catalog for reading, again for each read.
 
     It needs no lock and changes nothing: it works beside a writer, and in a folder that cannot be
@@ -101,10 +95,10 @@ def open_reader(path: Path) -> SqliteReader:
     pool = ReadPool(path, check_readable)
     with pool.read_transaction():
         pass
-    return SqliteReader(pool)
+    return SqlReader(pool)
 
 
-def open_pinned_reader(path: Path) -> SqliteReader:
+def open_pinned_reader(path: Path) -> SqlReader:
     """Open the newest state of a catalog for reading; this state is fixed until it is closed.
 
     Writers may continue meanwhile. Nothing is written, and no temporary file is created.
@@ -113,17 +107,17 @@ def open_pinned_reader(path: Path) -> SqliteReader:
         MMSearchError: The same errors as those of `open_reader`.
     """
     reject_journal(path)
-    return SqliteReader(PinnedConnection(path, check_readable))
+    return SqlReader(PinnedConnection(path, check_readable))
 
 
-class SqliteReader:
+class SqlReader:
     """Implementation of `mmsearch.core.catalog.CatalogReader`; thread-safe.
 
     Args:
         connections: Connections to a database with the newest schema.
     """
 
-    def __init__(self, connections: ReadPool | PinnedConnection) -> None:
+    def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._facet_tables: FacetTables | None = None
 
@@ -134,16 +128,16 @@ class SqliteReader:
     @property
     def derived(self) -> DerivedReader:
         """The texts that enrichers have made."""
-        from mmsearch.catalog.derived import SqliteDerivedReader  # noqa: PLC0415 - searches
+        from mmsearch.catalog.derived import SqlDerivedReader  # noqa: PLC0415 - searches
 
-        return SqliteDerivedReader(self._connections)
+        return SqlDerivedReader(self._connections)
 
     @property
     def duplicates(self) -> DuplicateReader:
         """The groups of duplicates."""
-        from mmsearch.catalog.duplicates import SqliteDuplicateReader  # noqa: PLC0415 - searches
+        from mmsearch.catalog.duplicates import SqlDuplicateReader  # noqa: PLC0415 - searches
 
-        return SqliteDuplicateReader(self._connections)
+        return SqlDuplicateReader(self._connections)
 
     # --- generations and segments ---
 
@@ -153,10 +147,10 @@ class SqliteReader:
             return read_identity(db)
 
     @contextmanager
-    def snapshot(self) -> Iterator[SqliteSnapshot]:
+    def snapshot(self) -> Iterator[SqlSnapshot]:
         """Open the newest generation for reading; it does not change until it is closed."""
         with self._connections.read_transaction() as db:
-            yield SqliteSnapshot(db, self._load_facet_tables)
+            yield SqlSnapshot(db, self._load_facet_tables)
 
     def _load_facet_tables(self) -> FacetTables:
         from mmsearch.catalog.facets import FacetTables  # noqa: PLC0415 - searches never need it
@@ -188,7 +182,7 @@ class SqliteReader:
         """
         with self._connections.read_transaction() as db:
             segments = read_segments(db) + read_segments(db, BUILDING)
-            built = SqliteSnapshot(db).built
+            built = SqlSnapshot(db).built
             derived = column_values(db, "SELECT name FROM derived_files")
         names = {*derived, *(segment.file_ref.name for segment in segments)}
         return names if built is None else names | {built.file_ref.name}
@@ -196,8 +190,10 @@ class SqliteReader:
     def next_free_ids(self) -> tuple[int, int]:
         """Return the first free picture id and the first free segment number."""
         with self._connections.read_transaction() as db:
-            # sqlite_sequence holds the highest number that each AUTOINCREMENT column ever had.
-            item_id, number = db.query(_NEXT_IDS)[0]
+            next_id = db.dialect.next_id
+            ((item_id, number),) = db.query(
+                f"SELECT {next_id('items', 'id')}, {next_id('segments', 'number')}"
+            )
             return item_id, number
 
     # --- pictures ---
@@ -267,11 +263,14 @@ class SqliteReader:
         """Return the items of a part of a source, by key."""
         with self._connections.read_transaction() as db:
             rows = db.query(
-                "SELECT key, digest, coalesce(stamp, x''), size, error FROM assets"
+                "SELECT key, digest, stamp, size, error FROM assets"
                 " WHERE source_id = ? AND part = ?",
                 [source_id, part],
             )
-        return {row[0]: AssetRecord(*row) for row in rows}
+        return {
+            key: AssetRecord(key, digest, stamp or b"", *others)
+            for key, digest, stamp, *others in rows
+        }
 
     def load_assets(self, source_id: int, keys: Iterable[bytes]) -> dict[bytes, StoredAsset]:
         """Return what is stored of the known keys of a source."""
@@ -328,14 +327,14 @@ class SqliteReader:
 
     def list_files_in(self, root_id: int, folder: bytes) -> dict[bytes, FileRecord]:
         """Return the files of a root directly in a folder, not in its subfolders."""
-        bounds = [folder + b"/", folder + b"0"] if folder else []
-        condition = _DESCENDANTS if folder else "source_id = ?"
+        bounds = {"first": folder + b"/", "last": folder + b"0"} if folder else {}
+        condition = _DESCENDANTS if folder else "source_id = :root"
         start = len(folder) + 2 if folder else 1
         with self._connections.read_transaction() as db:
             rows = db.query(
                 f"SELECT {FILE_COLUMNS} FROM assets WHERE {condition}"  # noqa: S608
-                " AND instr(substr(key, ?), ?) = 0",
-                [root_id, *bounds, start, b"/"],
+                f" AND {db.dialect.position(':slash', 'substr(key, :start)')} = 0",
+                {"root": root_id, **bounds, "start": start, "slash": b"/"},
             )
         return {row[0]: FileRecord(*row) for row in rows}
 
@@ -478,20 +477,15 @@ class SqliteReader:
         Raises:
             MMSearchError: The database cannot be read, or the copy cannot be written.
             OSError: The copy cannot be written.
+            StateError: The catalog is on a server.
         """
-        # A file created by SQLite would be readable by everybody.
-        create_file(path).close()
-        with self._connections.read_transaction() as db, translated_errors(db.path):
-            try:
-                with closing(sqlite3.connect(path)) as target:
-                    db.connection.backup(target)
-                    # The copy has no concurrent readers, so it needs no WAL files.
-                    target.execute("PRAGMA journal_mode = DELETE")
-            except sqlite3.OperationalError as error:
-                # This error is about the copy; damage of the source is not an OperationalError.
-                raise translate_error(error, path) or error from error
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
+        with self._connections.read_transaction() as db:
+            if not isinstance(db, ReadConnection):
+                raise StateError(
+                    "The catalog of this index is in PostgreSQL, so it has no file to copy.",
+                    "Back it up with pg_dump, and copy the other files of the index.",
+                )
+            copy_database(db, path)
 
 
 def skipped_counts_key(root_id: int, subpath: bytes) -> str:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.database import Database, Parameters
 from mmsearch.core.boxes import load_boxes
 from mmsearch.core.errors import DamagedFileError, Hint
 from mmsearch.core.records import (
@@ -81,7 +81,6 @@ TEXT_COLUMNS = "kind, text, language, source, made_by, confidence, start_ms, end
 
 FILE_COLUMNS = "key, size, mtime_ns, checked_ns, digest, content_id, error, texts_key, ctime_ns"
 LOCATOR_COLUMNS = "items.part, start_ms, end_ms, page"
-IN_IDS = "IN (SELECT value FROM json_each(?))"
 
 _REPAIR_HINT = Hint(
     "{} to rebuild the catalog; it reuses all the vectors it can.",
@@ -181,9 +180,9 @@ _NO_LOCATION: _Location = (b"", 0, 0, b"", b"", None, 0, FOLDER_KIND)
 
 
 def load_records(
-    db: ReadConnection, ids: Sequence[int], passing_places: Set[int] = frozenset()
+    db: Database, ids: Sequence[int], passing_places: Set[int] = frozenset()
 ) -> list[PictureRecord]:
-    """Return the records of pictures; see `SqliteSnapshot.records`.
+    """Return the records of pictures; see `SqlSnapshot.records`.
 
     Args:
         db: A connection.
@@ -198,14 +197,14 @@ def load_records(
     for item_id, root, path, mtime_ns, size, metadata, asset_id, kind in db.query(
         "SELECT items.id, sources.uri, assets.key, mtime_ns, size, record, assets.id, sources.kind"  # noqa: S608
         " FROM items JOIN assets ON assets.content_id = items.content_id"
-        f" JOIN sources ON sources.id = assets.source_id WHERE items.id {IN_IDS}",
+        f" JOIN sources ON sources.id = assets.source_id WHERE items.id {db.dialect.in_ids}",
         [unique_ids],
     ):
         location = (locate(kind, root, path), mtime_ns, size, root, path, metadata, asset_id, kind)
         locations.setdefault(item_id, []).append(location)
     rows = db.query(
         f"SELECT items.id, digest, kind, {LOCATOR_COLUMNS}, {PICTURE_COLUMNS} FROM items"  # noqa: S608
-        f" JOIN contents ON contents.id = content_id WHERE items.id {IN_IDS}",
+        f" JOIN contents ON contents.id = content_id WHERE items.id {db.dialect.in_ids}",
         [unique_ids],
     )
     pictures = [
@@ -296,7 +295,7 @@ def _make_locator(
     )
 
 
-def _thumbnail_path(db: ReadConnection, digest: bytes, part: int) -> bytes:
+def _thumbnail_path(db: Database, digest: bytes, part: int) -> bytes:
     layout = IndexLayout(db.path.parent)
     return os.fsencode(thumbnail_path(layout.thumbnails, digest, part))
 
@@ -305,7 +304,7 @@ def _location_order(location: _Location) -> tuple[bool, bytes]:
     return location[-1] != FOLDER_KIND, location[0]
 
 
-def read_segments(db: ReadConnection, state: str = SERVING, *, above: int = 0) -> list[Segment]:
+def read_segments(db: Database, state: str = SERVING, *, above: int = 0) -> list[Segment]:
     """Return the segments of a space, oldest first.
 
     Args:
@@ -321,13 +320,13 @@ def read_segments(db: ReadConnection, state: str = SERVING, *, above: int = 0) -
     return [make_segment(row) for row in rows]
 
 
-def read_segment_item_ids(db: ReadConnection, number: int) -> list[int]:
+def read_segment_item_ids(db: Database, number: int) -> list[int]:
     """Return the ids of the items whose embedding is in a segment; ascending."""
     statement = "SELECT item_id FROM embeddings WHERE segment = ? ORDER BY item_id"
     return column_values(db, statement, [number])
 
 
-def read_stale_rows(db: ReadConnection, above: int = 0) -> dict[int, Ids]:
+def read_stale_rows(db: Database, above: int = 0) -> dict[int, Ids]:
     """Return the ids of the items whose rows are stale, by number of a segment above a number."""
     ids_by_segment: dict[int, list[int]] = {}
     statement = "SELECT segment, item_id FROM stale_rows WHERE segment > ?"
@@ -336,7 +335,7 @@ def read_stale_rows(db: ReadConnection, above: int = 0) -> dict[int, Ids]:
     return {number: np.array(ids, dtype=np.int64) for number, ids in ids_by_segment.items()}
 
 
-def read_sources(db: ReadConnection) -> list[SourceRecord]:
+def read_sources(db: Database) -> list[SourceRecord]:
     """Return all sources, oldest first."""
     return [
         SourceRecord(source_id, kind, name, uri, _load_object(choices))
@@ -350,13 +349,15 @@ LAST_RUN_KEY = "last_run:"
 """Start of the key of the setting with the end of the last run over a source."""
 
 
-def summarize_sources(db: ReadConnection) -> list[SourceSummary]:
+def summarize_sources(db: Database) -> list[SourceSummary]:
     """Return all sources with their numbers of pictures and last runs, oldest first."""
     counts = dict(db.query("SELECT source_id, count(content_id) FROM assets GROUP BY source_id"))
     runs = {
         key.removeprefix(LAST_RUN_KEY): _load_object(value)
         for key, value in db.query(
-            "SELECT key, value FROM settings WHERE key GLOB ?", [f"{LAST_RUN_KEY}*"]
+            "SELECT key, value FROM settings WHERE key >= ? AND key < ?",
+            # ";" is the character after ":".
+            [LAST_RUN_KEY, f"{LAST_RUN_KEY[:-1]};"],
         )
     }
     summaries = []
@@ -371,7 +372,7 @@ def summarize_sources(db: ReadConnection) -> list[SourceSummary]:
     return summaries
 
 
-def read_roots(db: ReadConnection) -> list[Root]:
+def read_roots(db: Database) -> list[Root]:
     """Return all roots, oldest first.
 
     Raises:
@@ -386,7 +387,7 @@ def read_roots(db: ReadConnection) -> list[Root]:
     return roots
 
 
-def find_contents(db: ReadConnection, digests: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
+def find_contents(db: Database, digests: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
     """Return the ids of contents and of their first items, by digest."""
     ids: dict[bytes, tuple[int, int]] = {}
     for chunk in chunks(list(set(digests))):
@@ -400,18 +401,18 @@ def find_contents(db: ReadConnection, digests: Iterable[bytes]) -> dict[bytes, t
     return ids
 
 
-def find_content_ids(db: ReadConnection, ids: Ids) -> Ids:
+def find_content_ids(db: Database, ids: Ids) -> Ids:
     """Return the id of the content of each item, int64 (n,), in the order of ``ids``."""
     unique_ids, places = np.unique(ids, return_inverse=True)
     found = read_ids(
         db,
-        f"SELECT content_id FROM items WHERE id {IN_IDS} ORDER BY id",  # noqa: S608
+        f"SELECT content_id FROM items WHERE id {db.dialect.in_ids} ORDER BY id",  # noqa: S608
         [json.dumps(unique_ids.tolist())],
     )
     return found[places]
 
 
-def find_items(db: ReadConnection, digests: Iterable[bytes]) -> dict[tuple[bytes, int], int]:
+def find_items(db: Database, digests: Iterable[bytes]) -> dict[tuple[bytes, int], int]:
     """Return the ids of all items of contents, by digest and part."""
     ids: dict[tuple[bytes, int], int] = {}
     for chunk in chunks(list(set(digests))):
@@ -425,11 +426,11 @@ def find_items(db: ReadConnection, digests: Iterable[bytes]) -> dict[tuple[bytes
     return ids
 
 
-def load_texts(db: ReadConnection, ids: str) -> dict[int, list[Text]]:
+def load_texts(db: Database, ids: str) -> dict[int, list[Text]]:
     """Return the texts of pictures in the order of their ids; ``ids`` is a JSON list."""
     texts: dict[int, list[Text]] = {}
     for item_id, *columns in db.query(
-        f"SELECT item_id, {TEXT_COLUMNS} FROM texts WHERE item_id {IN_IDS} ORDER BY id",  # noqa: S608
+        f"SELECT item_id, {TEXT_COLUMNS} FROM texts WHERE item_id {db.dialect.in_ids} ORDER BY id",  # noqa: S608
         [ids],
     ):
         texts.setdefault(item_id, []).append(make_text(columns))
@@ -442,7 +443,7 @@ def make_text(columns: Sequence[Any]) -> Text:
     return Text(*(*others, load_boxes(boxes)))
 
 
-def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]:
+def load_pictures(db: Database, ids: Sequence[int]) -> list[StoredPicture]:
     """Return live items with their texts, one asset each and their serving embedding, by id."""
     json_ids = json.dumps(ids)
     texts = load_texts(db, json_ids)
@@ -456,7 +457,7 @@ def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]
         " JOIN sources ON sources.id = assets.source_id"
         " LEFT JOIN embeddings ON embeddings.item_id = items.id"
         f" AND embeddings.space_id = {SPACE_IN.format(SERVING)}"
-        f" WHERE items.id {IN_IDS} ORDER BY items.id, assets.id",
+        f" WHERE items.id {db.dialect.in_ids} ORDER BY items.id, assets.id",
         [json_ids],
     )
     for item_id, digest, segment, texts_digest, stale, kind, uri, key, *rest in rows:
@@ -480,28 +481,26 @@ def load_pictures(db: ReadConnection, ids: Sequence[int]) -> list[StoredPicture]
     return list(pictures.values())
 
 
-def load_assets(
-    db: ReadConnection, source_id: int, keys: Iterable[bytes]
-) -> dict[bytes, StoredAsset]:
+def load_assets(db: Database, source_id: int, keys: Iterable[bytes]) -> dict[bytes, StoredAsset]:
     """Return what is stored of the known keys of a source other than a folder."""
     assets: dict[bytes, StoredAsset] = {}
     ids: dict[int, bytes] = {}
     for chunk in chunks(list(keys)):
         marks = ", ".join("?" * len(chunk))
-        for asset_id, item_id, record, part, *columns in db.query(
-            "SELECT assets.id, items.id, record, coalesce(assets.part, x''), key, digest,"  # noqa: S608
-            " coalesce(stamp, x''), size, error"
+        for asset_id, item_id, record, part, key, digest, stamp, *columns in db.query(
+            "SELECT assets.id, items.id, record, assets.part, key, digest,"  # noqa: S608
+            " stamp, size, error"
             " FROM assets LEFT JOIN items"
             " ON items.content_id = assets.content_id AND items.part = 0"
             f" WHERE source_id = ? AND key IN ({marks})",
             [source_id, *chunk],
         ):
-            asset = AssetRecord(*columns)
-            ids[asset_id] = asset.key
-            assets[asset.key] = StoredAsset(asset, item_id, _load_object(record), [], part)
+            asset = AssetRecord(key, digest, stamp or b"", *columns)
+            ids[asset_id] = key
+            assets[key] = StoredAsset(asset, item_id, _load_object(record), [], part or b"")
     for asset_id, *columns in db.query(
-        f"SELECT asset_id, kind, text, language, source FROM texts WHERE asset_id {IN_IDS}"  # noqa: S608
-        " ORDER BY id",
+        "SELECT asset_id, kind, text, language, source FROM texts"  # noqa: S608
+        f" WHERE asset_id {db.dialect.in_ids} ORDER BY id",
         [json.dumps(list(ids))],
     ):
         assets[ids[asset_id]].texts.append(Text(*columns))
@@ -509,7 +508,7 @@ def load_assets(
 
 
 def load_item_assets(
-    db: ReadConnection, ids: Sequence[int]
+    db: Database, ids: Sequence[int]
 ) -> dict[int, dict[tuple[bytes, bytes], StoredAsset]]:
     """Return the assets of items in sources other than folders, by URI of the source and key."""
     items: dict[int, dict[bytes, list[tuple[int, bytes]]]] = {}
@@ -517,7 +516,7 @@ def load_item_assets(
         "SELECT items.id, sources.id, uri, key FROM items"  # noqa: S608
         " JOIN assets ON assets.content_id = items.content_id"
         " JOIN sources ON sources.id = source_id"
-        f" WHERE sources.kind <> '{FOLDER_KIND}' AND items.id {IN_IDS}",
+        f" WHERE sources.kind <> '{FOLDER_KIND}' AND items.id {db.dialect.in_ids}",
         [json.dumps(list(ids))],
     ):
         items.setdefault(source_id, {}).setdefault(key, []).append((item_id, uri))
@@ -548,17 +547,17 @@ def qualified(table: str, columns: str) -> str:
     return ", ".join(f"{table}.{column}" for column in columns.split(", "))
 
 
-def column_values(db: ReadConnection, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
+def column_values(db: Database, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
     """Return the first column of the rows of a statement."""
     return [row[0] for row in db.query(statement, parameters)]
 
 
-def scalar(db: ReadConnection, statement: str, parameters: Sequence[Any] = ()) -> int:
+def scalar(db: Database, statement: str, parameters: Parameters = ()) -> int:
     """Return the integer that is the only value of a statement's only row."""
     return int(db.query(statement, parameters)[0][0])
 
 
-def read_ids(db: ReadConnection, statement: str, parameters: Sequence[Any] = ()) -> Ids:
+def read_ids(db: Database, statement: str, parameters: Sequence[Any] = ()) -> Ids:
     """Return the first column of the rows of a statement as int64 (n,)."""
     return np.array(column_values(db, statement, parameters), dtype=np.int64)
 

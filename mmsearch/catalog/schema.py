@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.database import Database
 from mmsearch.catalog.migrations import MIGRATIONS, Migration
 from mmsearch.catalog.rows import now
 from mmsearch.core.errors import DamagedFileError, Hint, SchemaError
@@ -72,7 +73,7 @@ _REPAIR_HINT = Hint(
 )
 
 
-def check_readable(db: ReadConnection, path: Path) -> None:
+def check_readable(db: Database, path: Path) -> None:
     """Raise an error unless the schema is the newest one that this code knows.
 
     Raises:
@@ -109,7 +110,7 @@ def check_readable(db: ReadConnection, path: Path) -> None:
     check_file_names(db)
 
 
-def check_file_names(db: ReadConnection) -> None:
+def check_file_names(db: Database) -> None:
     """Raise an error unless all names of vector files in the catalog are valid.
 
     Raises:
@@ -148,7 +149,7 @@ def migrate(engine: Engine, path: Path, migrations: Sequence[Migration] | None =
                 _apply_migration(connection, steps[version - 1], version)
 
 
-def _read_checked_version(db: ReadConnection, steps: Sequence[Migration], path: Path) -> int:
+def _read_checked_version(db: Database, steps: Sequence[Migration], path: Path) -> int:
     statements = _read_statements(db)
     version = _read_version(db, statements, path)
     if version > len(steps):
@@ -170,7 +171,7 @@ def _apply_migration(connection: Connection, step: Migration, number: int) -> No
 # --- comparison with the expected schema ---
 
 
-def _read_statements(db: ReadConnection) -> frozenset[str]:
+def _read_statements(db: Database) -> frozenset[str]:
     """Return the statements of a schema, except those of SQLite's internal tables."""
     found = db.query("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
     return frozenset(str(sql) for (sql,) in found) - _SQLITE_OWN_TABLES
@@ -183,12 +184,12 @@ def schema_sha256(statements: Collection[str]) -> str:
 
 def expected_statements(steps: Sequence[Migration]) -> frozenset[str]:
     """Return the schema that migrations produce in a new database, with this SQLite version."""
-    with _migrated_database(steps) as db:
+    with migrated_database(steps) as db:
         return _read_statements(db)
 
 
 @contextmanager
-def _migrated_database(steps: Sequence[Migration]) -> Iterator[ReadConnection]:
+def migrated_database(steps: Sequence[Migration]) -> Iterator[ReadConnection]:
     """Open a new database in memory with the schema of migrations."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         for step in steps:
@@ -221,7 +222,7 @@ def table_columns(version: int | None = None) -> dict[str, tuple[Column, ...]]:
     Args:
         version: Number of the schema; None for the newest one.
     """
-    with _migrated_database(MIGRATIONS[:version]) as db:
+    with migrated_database(MIGRATIONS[:version]) as db:
         names = db.query(
             # The names of full-text tables are quoted in their statements.
             "SELECT name FROM sqlite_master WHERE sql GLOB 'CREATE TABLE [a-z]*'"
@@ -264,7 +265,7 @@ def _check_statements(statements: frozenset[str], steps: Sequence[Migration], pa
         )
 
 
-def _read_version(db: ReadConnection, statements: frozenset[str], path: Path) -> int:
+def _read_version(db: Database, statements: frozenset[str], path: Path) -> int:
     """Return the number of migrations applied to the database; 0 if it is empty.
 
     Do not select from pragma_user_version: a crafted table of that name would be read instead.

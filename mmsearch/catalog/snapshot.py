@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.catalog.connection import (
-    ReadConnection,
-)
+from mmsearch.catalog.database import Database
 from mmsearch.catalog.full_text import FullText
 from mmsearch.catalog.identity import read_calibration, read_identity
 from mmsearch.catalog.names import has_names, list_names, load_dates, newest_ids
 from mmsearch.catalog.rows import (
     FILE_COLUMNS,
-    IN_IDS,
     SEGMENT_COLUMNS,
     SERVING,
     SPACE_IN,
@@ -69,7 +66,7 @@ _BUILT_COLUMNS = "plugin, name, bytes, sha256, rows, covers, settings"
 _SERVING_ID = SPACE_IN.format(SERVING)
 
 
-class SqliteSnapshot:
+class SqlSnapshot:
     """One generation of a catalog, read lazily.
 
     It may be used by one thread, and only while it is open.
@@ -81,7 +78,7 @@ class SqliteSnapshot:
 
     def __init__(
         self,
-        db: ReadConnection,
+        db: Database,
         load_facet_tables: Callable[[], FacetTables] | None = None,
     ) -> None:
         self._db = db
@@ -90,7 +87,7 @@ class SqliteSnapshot:
         # a row of a segment, so the sum over the few segments, less their stale rows, gives their
         # number.
         rows = db.query(
-            "SELECT number, (SELECT total(rows) FROM segments"  # noqa: S608
+            "SELECT number, (SELECT coalesce(sum(rows), 0) FROM segments"  # noqa: S608
             f" WHERE space_id = {_SERVING_ID}) - (SELECT count(*) FROM stale_rows WHERE segment IN"
             f" (SELECT number FROM segments WHERE space_id = {_SERVING_ID})), built_id,"
             f" {qualified('built_indexes', _BUILT_COLUMNS)} FROM generations"
@@ -210,14 +207,16 @@ class SqliteSnapshot:
         """Return the number of contents of different items."""
         if not self.has_moments:
             return len(ids)
-        statement = f"SELECT count(DISTINCT content_id) FROM items WHERE id {IN_IDS}"  # noqa: S608
+        statement = (
+            f"SELECT count(DISTINCT content_id) FROM items WHERE id {self._db.dialect.in_ids}"  # noqa: S608
+        )
         return scalar(self._db, statement, [json.dumps(ids.tolist())])
 
     def sibling_ids(self, ids: Ids) -> Ids:
         """Return the ids of all items of the contents of some items, int64 (n,), ascending."""
         statement = (
             "SELECT id FROM items WHERE content_id IN"  # noqa: S608
-            f" (SELECT content_id FROM items WHERE id {IN_IDS}) ORDER BY id"
+            f" (SELECT content_id FROM items WHERE id {self._db.dialect.in_ids}) ORDER BY id"
         )
         return read_ids(self._db, statement, [json.dumps(ids.tolist())])
 
@@ -252,8 +251,8 @@ class SqliteSnapshot:
             return np.empty(0, np.int64)
         starts = np.unique(np.linspace(first, last, count).astype(np.int64))
         statement = (
-            "SELECT (SELECT id FROM items WHERE content_id >= value AND part = 0 AND is_live = 1"
-            " AND has_pixels = 1 ORDER BY content_id LIMIT 1) FROM json_each(?)"
+            "SELECT (SELECT id FROM items WHERE content_id >= value AND part = 0 AND is_live = 1"  # noqa: S608
+            f" AND has_pixels = 1 ORDER BY content_id LIMIT 1) FROM {self._db.dialect.id_rows('?')}"
         )
         found = column_values(self._db, statement, [json.dumps(starts.tolist())])
         return np.unique(np.array([i for i in found if i is not None], dtype=np.int64))
@@ -280,11 +279,12 @@ class SqliteSnapshot:
     def has_texts(self) -> bool:
         """True if a live item has a searchable text other than file names and tags."""
         sources = self.identity.texts if self.identity else ()
-        # The unary plus keeps SQLite from beginning with the items.
+        sql = self._db.dialect
+        # SQLite must not begin with the items.
         statement = (
-            "SELECT EXISTS (SELECT 1 FROM texts JOIN items ON items.id = texts.item_id"
-            " WHERE texts.source <> 'filename'"
-            " AND texts.source IN (SELECT value FROM json_each(?)) AND +is_live = 1)"
+            "SELECT EXISTS (SELECT 1 FROM texts JOIN items ON items.id = texts.item_id"  # noqa: S608
+            f" WHERE texts.source <> 'filename' AND texts.source {sql.texts('?')}"
+            f" AND {sql.unindexed}is_live = 1)"
         )
         searched = full_text_sources(sources) - {TextSource.FILENAME, TextSource.TAGS}
         return bool(self._db.query(statement, [json.dumps(sorted(searched))])[0][0])
@@ -372,7 +372,8 @@ class SqliteSnapshot:
             f"SELECT items.id, {qualified('segments', SEGMENT_COLUMNS)}"  # noqa: S608
             " FROM items JOIN embeddings ON embeddings.item_id = items.id"
             " JOIN segments ON segments.number = embeddings.segment"
-            f" WHERE items.id {IN_IDS} AND is_live = 1 AND embeddings.space_id = {_SERVING_ID}",
+            f" WHERE items.id {self._db.dialect.in_ids} AND is_live = 1"
+            f" AND embeddings.space_id = {_SERVING_ID}",
             [json.dumps(list(ids))],
         )
         return {item_id: make_segment(row) for item_id, *row in rows}

@@ -7,8 +7,7 @@ from dataclasses import replace
 from itertools import chain, count
 from typing import Any
 
-from sqlalchemy import Connection, delete, text, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, delete, insert, update
 
 from mmsearch.catalog.generations import add_generation, insert_row
 from mmsearch.catalog.metadata import merge_changed_metadata
@@ -62,7 +61,7 @@ def ensure_source(
 ) -> tuple[SourceRecord, bool]:
     """Return the source with a URI, with these choices, and True if it is new.
 
-    See `SqliteWriter.ensure_source`.
+    See `SqlWriter.ensure_source`.
     """
     sources = read_sources(as_read_connection(connection))
     for source in sources:
@@ -98,7 +97,7 @@ def remove_source(connection: Connection, source_id: int) -> int:
 
 
 def move_root(connection: Connection, name: str, path: bytes) -> Root:
-    """Point a root at another folder; see `SqliteWriter.move_root`."""
+    """Point a root at another folder; see `SqlWriter.move_root`."""
     path = _strip_trailing_slash(path)
     roots = {root.name: root for root in read_roots(as_read_connection(connection))}
     if name not in roots:
@@ -150,11 +149,9 @@ def _move_choices(connection: Connection, root: Root, path: bytes) -> None:
 def _move_table_paths(connection: Connection, old_folder: bytes, new_folder: bytes) -> None:
     """Update the stored paths of the caption tables below a moved root."""
     # b"0" is the byte after b"/": the bounds enclose all paths that start with old_folder + b"/".
-    connection.execute(
-        text(
-            "UPDATE texts SET table_path = CAST(:new || substr(table_path, :start) AS BLOB)"
-            " WHERE table_path > :first AND table_path < :end"
-        ),
+    as_read_connection(connection).query(
+        "UPDATE texts SET table_path = CAST(:new || substr(table_path, :start) AS BLOB)"
+        " WHERE table_path > :first AND table_path < :end",
         {
             "new": new_folder,
             "start": len(old_folder) + 1,
@@ -224,6 +221,6 @@ def _absorb_files(connection: Connection, outer: Root, inner: Root, prefix: byte
         "UPDATE assets SET source_id = :outer, key = CAST(:prefix || key AS BLOB)"
         " WHERE source_id = :inner",
     ):
-        connection.execute(
-            text(statement), {"outer": outer.id, "inner": inner.id, "prefix": prefix}
+        as_read_connection(connection).query(
+            statement, {"outer": outer.id, "inner": inner.id, "prefix": prefix}
         )

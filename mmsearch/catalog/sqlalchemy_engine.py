@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from traceback import clear_frames
+from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
@@ -27,9 +28,11 @@ from mmsearch.catalog.connection import (
     translate_error,
     translated_errors,
 )
+from mmsearch.catalog.database import Database
 from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 
-_BEGIN_OPTION, _PATH_OPTION = "mmsearch_begin", "mmsearch_path"
+BEGIN_OPTION, _PATH_OPTION, PLACE_OPTION = "mmsearch_begin", "mmsearch_path", "mmsearch_place"
+"""Options of engines: how a write begins, the database, and its place on a server."""
 
 
 def open_engine(path: Path, *, create: bool = False) -> Engine:
@@ -55,9 +58,16 @@ def open_engine(path: Path, *, create: bool = False) -> Engine:
 
 
 @contextmanager
-def write_transaction(engine: Engine) -> Iterator[Connection]:
-    """Open a write transaction: commit it at the end, roll it back on an exception."""
-    transaction = engine.execution_options(**{_BEGIN_OPTION: "BEGIN IMMEDIATE"}).begin()
+def write_transaction(engine: Engine, *, alone: bool = True) -> Iterator[Connection]:
+    """Open a write transaction: commit it at the end, roll it back on an exception.
+
+    Args:
+        engine: A writable engine.
+        alone: False for a transaction that may run beside others, if the database can do that.
+    """
+    if alone or engine.dialect.name == "sqlite":
+        engine = engine.execution_options(**{BEGIN_OPTION: "BEGIN IMMEDIATE"})
+    transaction = engine.begin()
     with _release_lock_on_interrupt(), transaction as connection:
         hit_failpoint(FailPoint.TRANSACTION_BEGUN)
         yield connection
@@ -91,14 +101,22 @@ def _release_lock_on_interrupt() -> Iterator[None]:
         raise
 
 
-def as_read_connection(connection: Connection) -> ReadConnection:
-    """Return a `ReadConnection` that reads in the connection's own transaction."""
+def is_postgres(connection: Connection) -> bool:
+    """Return True if a connection is one of PostgreSQL."""
+    return connection.dialect.name == "postgresql"
+
+
+def as_read_connection(connection: Connection) -> Database:
+    """Return a `Database` that reads and writes in the connection's own transaction."""
     if not connection.in_transaction():
         connection.begin()
     raw = connection.connection.driver_connection
-    if not isinstance(raw, sqlite3.Connection):
-        raise TypeError("not a sqlite3 connection")
-    return ReadConnection(raw, connection.get_execution_options()[_PATH_OPTION])
+    options = connection.get_execution_options()
+    if isinstance(raw, sqlite3.Connection):
+        return ReadConnection(raw, options[_PATH_OPTION])
+    from mmsearch.catalog.postgres import PostgresDatabase  # noqa: PLC0415 - costs psycopg
+
+    return PostgresDatabase(cast("Any", raw), options[PLACE_OPTION])
 
 
 def checkpoint_wal(engine: Engine) -> None:
@@ -137,7 +155,7 @@ def _raw_connection(engine: Engine) -> Iterator[sqlite3.Connection]:
 
 
 def _emit_begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN_OPTION, "BEGIN"))
+    connection.exec_driver_sql(connection.get_execution_options().get(BEGIN_OPTION, "BEGIN"))
 
 
 def _connect_writable(path: Path, *, create: bool) -> sqlite3.Connection:

@@ -12,30 +12,29 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.catalog.connection import ReadConnection
-from mmsearch.catalog.rows import IN_IDS, locate, read_ids
+from mmsearch.catalog.database import Database
+from mmsearch.catalog.rows import locate, read_ids
 from mmsearch.core.records import FOLDER_KIND, DuplicateRecord, StackRecord
 from mmsearch.core.types import Ids
 
 _GROUPS = (
-    "SELECT coalesce(-stack_id, items.content_id) FROM items"  # noqa: S608
+    "SELECT coalesce(-stack_id, items.content_id) FROM items"
     " LEFT JOIN duplicates ON duplicates.content_id = items.content_id"
-    f" WHERE items.id {IN_IDS} ORDER BY items.id"
+    " WHERE items.id {in_ids} ORDER BY items.id"
 )
 
 _ITEMS_OF_STACKS = (
-    "WITH searched AS MATERIALIZED (SELECT content_id, stack_id FROM items"  # noqa: S608
-    f" LEFT JOIN duplicates USING (content_id) WHERE items.id {IN_IDS})"
+    "WITH searched AS MATERIALIZED (SELECT content_id, stack_id FROM items"
+    " LEFT JOIN duplicates USING (content_id) WHERE items.id {in_ids})"
     " SELECT id FROM items WHERE content_id IN (SELECT content_id FROM searched UNION"
     " SELECT duplicates.content_id FROM duplicates JOIN searched USING (stack_id)) ORDER BY id"
 )
 
 # One row of arrays is much faster than a row for each picture of a long burst.
 _MEMBERS = (
-    "WITH searched AS MATERIALIZED (SELECT items.id AS item_id, duplicates.* FROM items"  # noqa: S608
-    f" JOIN duplicates USING (content_id) WHERE items.id {IN_IDS})"
-    " SELECT item_id, json_group_array(items.id), json_group_array(items.content_id),"
-    " json_group_array(member.near_id = searched.near_id) FROM searched"
+    "WITH searched AS MATERIALIZED (SELECT items.id AS item_id, duplicates.* FROM items"
+    " JOIN duplicates USING (content_id) WHERE items.id {in_ids})"
+    " SELECT item_id, {items}, {contents}, {is_near} FROM searched"
     " JOIN duplicates AS member ON member.stack_id = searched.stack_id"
     " AND member.content_id <> searched.content_id"
     " JOIN items ON items.content_id = member.content_id AND items.is_live = 1"
@@ -43,34 +42,44 @@ _MEMBERS = (
 )
 
 _PLACES = (
-    "SELECT items.id, taken_at, sources.kind, sources.uri, assets.key FROM items"  # noqa: S608
+    "SELECT items.id, taken_at, sources.kind, sources.uri, assets.key FROM items"
     " JOIN assets ON assets.content_id = items.content_id"
-    f" JOIN sources ON sources.id = assets.source_id WHERE items.id {IN_IDS}"
+    " JOIN sources ON sources.id = assets.source_id WHERE items.id {in_ids}"
 )
 
 
-def has_stacks(db: ReadConnection) -> bool:
+def has_stacks(db: Database) -> bool:
     """Return True if the catalog lists duplicates."""
     return bool(db.query("SELECT EXISTS (SELECT 1 FROM duplicates)")[0][0])
 
 
-def find_stack_ids(db: ReadConnection, ids: Ids) -> Ids:
+def find_stack_ids(db: Database, ids: Ids) -> Ids:
     """Return the number of the stack or content of each item, int64 (n,), in their order."""
     unique_ids, places = np.unique(ids, return_inverse=True)
-    return read_ids(db, _GROUPS, [json.dumps(unique_ids.tolist())])[places]
+    return read_ids(
+        db, _GROUPS.format(in_ids=db.dialect.in_ids), [json.dumps(unique_ids.tolist())]
+    )[places]
 
 
-def find_stack_item_ids(db: ReadConnection, ids: Ids) -> Ids:
+def find_stack_item_ids(db: Database, ids: Ids) -> Ids:
     """Return the ids of all items of the stacks and contents of some items, ascending."""
-    return read_ids(db, _ITEMS_OF_STACKS, [json.dumps(ids.tolist())])
+    return read_ids(
+        db, _ITEMS_OF_STACKS.format(in_ids=db.dialect.in_ids), [json.dumps(ids.tolist())]
+    )
 
 
 def load_stacks(
-    db: ReadConnection, ids: Sequence[int], allowed: Ids | None, limit: int
+    db: Database, ids: Sequence[int], allowed: Ids | None, limit: int
 ) -> dict[int, StackRecord]:
     """Return the other pictures of the stacks of some items; see `Snapshot.stacks`."""
     chosen: dict[int, tuple[int, list[tuple[int, str]]]] = {}
-    for item_id, *arrays in db.query(_MEMBERS, [json.dumps(list(ids))]):
+    statement = _MEMBERS.format(
+        in_ids=db.dialect.in_ids,
+        items=db.dialect.list_of("items.id"),
+        contents=db.dialect.list_of("items.content_id"),
+        is_near=db.dialect.list_of("member.near_id = searched.near_id"),
+    )
+    for item_id, *arrays in db.query(statement, [json.dumps(list(ids))]):
         items, contents, is_near = (np.array(json.loads(a), dtype=np.int64) for a in arrays)
         order = np.argsort(items)
         if allowed is not None:
@@ -101,10 +110,12 @@ _Place = tuple[bool, bytes, str | None]
 """True for a picture in no folder, its path or URI, and when it was taken."""
 
 
-def _load_places(db: ReadConnection, ids: Sequence[int]) -> dict[int, _Place]:
+def _load_places(db: Database, ids: Sequence[int]) -> dict[int, _Place]:
     """Return the first place of each item; files of folders come first, as in a record."""
     places: dict[int, _Place] = {}
-    for item_id, taken_at, kind, uri, key in db.query(_PLACES, [json.dumps(ids)]):
+    for item_id, taken_at, kind, uri, key in db.query(
+        _PLACES.format(in_ids=db.dialect.in_ids), [json.dumps(ids)]
+    ):
         place = (kind != FOLDER_KIND, locate(kind, uri, key), taken_at)
         places[item_id] = min(place, places.get(item_id, place), key=lambda each: each[:2])
     return places

@@ -11,8 +11,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Set
 
-from mmsearch.catalog.connection import ReadConnection
-from mmsearch.catalog.query_words import UNSEGMENTED_SCRIPTS, WORD, fold_case, quote, strip_accents
+from mmsearch.catalog.database import Database
+from mmsearch.catalog.query_words import UNSEGMENTED_SCRIPTS, WORD, fold_case, strip_accents
 from mmsearch.core.language import is_english_word
 from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.core.suggestions import SuggestedWord
@@ -107,7 +107,7 @@ _LETTERS = re.compile(r"[^\W\d_]{3,30}")
 _VOWEL = re.compile("[aeiouy]")
 
 
-def collect_words(db: ReadConnection, sources: Set[TextSource]) -> Iterator[SuggestedWord]:
+def collect_words(db: Database, sources: Set[TextSource]) -> Iterator[SuggestedWord]:
     """Yield the tags, the names and the other words of the texts, those of a kind by frequency.
 
     Args:
@@ -160,7 +160,7 @@ def find_word(text: str, offset: int, stem: str) -> str:
     return ""
 
 
-def _collect_tags(db: ReadConnection) -> Iterator[SuggestedWord]:
+def _collect_tags(db: Database) -> Iterator[SuggestedWord]:
     for kind, tag, count, item_id in db.query(
         "SELECT kind, tag, count(DISTINCT item_id), min(item_id) FROM tags"
         " JOIN items ON items.id = item_id WHERE is_live = 1 AND length(tag) BETWEEN 2 AND ?"
@@ -171,7 +171,7 @@ def _collect_tags(db: ReadConnection) -> Iterator[SuggestedWord]:
             continue
         for (text,) in db.query(
             "SELECT text FROM tags JOIN texts ON texts.id = text_id"
-            " WHERE tags.kind = ? AND tag = ? AND tags.item_id = ? LIMIT 1",
+            " WHERE tags.kind = ? AND tag = ? AND tags.item_id = ? ORDER BY tags.id LIMIT 1",
             [kind, tag, item_id],
         ):
             spelled = (value.strip() for value in text.split(";"))
@@ -179,27 +179,25 @@ def _collect_tags(db: ReadConnection) -> Iterator[SuggestedWord]:
             yield SuggestedWord(" ".join(word.split()), item_id, count)
 
 
-def _collect_stems(db: ReadConnection, sources: Set[TextSource]) -> Iterator[SuggestedWord]:
-    for kind in ("row", "instance"):
-        db.query(
-            f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.suggestion_{kind}"
-            f" USING fts5vocab(main, words, {kind})"
-        )
+def _collect_stems(db: Database, sources: Set[TextSource]) -> Iterator[SuggestedWord]:
+    sql = db.dialect
+    for statement in sql.stem_tables:
+        db.query(statement)
     stems = db.query(
-        "SELECT term, doc FROM temp.suggestion_row WHERE length(term) BETWEEN 3 AND 30"
-        " AND term NOT GLOB '*[0-9]*' ORDER BY doc DESC, term LIMIT ?",
+        f"SELECT term, doc FROM {sql.stems} WHERE length(term) BETWEEN 3 AND 30"  # noqa: S608
+        f" AND NOT ({sql.has_digit('term')}) ORDER BY doc DESC, term LIMIT ?",
         [MAX_STEMS],
     )
     for stem, count in stems:
         rows = db.query(
-            "SELECT texts.text, texts.source, found.offset, texts.item_id FROM"
-            " (SELECT doc, offset FROM temp.suggestion_instance WHERE term = ? LIMIT ?) AS found"
-            " JOIN texts ON texts.id = found.doc JOIN items ON items.id = texts.item_id"
-            " WHERE is_live = 1",
-            [stem, TEXTS_PER_STEM],
+            "SELECT texts.text, texts.source, found.place, texts.item_id FROM"  # noqa: S608
+            f" {sql.places_of_stem()} JOIN texts ON texts.id = found.doc"
+            " JOIN items ON items.id = texts.item_id"
+            " WHERE is_live = 1 ORDER BY texts.id, found.place",
+            {"stem": stem, "limit": TEXTS_PER_STEM},
         )
         rows = [row for row in rows if row[1] in sources]
-        words = [find_word(text, offset, stem) for text, _, offset, _ in rows]
+        words = [find_word(text, place, stem) for text, _, place, _ in rows]
         spellings = Counter(filter(None, words))
         if not spellings:
             continue
@@ -209,12 +207,14 @@ def _collect_stems(db: ReadConnection, sources: Set[TextSource]) -> Iterator[Sug
             yield SuggestedWord(show_word(word), rows[words.index(word)][3], pictures)
 
 
-def _count_pictures(db: ReadConnection, word: str, num_texts: int) -> int:
+def _count_pictures(db: Database, word: str, num_texts: int) -> int:
     """Return the number of pictures whose texts hold a word; of many, an estimate."""
+    sql = db.dialect
     ((texts, pictures),) = db.query(
-        "SELECT count(*), count(DISTINCT item_id) FROM (SELECT item_id, rowid FROM texts"
-        " WHERE id IN (SELECT rowid FROM words WHERE words MATCH ? LIMIT ?))",
-        [quote(word), MAX_COUNTED_TEXTS],
+        "SELECT count(*), count(DISTINCT item_id) FROM (SELECT texts.item_id"  # noqa: S608
+        f" FROM {sql.words_from} WHERE {sql.match_words(':query')}"
+        f" ORDER BY {sql.words_order} LIMIT :limit) AS found",
+        {"query": sql.word_query([word]), "limit": MAX_COUNTED_TEXTS},
     )
     share: float = pictures / max(texts, 1)
     return max(1, round(num_texts * share))

@@ -8,15 +8,15 @@ from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Engine, delete
-from sqlalchemy.dialects.sqlite import insert
 
-from mmsearch.catalog.connection import PinnedConnection, ReadPool
+from mmsearch.catalog.database import Connections
+from mmsearch.catalog.row_writes import insert_rows, save_setting
 from mmsearch.catalog.rows import storable
-from mmsearch.catalog.snapshot import SqliteSnapshot
+from mmsearch.catalog.snapshot import SqlSnapshot
 from mmsearch.catalog.sqlalchemy_engine import write_transaction
 from mmsearch.catalog.suggestion_words import collect_words
 from mmsearch.catalog.suggestions import fold
-from mmsearch.catalog.tables import SETTINGS, SUGGESTIONS
+from mmsearch.catalog.tables import SUGGESTIONS
 from mmsearch.core.suggestions import SuggestedWord, SuggestionState
 from mmsearch.core.types import full_text_sources
 
@@ -24,7 +24,7 @@ STATE_KEY = "suggestions"
 """Key of the setting with what the suggestions were made from."""
 
 
-class SqliteSuggestionWriter:
+class SqlSuggestionWriter:
     """Implementation of `mmsearch.core.suggestions.SuggestionWriter`.
 
     Args:
@@ -32,7 +32,7 @@ class SqliteSuggestionWriter:
         engine: Its engine.
     """
 
-    def __init__(self, connections: ReadPool | PinnedConnection, engine: Engine) -> None:
+    def __init__(self, connections: Connections, engine: Engine) -> None:
         self._connections = connections
         self._engine = engine
 
@@ -49,7 +49,7 @@ class SqliteSuggestionWriter:
     def current_state(self, encoder: str, vocabulary: str) -> SuggestionState:
         """Return the state that an update would have now."""
         with self._connections.read_transaction() as db:
-            snapshot = SqliteSnapshot(db)
+            snapshot = SqlSnapshot(db)
             ((last_text,),) = db.query("SELECT coalesce(max(id), 0) FROM texts")
             return SuggestionState(
                 encoder, vocabulary, snapshot.pictures, last_text, snapshot.generation
@@ -58,7 +58,7 @@ class SqliteSuggestionWriter:
     def collect(self) -> list[SuggestedWord]:
         """Return the tags, the names and the other words of the texts."""
         with self._connections.read_transaction() as db:
-            identity = SqliteSnapshot(db).identity
+            identity = SqlSnapshot(db).identity
             return list(collect_words(db, full_text_sources(identity.texts if identity else ())))
 
     def save(self, words: Sequence[SuggestedWord], state: SuggestionState) -> None:
@@ -68,10 +68,8 @@ class SqliteSuggestionWriter:
             text = storable(word.word)
             row = {"word": text, "pictures": word.count, "confidence": word.confidence}
             rows.setdefault(fold(text), {**row, "folded": fold(text), "item_id": word.item_id})
-        state_row = {"key": STATE_KEY, "value": asdict(state)}
         with write_transaction(self._engine) as connection:
             connection.execute(delete(SUGGESTIONS))
-            if rows:
-                # Their order is that of the row ids.
-                connection.execute(insert(SUGGESTIONS), list(rows.values()))
-            connection.execute(insert(SETTINGS).prefix_with("OR REPLACE"), state_row)
+            # Their order is that of the row ids.
+            insert_rows(connection, SUGGESTIONS, list(rows.values()))
+            save_setting(connection, STATE_KEY, asdict(state))

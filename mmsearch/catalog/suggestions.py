@@ -17,8 +17,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from mmsearch.catalog.connection import ReadConnection, ReadPool
-from mmsearch.catalog.query_words import fold_case, quote, strip_accents
+from mmsearch.catalog.connection import ReadPool
+from mmsearch.catalog.database import Database
+from mmsearch.catalog.query_words import fold_case, strip_accents
 from mmsearch.core.suggestions import MAX_PREFIX_CHARS, Suggestion, SuggestionKind
 from mmsearch.core.types import TextSource, full_text_sources
 
@@ -80,7 +81,7 @@ class Suggestions:
         sources: Sources of the texts that are searched.
     """
 
-    def __init__(self, db: ReadConnection, sources: Iterable[TextSource]) -> None:
+    def __init__(self, db: Database, sources: Iterable[TextSource]) -> None:
         self._db = db
         self._sources = json.dumps(sorted(sources))
 
@@ -213,19 +214,19 @@ class Suggestions:
         for text_kind, kind in KIND_BY_TEXT_KIND.items():
             if kind not in kinds:
                 continue
-            tag, upper = start, start + LAST_CHARACTER
+            tag, sign, upper = start, ">=", start + LAST_CHARACTER
             for _ in range(MAX_NEW_TAGS):
                 # One step from tag to tag in the index: frequent ones have many rows.
                 rows = self._db.query(
-                    "SELECT tag, item_id FROM tags WHERE kind = ? AND tag >= ? AND tag < ?"
-                    " ORDER BY tag LIMIT 1",
+                    f"SELECT tag, item_id FROM tags WHERE kind = ? AND tag {sign} ? AND tag < ?"  # noqa: S608
+                    " ORDER BY tag, item_id LIMIT 1",
                     [text_kind, tag, upper],
                 )
                 if not rows:
                     break
-                tag = rows[0][0] + "\0"
-                if not rows[0][0].isdigit():
-                    yield _Candidate(rows[0][0], 1, rows[0][1])
+                (tag, item_id), sign = rows[0], ">"
+                if not tag.isdigit():
+                    yield _Candidate(tag, 1, item_id)
 
     def _list_new_words(self, start: str) -> Iterator[_Candidate]:
         """Yield words of texts whose stem has a start and which may not be in the table yet."""
@@ -237,25 +238,15 @@ class Suggestions:
 
         if not start.isalpha():
             return
-        self._db.query(
-            "CREATE VIRTUAL TABLE IF NOT EXISTS temp.suggestion_places"
-            " USING fts5vocab(main, words, instance)"
-        )
-        stem, upper = start, start + LAST_CHARACTER
-        for _ in range(MAX_NEW_WORDS):
-            rows = self._db.query(
-                "SELECT term, doc, offset FROM temp.suggestion_places"
-                " WHERE term >= ? AND term < ? LIMIT 1",
-                [stem, upper],
-            )
-            if not rows:
-                return
-            term, text_id, offset = rows[0]
-            stem = term + "\0"
+        sql = self._db.dialect
+        for statement in sql.stem_tables:
+            self._db.query(statement)
+        upper = start + LAST_CHARACTER
+        for term, text_id, place in sql.iter_places(self._db, start, upper, MAX_NEW_WORDS):
             for text, source, item_id in self._db.query(
                 "SELECT text, source, item_id FROM texts WHERE id = ?", [text_id]
             ):
-                word = find_word(text, offset, term)
+                word = find_word(text, place, term)
                 if word and is_word(word, {source}, 1) and fold(word).startswith(start):
                     yield _Candidate(show_word(word), 1, item_id)
 
@@ -275,23 +266,21 @@ class Suggestions:
 
     def _find_item(self, candidate: _Candidate) -> int | None:
         """Return a searchable item with a word in its texts: that of the table, or another one."""
-        has_word = "words MATCH :query AND +texts.source IN (SELECT value FROM json_each(:sources))"
-        values = {
-            "query": quote(candidate.word),
-            "sources": self._sources,
-            "item": candidate.item_id,
-        }
+        sql = self._db.dialect
+        has_word = (
+            f"{sql.match_words(':query')} AND {sql.unindexed}texts.source {sql.texts(':sources')}"
+        )
+        values = {"query": sql.word_query([candidate.word]), "sources": self._sources}
         rows = self._db.query(
             # In this order: a frequent word has many texts, an item has few.
-            "SELECT items.id FROM items CROSS JOIN texts ON texts.item_id = items.id"  # noqa: S608
-            " CROSS JOIN words ON words.rowid = texts.id"
-            f" WHERE items.id = :item AND is_live = 1 AND {has_word} LIMIT 1",
-            values,
+            f"SELECT items.id FROM items {sql.ordered_join} texts ON texts.item_id = items.id"  # noqa: S608
+            f" {sql.words_of_texts} WHERE items.id = :item AND is_live = 1 AND {has_word} LIMIT 1",
+            {**values, "item": candidate.item_id},
         ) or self._db.query(
-            "SELECT items.id FROM (SELECT texts.item_id FROM words"  # noqa: S608
-            f" JOIN texts ON texts.id = words.rowid WHERE {has_word}"
-            f" LIMIT {MAX_CHECKED_TEXTS}) AS found JOIN items ON items.id = found.item_id"
-            " WHERE is_live = 1 LIMIT 1",
+            f"SELECT items.id FROM (SELECT texts.item_id, texts.id FROM {sql.words_from}"  # noqa: S608
+            f" WHERE {has_word} ORDER BY {sql.words_order} LIMIT {MAX_CHECKED_TEXTS}) AS found"
+            " JOIN items ON items.id = found.item_id"
+            " WHERE is_live = 1 ORDER BY found.id LIMIT 1",
             values,
         )
         return rows[0][0] if rows else None
@@ -300,7 +289,7 @@ class Suggestions:
         found = {
             kind
             for (kind,) in self._db.query(
-                "SELECT DISTINCT value FROM json_each(?)"
+                f"SELECT DISTINCT value FROM {self._db.dialect.text_rows('?')}"  # noqa: S608
                 " WHERE EXISTS (SELECT 1 FROM tags WHERE kind = value AND tag = ?)",
                 [_TEXT_KINDS, fold_case(word)],
             )

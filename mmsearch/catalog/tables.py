@@ -2,18 +2,53 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, REAL, Column, Integer, LargeBinary, MetaData, Table, Text
+import json
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Dialect,
+    Double,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+)
 
 from mmsearch.catalog.schema import table_columns
 
-_METADATA = MetaData()
-_TYPES = {"INTEGER": Integer, "REAL": REAL, "TEXT": Text, "BLOB": LargeBinary, "JSON": JSON}
+
+class JsonText(TypeDecorator[Any]):
+    """A value that is stored as JSON in a column of text, also in PostgreSQL."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
+        """Return a value as JSON."""
+        return json.dumps(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Return the value of stored JSON."""
+        return None if value is None else json.loads(value)
+
+
+METADATA = MetaData()
+_TYPES = {
+    "INTEGER": BigInteger,
+    "REAL": Double,
+    "TEXT": Text,
+    "BLOB": LargeBinary,
+    "JSON": JsonText,
+}
 
 
 def _table(name: str) -> Table:
     return Table(
         name,
-        _METADATA,
+        METADATA,
         *(
             Column(column.name, _TYPES[column.type](), primary_key=column.is_key)
             for column in table_columns()[name]

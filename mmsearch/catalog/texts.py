@@ -6,13 +6,13 @@ import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from sqlalchemy import Connection, bindparam, delete, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, delete
 
-from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.database import Database
 from mmsearch.catalog.identity import read_identity
 from mmsearch.catalog.query_words import UNSEGMENTED_SCRIPTS
-from mmsearch.catalog.rows import IN_IDS, TEXTS_CHANGED, chunks, load_texts, storable
+from mmsearch.catalog.row_writes import insert_rows, update_rows
+from mmsearch.catalog.rows import TEXTS_CHANGED, chunks, load_texts, storable
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection
 from mmsearch.catalog.tables import EMBEDDINGS, TAGS, TEXTS
 from mmsearch.core.boxes import dump_boxes
@@ -66,9 +66,8 @@ def insert_texts(
                 {"text_id": text_id, "item_id": item_id, "kind": text.kind, "tag": tag}
                 for tag in parse_list(value)
             ]
-    connection.execute(insert(TEXTS), texts)
-    if tags:
-        connection.execute(insert(TAGS), tags)
+    insert_rows(connection, TEXTS, texts)
+    insert_rows(connection, TAGS, tags)
 
 
 def parse_list(values: str) -> list[str]:
@@ -81,9 +80,10 @@ def replace_embedded_texts(
 ) -> None:
     """Write the texts embedded in the contents of items; unchanged texts are not written."""
     stored: dict[int, list[Text]] = {}
-    for item_id, *columns in as_read_connection(connection).query(
+    db = as_read_connection(connection)
+    for item_id, *columns in db.query(
         f"SELECT item_id, {_COLUMNS} FROM texts WHERE asset_id IS NULL"  # noqa: S608 - our names
-        " AND made_by IS NULL AND item_id IN (SELECT value FROM json_each(?)) ORDER BY id",
+        f" AND made_by IS NULL AND item_id {db.dialect.in_ids} ORDER BY id",
         [json.dumps(list(texts_by_item))],
     ):
         stored.setdefault(item_id, []).append(_to_text(*columns))
@@ -166,7 +166,7 @@ def update_asset_texts(
 
 
 def item_finder(
-    db: ReadConnection, indexed: Sequence[IndexedFile], item_ids: Mapping[bytes, int]
+    db: Database, indexed: Sequence[IndexedFile], item_ids: Mapping[bytes, int]
 ) -> Callable[[int, Text], int]:
     """Return a function that finds the item of a text, given the first item of its content.
 
@@ -188,7 +188,7 @@ def item_finder(
         for first_id, *moment in db.query(
             "SELECT first.id, items.start_ms, coalesce(items.end_ms, items.start_ms), items.id"  # noqa: S608
             " FROM items AS first JOIN items USING (content_id)"
-            f" WHERE first.id {IN_IDS} AND items.start_ms IS NOT NULL ORDER BY 1, 2",
+            f" WHERE first.id {db.dialect.in_ids} AND items.start_ms IS NOT NULL ORDER BY 1, 2",
             [json.dumps(sorted(timed))],
         ):
             moments.setdefault(first_id, []).append((moment[0], moment[1], moment[2]))
@@ -246,23 +246,15 @@ def _count_removed(before: Iterable[StoredText], after: Iterable[StoredText]) ->
 def clear_stale(connection: Connection, item_ids: Sequence[int]) -> None:
     """Clear the stale flag of the embeddings that match the texts of their items."""
     unchanged = _find_unchanged(as_read_connection(connection), item_ids)
-    if unchanged:
-        connection.execute(
-            update(EMBEDDINGS)
-            .where(
-                EMBEDDINGS.c.item_id == bindparam("unchanged_item"),
-                EMBEDDINGS.c.space_id == bindparam("unchanged_space"),
-            )
-            .values(stale=0),
-            [{"unchanged_item": item, "unchanged_space": space} for item, space in unchanged],
-        )
+    rows = [{"item_id": item, "space_id": space, "stale": 0} for item, space in unchanged]
+    update_rows(connection, EMBEDDINGS, rows, ("item_id", "space_id"))
 
 
-def _find_unchanged(db: ReadConnection, item_ids: Sequence[int]) -> list[tuple[int, int]]:
+def _find_unchanged(db: Database, item_ids: Sequence[int]) -> list[tuple[int, int]]:
     """Return item and space of the flagged embeddings whose texts still have the stored digest."""
     flagged = db.query(
-        "SELECT item_id, space_id, texts_digest FROM embeddings WHERE stale = ?"
-        " AND item_id IN (SELECT value FROM json_each(?))",
+        "SELECT item_id, space_id, texts_digest FROM embeddings WHERE stale = ?"  # noqa: S608
+        f" AND item_id {db.dialect.in_ids}",
         [TEXTS_CHANGED, json.dumps(list(item_ids))],
     )
     if not flagged:
@@ -278,22 +270,20 @@ def _find_unchanged(db: ReadConnection, item_ids: Sequence[int]) -> list[tuple[i
 
 
 def _load_asset_texts(
-    db: ReadConnection, asset_ids: Iterable[int]
+    db: Database, asset_ids: Iterable[int]
 ) -> dict[int, list[tuple[int, StoredText]]]:
     """Return, by file id, the picture id and the content of each text."""
     texts_by_asset: dict[int, list[tuple[int, StoredText]]] = {}
     for asset_id, item_id, table, *columns in db.query(
         f"SELECT asset_id, item_id, table_path, {_COLUMNS} FROM texts"  # noqa: S608 - our names
-        " WHERE asset_id IN (SELECT value FROM json_each(?)) ORDER BY id",
+        f" WHERE asset_id {db.dialect.in_ids} ORDER BY id",
         [json.dumps(list(asset_ids))],
     ):
         texts_by_asset.setdefault(asset_id, []).append((item_id, (_to_text(*columns), table)))
     return texts_by_asset
 
 
-def _load_asset_ids(
-    db: ReadConnection, root_id: int, paths: Iterable[bytes]
-) -> dict[bytes | None, int]:
+def _load_asset_ids(db: Database, root_id: int, paths: Iterable[bytes]) -> dict[bytes | None, int]:
     ids_by_path: dict[bytes | None, int] = {}
     for chunk in chunks(sorted(set(paths))):
         marks = ", ".join("?" * len(chunk))

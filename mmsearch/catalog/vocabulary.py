@@ -1,8 +1,7 @@
 """The words of all texts of an index, to tell and correct misspelt words of a query.
 
-The full-text index knows stems, which FTS5 lists without reading the texts
-(https://www.sqlite.org/fts5.html#the_fts5vocab_virtual_table_module). The whole word is then read
-from one of the texts that hold the stem.
+The full-text index knows stems, which SQLite lists without reading the texts. The whole word is
+then read from one of the texts that hold the stem.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 
-from mmsearch.catalog.connection import ReadConnection
+from mmsearch.catalog.database import Database
 from mmsearch.core.spelling import difference, edit_distance, max_distance, may_start
 from mmsearch.core.types import TextSource
 
@@ -31,17 +30,17 @@ class Vocabulary:
         sources: Sources of the texts.
     """
 
-    def __init__(self, db: ReadConnection, sources: frozenset[TextSource]) -> None:
+    def __init__(self, db: Database, sources: frozenset[TextSource]) -> None:
         self._db = db
         self._sources = json.dumps(sorted(sources))
 
     def has_word(self, word: str) -> bool:
         """Return True if a text holds the word or a form of it with the same stem."""
+        sql = self._db.dialect
         rows = self._db.query(
-            "SELECT EXISTS (SELECT 1 FROM words JOIN texts ON texts.id = words.rowid"
-            " WHERE words MATCH :query"
-            " AND +source IN (SELECT value FROM json_each(:sources)))",
-            {"query": '"' + word.replace('"', '""') + '"', "sources": self._sources},
+            f"SELECT EXISTS (SELECT 1 FROM {sql.words_from} WHERE {sql.match_words(':query')}"  # noqa: S608
+            f" AND {sql.unindexed}source {sql.texts(':sources')})",
+            {"query": sql.word_query([word]), "sources": self._sources},
         )
         return bool(rows[0][0])
 
@@ -50,17 +49,15 @@ class Vocabulary:
         limit = max_distance(word)
         if not limit:
             return None
-        for kind in ("row", "instance"):
-            self._db.query(
-                f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary_{kind}"
-                f" USING fts5vocab(main, words, {kind})"
-            )
+        sql = self._db.dialect
+        for statement in sql.stem_tables:
+            self._db.query(statement)
         stems: list[tuple[int, int, str]] = []
         for first in may_start(word):
             if stems:
                 break
             rows = self._db.query(
-                "SELECT term, doc FROM temp.vocabulary_row WHERE term >= ? AND term < ?"
+                f"SELECT term, doc FROM {sql.stems} WHERE term >= ? AND term < ?"  # noqa: S608
                 " AND length(term) BETWEEN ? AND ?",
                 [first, chr(ord(first) + 1), len(word) - limit - MAX_SUFFIX, len(word) + limit],
             )
@@ -80,10 +77,10 @@ class Vocabulary:
 
     def _words_with(self, stem: str) -> set[str]:
         """Return the words of a text that holds a stem."""
+        sql = self._db.dialect
         rows = self._db.query(
-            "SELECT text FROM texts WHERE id ="
-            " (SELECT doc FROM temp.vocabulary_instance WHERE term = :stem LIMIT 1)"
-            " AND source IN (SELECT value FROM json_each(:sources))",
+            f"SELECT text FROM texts WHERE id = ({sql.first_text_with(':stem')})"  # noqa: S608
+            f" AND source {sql.texts(':sources')}",
             {"stem": stem, "sources": self._sources},
         )
         return {word.lower() for (text,) in rows for word in _WORD.findall(text)}

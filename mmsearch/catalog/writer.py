@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, bindparam, delete, text, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Engine, delete, insert, update
 
-from mmsearch.catalog import checksum
 from mmsearch.catalog.commits import (
     add_segment,
     add_text_items,
     delete_assets,
     delete_empty_contents,
     has_segment,
-    insert_rows,
     mark_failed,
     upsert_assets,
 )
-from mmsearch.catalog.connection import MAINTENANCE_TIMEOUT_S, ReadPool
-from mmsearch.catalog.derived_commits import SqliteDerivedWriter
-from mmsearch.catalog.duplicate_writes import SqliteDuplicateWriter
+from mmsearch.catalog.database import Connections, Database
+from mmsearch.catalog.derived_commits import SqlDerivedWriter
+from mmsearch.catalog.duplicate_writes import SqlDuplicateWriter
 from mmsearch.catalog.generations import (
     add_generation,
     delete_old_generations,
@@ -42,7 +38,15 @@ from mmsearch.catalog.place_texts import (
     record_named,
     update_places,
 )
-from mmsearch.catalog.reader import SKIPPED_COUNTS_KEY, SqliteReader, skipped_counts_key
+from mmsearch.catalog.reader import SKIPPED_COUNTS_KEY, SqlReader, skipped_counts_key
+from mmsearch.catalog.row_writes import (
+    delete_rows,
+    insert_rows,
+    reserve_ids,
+    save_setting,
+    update_rows,
+    upsert_rows,
+)
 from mmsearch.catalog.rows import (
     BUILDING,
     LAST_RUN_KEY,
@@ -63,8 +67,8 @@ from mmsearch.catalog.source_writes import (
     remove_source,
     set_choices,
 )
-from mmsearch.catalog.sqlalchemy_engine import as_read_connection, checkpoint_wal, write_transaction
-from mmsearch.catalog.suggestion_writes import SqliteSuggestionWriter
+from mmsearch.catalog.sqlalchemy_engine import as_read_connection, write_transaction
+from mmsearch.catalog.suggestion_writes import SqlSuggestionWriter
 from mmsearch.catalog.tables import (
     ASSETS,
     EMBEDDINGS,
@@ -77,7 +81,6 @@ from mmsearch.catalog.tables import (
 from mmsearch.catalog.texts import clear_stale
 from mmsearch.core.identity import Identity
 from mmsearch.core.records import (
-    FOLDER_KIND,
     BuiltVectorIndex,
     EncodedPicture,
     FolderRecord,
@@ -90,7 +93,6 @@ from mmsearch.core.records import (
     StoredPicture,
 )
 from mmsearch.core.types import Ids
-from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 
 _PLACES_PAGE_SIZE = 10_000
 """Number of items whose places are named between two commits."""
@@ -104,49 +106,37 @@ _COPY_STALE_FLAGS = (
 )
 
 
-class SqliteWriter(SqliteReader):
+class SqlWriter(SqlReader):
     """Implementation of `mmsearch.core.catalog.CatalogWriter`; thread-safe.
 
     Args:
-        path: The database, with the newest schema.
-        engine: Its engine from `open_engine`; `close` disposes of it.
+        connections: Connections to a database with the newest schema.
+        engine: Its engine; `close` disposes of it.
     """
 
-    def __init__(self, path: Path, engine: Engine) -> None:
-        super().__init__(ReadPool(path, timeout_s=MAINTENANCE_TIMEOUT_S))
-        self._path = path
+    def __init__(self, connections: Connections, engine: Engine) -> None:
+        super().__init__(connections)
         self._engine = engine
-        self._is_open = True
 
     @property
-    def derived(self) -> SqliteDerivedWriter:
+    def derived(self) -> SqlDerivedWriter:
         """The texts that enrichers have made."""
-        return SqliteDerivedWriter(self._connections, self._engine)
+        return SqlDerivedWriter(self._connections, self._engine)
 
     @property
-    def suggestions(self) -> SqliteSuggestionWriter:
+    def suggestions(self) -> SqlSuggestionWriter:
         """The words that suggestions are chosen from."""
-        return SqliteSuggestionWriter(self._connections, self._engine)
+        return SqlSuggestionWriter(self._connections, self._engine)
 
     @property
-    def duplicates(self) -> SqliteDuplicateWriter:
+    def duplicates(self) -> SqlDuplicateWriter:
         """The groups of duplicates."""
-        return SqliteDuplicateWriter(self._connections, self._engine)
+        return SqlDuplicateWriter(self._connections, self._engine)
 
     def close(self) -> None:
-        """Close the connections and write the checksum. All snapshots must be closed before."""
-        if not self._is_open:
-            return
-        self._is_open = False
-        try:
-            folders = self._folders()
-            super().close()
-            checkpoint_wal(self._engine)
-        finally:
-            super().close()
-            self._engine.dispose()
-        hit_failpoint(FailPoint.CATALOG_CLOSED)
-        checksum.mark_clean(self._path, folders)
+        """Close the connections. All snapshots must be closed before."""
+        super().close()
+        self._engine.dispose()
 
     # --- identity and roots ---
 
@@ -236,12 +226,7 @@ class SqliteWriter(SqliteReader):
         return moved
 
     def _record_roots(self) -> None:
-        """Record the indexed folders and their choices in the checksum file, too."""
-        checksum.mark_dirty(self._path, self._folders())
-
-    def _folders(self) -> dict[bytes, Mapping[str, Any]]:
-        """Return the paths of the indexed folders with their choices."""
-        return {s.uri: s.choices for s in self.sources() if s.kind == FOLDER_KIND}
+        """Record the indexed folders elsewhere, too, after they have changed; here, nowhere."""
 
     # --- runs and shards ---
 
@@ -274,8 +259,7 @@ class SqliteWriter(SqliteReader):
         with write_transaction(self._engine) as connection:
             connection.execute(statement.values(**end, counts=dict(counts)))
             if source_id is not None:
-                row = {"key": f"{LAST_RUN_KEY}{source_id}", "value": end}
-                connection.execute(insert(SETTINGS).prefix_with("OR REPLACE"), row)
+                save_setting(connection, f"{LAST_RUN_KEY}{source_id}", end)
 
     def save_folder_states(
         self, root_id: int, subpath: bytes, folders: Mapping[bytes, FolderRecord]
@@ -296,15 +280,13 @@ class SqliteWriter(SqliteReader):
             for path, folder in folders.items()
         ]
         with write_transaction(self._engine) as connection:
-            connection.exec_driver_sql(f"DELETE FROM parts WHERE {condition}", tuple(values))  # noqa: S608
+            as_read_connection(connection).query(f"DELETE FROM parts WHERE {condition}", values)  # noqa: S608
             insert_rows(connection, PARTS, rows)
 
     def save_skipped(
         self, root_id: int, changed: Sequence[SkippedFile], removed: Sequence[bytes]
     ) -> None:
         """Write files of a root that are not read, and delete those of other paths."""
-        upsert = insert(SKIPPED_FILES)
-        new_values = {name: upsert.excluded[name] for name in ("size", "mtime_ns", "reason")}
         rows = [
             {
                 "source_id": root_id,
@@ -319,52 +301,38 @@ class SqliteWriter(SqliteReader):
             connection.execute(
                 delete(SETTINGS).where(SETTINGS.c.key.startswith(SKIPPED_COUNTS_KEY))
             )
-            if removed:
-                connection.execute(
-                    delete(SKIPPED_FILES).where(
-                        SKIPPED_FILES.c.source_id == root_id,
-                        SKIPPED_FILES.c.key == bindparam("removed_key"),
-                    ),
-                    [{"removed_key": path} for path in removed],
-                )
-            if rows:
-                connection.execute(
-                    upsert.on_conflict_do_update(
-                        index_elements=["source_id", "key"], set_=new_values
-                    ),
-                    rows,
-                )
+            gone = [{"source_id": root_id, "key": path} for path in removed]
+            delete_rows(connection, SKIPPED_FILES, gone)
+            upsert_rows(connection, SKIPPED_FILES, rows, ("source_id", "key"))
 
     def save_skipped_counts(
         self, root_id: int, subpath: bytes, counts: Sequence[tuple[str, str, int]]
     ) -> None:
         """Save the numbers of files of a folder that are not read, until any of them changes."""
-        row = {"key": skipped_counts_key(root_id, subpath), "value": [list(c) for c in counts]}
+        key = skipped_counts_key(root_id, subpath)
         with write_transaction(self._engine) as connection:
-            connection.execute(insert(SETTINGS).prefix_with("OR REPLACE"), row)
+            save_setting(connection, key, [list(count) for count in counts])
 
     def save_calibration(self, calibration: IndexCalibration) -> int:
         """Write the index's own calibration, and return the new generation."""
-        row = {"key": CALIBRATION_KEY, "value": asdict(calibration)}
         with write_transaction(self._engine) as connection:
-            connection.execute(insert(SETTINGS).prefix_with("OR REPLACE"), row)
+            save_setting(connection, CALIBRATION_KEY, asdict(calibration))
             return add_generation(connection)
 
     def save_changed_fields(self, collection: str, generation: int, ids: Ids) -> None:
         """Write which items differ in a generation from those on a search server."""
         rows = changed_fields_settings(collection, generation, ids)
         with write_transaction(self._engine) as connection:
-            connection.execute(insert(SETTINGS).prefix_with("OR REPLACE"), rows)
+            upsert_rows(connection, SETTINGS, rows, ["key"])
 
     def save_ctimes(self, root_id: int, ctimes: Mapping[bytes, int]) -> None:
         """Write the change times of files that earlier versions have read, by path."""
         with write_transaction(self._engine) as connection:
-            connection.execute(
-                update(ASSETS)
-                .where(ASSETS.c.source_id == root_id, ASSETS.c.key == bindparam("asset_key"))
-                .values(ctime_ns=bindparam("ctime")),
-                [{"asset_key": path, "ctime": ctime_ns} for path, ctime_ns in ctimes.items()],
-            )
+            rows = [
+                {"source_id": root_id, "key": path, "ctime_ns": ctime_ns}
+                for path, ctime_ns in ctimes.items()
+            ]
+            update_rows(connection, ASSETS, rows, ("source_id", "key"))
 
     def commit_shard(self, shard: ShardCommit) -> int:
         """Write a shard, and add a generation if that changed any row; idempotent.
@@ -379,7 +347,8 @@ class SqliteWriter(SqliteReader):
             db = as_read_connection(connection)
             if not db.query("SELECT 1 FROM sources WHERE id = ?", [shard.root_id]):
                 raise ValueError(f"there is no root {shard.root_id}")
-            changes_before = db.connection.total_changes
+            changes_before = db.count_changes()
+            shard = self._prepare(db, shard)
             if shard.segment is None:
                 if shard.pictures:
                     raise ValueError(f"{len(shard.pictures)} pictures without a segment")
@@ -396,9 +365,29 @@ class SqliteWriter(SqliteReader):
             affected_ids |= {item.id for item in (*shard.pictures, *shard.text_items)}
             update_places(connection, affected_ids)
             clear_stale(connection, sorted(affected_ids))
-            if db.connection.total_changes != changes_before:
+            if db.count_changes() != changes_before:
                 add_generation(connection)
         return removed
+
+    def _prepare(self, db: Database, shard: ShardCommit) -> ShardCommit:
+        """Return what is to be written of a shard, beside other writers; here, all of it."""
+        return shard
+
+    def reserve_ids(self, items: int, segments: int) -> tuple[int, int]:
+        """Reserve ids of items and numbers of segments, which no other writer gets.
+
+        Args:
+            items: Number of ids.
+            segments: Number of segments.
+
+        Returns:
+            The first of each; the others follow.
+        """
+        with write_transaction(self._engine, alone=False) as connection:
+            db = as_read_connection(connection)
+            # Commits lock these rows in the same order.
+            number = reserve_ids(db, "segments", segments)
+            return reserve_ids(db, "items", items), number
 
     def commit_new(self, shard: ShardCommit) -> None:
         """Write a shard of new pictures and new assets as `commit_shard` does, but faster.
@@ -413,6 +402,7 @@ class SqliteWriter(SqliteReader):
         from mmsearch.catalog import bulk  # noqa: PLC0415 - only imports need it
 
         with write_transaction(self._engine) as connection:
+            shard = self._prepare(as_read_connection(connection), shard)
             item_ids = bulk.insert_shard(connection, shard)
             merged = merge_changed_metadata(connection)
             update_places(connection, {*merged, *item_ids, *(item.id for item in shard.pictures)})
@@ -509,7 +499,7 @@ class SqliteWriter(SqliteReader):
             state = BUILDING if building else SERVING
             add_segment(connection, segment, pictures, state, stale_ids=sorted(unused_ids))
             if building:
-                connection.execute(text(_COPY_STALE_FLAGS), {"segment": segment.number})
+                as_read_connection(connection).query(_COPY_STALE_FLAGS, {"segment": segment.number})
             merged = merge_changed_metadata(connection)
             update_places(connection, {*merged, *(item.id for item in pictures)})
             clear_stale(connection, [item.id for item in pictures if not item.keep_texts])
@@ -561,7 +551,7 @@ class SqliteWriter(SqliteReader):
                 f"DELETE FROM spaces WHERE state = '{SERVING}'",  # noqa: S608
                 f"UPDATE spaces SET state = '{SERVING}'",  # noqa: S608
             ):
-                connection.execute(text(statement))
+                db.query(statement)
             delete_empty_contents(connection)
             replace_identity(connection, identity)
             if built is None:

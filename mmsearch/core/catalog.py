@@ -496,6 +496,12 @@ class CatalogWriter(CatalogReader, Protocol):
     def save_ctimes(self, root_id: int, ctimes: Mapping[bytes, int]) -> None:
         """Set the change times of files of a root, by path."""
 
+    def reserve_ids(self, items: int, segments: int) -> tuple[int, int]:
+        """Reserve ids of items and numbers of segments; return the first of each.
+
+        No other writer gets them. Those that are not used leave a gap.
+        """
+
     def commit_shard(self, shard: ShardCommit) -> int:
         """Commit a shard in one transaction and create a new generation; idempotent.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.core.errors import (
     DamagedFileError,
     Hint,
+    MissingExtraError,
     MMSearchError,
     SchemaError,
     StateError,
@@ -22,7 +24,9 @@ from mmsearch.storage.failpoints import FailPoint, hit_failpoint
 from mmsearch.storage.layout import IndexLayout, list_index_names
 
 if TYPE_CHECKING:
+    from mmsearch.catalog.postgres import PostgresPlace
     from mmsearch.core.catalog import CatalogMaintenance, CatalogReader
+    from mmsearch.core.protocols import Lock
 
 
 def open_reader(layout: IndexLayout) -> CatalogReader:
@@ -34,17 +38,82 @@ def open_reader(layout: IndexLayout) -> CatalogReader:
         UnknownIndexError: There is no such index.
         SchemaError: It is of a newer version, or of an earlier one and cannot be written now.
     """
-    from mmsearch.catalog import reader  # noqa: PLC0415 - not every command reads a catalog
-
     _require_index(layout)
-    _require_local_catalog(layout)
     try:
-        return reader.open_reader(layout.catalog)
+        return _open_newest(layout)
     except SchemaError:
         # The second attempt raises the error that explains why the first one failed.
         with suppress(MMSearchError, OSError), open_write(layout, 0, create=True):
             pass
-        return reader.open_reader(layout.catalog)
+        return _open_newest(layout)
+
+
+def _open_newest(layout: IndexLayout) -> CatalogReader:
+    place = _find_server(layout)
+    if place is not None:
+        from mmsearch.catalog.postgres_maintenance import (  # noqa: PLC0415 - costs psycopg
+            open_postgres_reader,
+        )
+
+        return open_postgres_reader(place)
+    from mmsearch.catalog import reader  # noqa: PLC0415 - not every command reads a catalog
+
+    return reader.open_reader(layout.catalog)
+
+
+def _find_server(layout: IndexLayout) -> PostgresPlace | None:
+    """Return where the catalog of an index is on a server; None if it is a file.
+
+    Raises:
+        DependencyError: The driver of the server is not installed.
+        StateError: The user has not named the server on this machine.
+    """
+    if not os.path.lexists(layout.places):
+        return None
+    from mmsearch.storage.places import (  # noqa: PLC0415 - few indexes have such a file
+        describe_places,
+        read_places,
+    )
+
+    # The servers of the other parts matter only to those who contact them.
+    if describe_places(layout).catalog is None:
+        return None
+    url = read_places(layout).catalog or ""
+    try:
+        from mmsearch.catalog.postgres import parse_url  # noqa: PLC0415 - costs psycopg
+    except ImportError as error:
+        raise MissingExtraError.for_extra(
+            "A catalog in PostgreSQL", "psycopg", "postgres"
+        ) from error
+
+    return parse_url(url, layout.catalog)
+
+
+def drop_on_server(layout: IndexLayout) -> None:
+    """Delete the catalog of an index with its schema if it is on a server."""
+    place = _find_server(layout)
+    if place is not None:
+        from mmsearch.catalog.postgres_schema import drop  # noqa: PLC0415 - costs psycopg
+
+        drop(place)
+
+
+def reject_server(layout: IndexLayout, what: str) -> None:
+    """Raise an error if the catalog of an index is on a server, for what only a file can have.
+
+    Args:
+        layout: File layout of the index.
+        what: What is to be done, as a participle, such as ``backed up``.
+
+    Raises:
+        StateError: The catalog is on a server.
+    """
+    place = _find_server(layout)
+    if place is not None:
+        raise StateError(
+            f"The catalog of index {layout.name!r} is in PostgreSQL: it cannot be {what} here.",
+            f"Use pg_dump and pg_restore for the schema {place.schema!r}, and copy other files.",
+        )
 
 
 def open_read(layout: IndexLayout) -> AbstractContextManager[CatalogReader]:
@@ -62,19 +131,6 @@ def _require_index(layout: IndexLayout) -> None:
         raise UnknownIndexError(
             f"There is no index named {layout.name!r} in {layout.folder.parent}.",
             _other_indexes_hint(layout),
-        )
-
-
-def _require_local_catalog(layout: IndexLayout) -> None:
-    if not layout.has_places():
-        return
-    from mmsearch.storage.places import describe_places  # noqa: PLC0415 - few indexes
-
-    if describe_places(layout).catalog is not None:
-        raise StateError(
-            f"The catalog of index {layout.name!r} is on a server, which this version of mmsearch"
-            " cannot read.",
-            "Install a newer version.",
         )
 
 
@@ -106,8 +162,6 @@ def open_write(layout: IndexLayout, wait_s: float, *, create: bool) -> Iterator[
         with open_read(layout):
             pass
     layout.create()
-    from mmsearch.storage.lock import writer_lock  # noqa: PLC0415 - readers take no lock
-
     with writer_lock(layout, wait_s), open_locked(layout, create=True) as catalog:
         if not layout.has_places():
             yield catalog
@@ -142,6 +196,34 @@ def _generation(catalog: CatalogReader) -> int:
 
 
 @contextmanager
+def writer_lock(layout: IndexLayout, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the writer lock of an index: of the folder, or of the catalog if that is on a server.
+
+    Args:
+        layout: File layout of the index.
+        wait_s: Maximum seconds to wait for another writer.
+
+    Raises:
+        IndexLockedError: Another writer holds the lock; the message names it.
+    """
+    place = _find_server(layout)
+    if place is None:
+        from mmsearch.storage.lock import writer_lock as folder_lock  # noqa: PLC0415 - not readers
+
+        with folder_lock(layout, wait_s):
+            yield
+        return
+    from mmsearch.catalog.postgres_lock import AdvisoryLock  # noqa: PLC0415 - costs psycopg
+
+    lock: Lock = AdvisoryLock(place, layout.name)
+    lock.acquire(wait_s)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def open_locked(layout: IndexLayout, *, create: bool = False) -> Iterator[CatalogMaintenance]:
     """Open the catalog of an index for writing, without taking the writer lock.
 
@@ -154,10 +236,14 @@ def open_locked(layout: IndexLayout, *, create: bool = False) -> Iterator[Catalo
     Raises:
         StateError: There are vectors but no catalog.
     """
+    layout.reject_links()
+    place = _find_server(layout)
+    if place is not None:
+        with _open_on_server(place, create=create) as catalog:
+            yield catalog
+        return
     from mmsearch.catalog.open import open_writer  # noqa: PLC0415 - costs SQLAlchemy
 
-    layout.reject_links()
-    _require_local_catalog(layout)
     if create and not layout.exists() and _has_files(layout):
         raise StateError(
             f"The catalog of index {layout.name!r} is missing, but its vectors are there.",
@@ -168,6 +254,19 @@ def open_locked(layout: IndexLayout, *, create: bool = False) -> Iterator[Catalo
             ),
         )
     catalog = open_writer(layout.catalog, create=create)
+    try:
+        yield catalog
+    finally:
+        catalog.close()
+
+
+@contextmanager
+def _open_on_server(place: PostgresPlace, *, create: bool) -> Iterator[CatalogMaintenance]:
+    from mmsearch.catalog.postgres_maintenance import (  # noqa: PLC0415 - costs SQLAlchemy
+        open_postgres_writer,
+    )
+
+    catalog = open_postgres_writer(place, create=create)
     try:
         yield catalog
     finally:
@@ -189,17 +288,24 @@ def open_snapshot(layout: IndexLayout) -> AbstractContextManager[CatalogReader]:
         DamagedFileError: The catalog is damaged.
         MMSearchError: The catalog cannot be read; this does not prove damage.
     """
+    layout.reject_links()
+    place = _find_server(layout)
+    if place is not None:
+        from mmsearch.catalog.postgres_maintenance import (  # noqa: PLC0415 - costs psycopg
+            open_pinned_postgres,
+        )
+
+        return closing(open_pinned_postgres(place))
     from mmsearch.catalog.reader import open_pinned_reader  # noqa: PLC0415 - only for checks
 
-    layout.reject_links()
-    _require_local_catalog(layout)
     return closing(open_pinned_reader(layout.catalog))
 
 
 def is_checksum_valid(layout: IndexLayout) -> bool:
     """Return True if a catalog matches its checksum; False if it has no valid one now.
 
-    There is no valid checksum while a writer is active, or after one was killed.
+    There is no valid checksum while a writer is active, or after one was killed. A server checks
+    its files by itself, so a catalog there counts as matching.
 
     Raises:
         DamagedFileError: The catalog does not match its checksum, or the checksum file is damaged.
@@ -207,7 +313,7 @@ def is_checksum_valid(layout: IndexLayout) -> bool:
     from mmsearch.catalog.checksum import verify_checksum  # noqa: PLC0415
 
     layout.reject_links()
-    return verify_checksum(layout.catalog)
+    return _find_server(layout) is not None or verify_checksum(layout.catalog)
 
 
 def count_lost_commits(layout: IndexLayout) -> int:

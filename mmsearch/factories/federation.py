@@ -31,7 +31,7 @@ from mmsearch.vector_stores._federated import FederatedVectorStore
 from mmsearch.vector_stores.files import read_stored_image_vectors
 
 if TYPE_CHECKING:
-    from mmsearch.catalog.reader import SqliteReader
+    from mmsearch.catalog.reader import SqlReader
     from mmsearch.core.catalog import CatalogReader, Snapshot
     from mmsearch.core.protocols import Encoder, ImagePreprocessor, VectorStore
 
@@ -43,9 +43,9 @@ def open_catalogs(layouts: Sequence[IndexLayout]) -> FederatedReader:
         UnknownIndexError: There is no such index.
         UsageError: Their vectors cannot be compared.
     """
-    catalogs: list[SqliteReader] = []
+    catalogs: list[SqlReader] = []
     try:
-        catalogs += (cast("SqliteReader", open_reader(layout)) for layout in layouts)
+        catalogs += (cast("SqlReader", open_reader(layout)) for layout in layouts)
         names = [layout.name for layout in layouts]
         _check_identities(names, [catalog.identity() for catalog in catalogs])
     except BaseException:

@@ -99,7 +99,7 @@ def restore(layout: IndexLayout, source: str, *, replace: bool) -> CopyReport:
             elif store is not None:
                 report = _fetch(store, staging)
             if target.exists():
-                with writer_lock(layout):
+                with catalogs.writer_lock(layout):
                     _swap_folders(target, staging.folder, replaced)
                 _remove_quietly(replaced)
                 fsync_folder(target.parent)
@@ -137,10 +137,13 @@ def remove(layout: IndexLayout) -> None:
     target = Path(os.path.realpath(layout.folder))
     trash = _trash_path(layout)
     if target.exists():
-        with writer_lock(layout):
+        known = knows_servers(layout)
+        lock = catalogs.writer_lock if known else writer_lock
+        with lock(layout):
             _remove_stored(trash)
-            if knows_servers(layout):
+            if known:
                 check_owner(layout)
+                catalogs.drop_on_server(layout)
             remove_folder(trash)
             # The rename is atomic, so an interrupted removal leaves no partial index behind.
             target.rename(trash)

@@ -33,7 +33,6 @@ from mmsearch.maintenance.derived import iter_derived_problems
 from mmsearch.maintenance.stored import iter_stored_problems
 from mmsearch.storage.atomic import verify_file
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.lock import writer_lock
 from mmsearch.storage.segments import iter_fused_blocks, read_segment_with_metadata
 from mmsearch.storage.stored_files import find_orphans
 
@@ -77,7 +76,8 @@ def check_catalog(layout: IndexLayout, *, compare_checksum: bool = True) -> list
     try:
         layout.catalog.stat()
     except FileNotFoundError:
-        return [Finding(Severity.DAMAGE, CATALOG, MISSING_CATALOG_MESSAGE)]
+        if not layout.exists():
+            return [Finding(Severity.DAMAGE, CATALOG, MISSING_CATALOG_MESSAGE)]
     except OSError as error:
         return [finding_from_error(CATALOG, error)]
     try:
@@ -116,7 +116,7 @@ def _check_catalog_checksum(layout: IndexLayout) -> Iterator[Finding]:
 
 def _count_lost_commits(layout: IndexLayout) -> int:
     try:
-        with writer_lock(layout):
+        with catalogs.writer_lock(layout):
             return catalogs.count_lost_commits(layout)
     except IndexLockedError:
         return 0

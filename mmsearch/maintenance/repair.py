@@ -67,7 +67,6 @@ from mmsearch.maintenance.quarantine import Quarantine
 from mmsearch.maintenance.stored import repair_stored
 from mmsearch.storage.atomic import TEMPORARY_SUFFIX, verify_file
 from mmsearch.storage.layout import IndexLayout, remove_folder, segment_number
-from mmsearch.storage.lock import writer_lock
 from mmsearch.storage.segments import SegmentMetadata, recover_segment
 from mmsearch.storage.stored_files import check_owner, claim_store, fetch_all, remove_orphans
 
@@ -86,7 +85,7 @@ def repair(
     with translate_os_errors():
         with _inspection_errors():
             layout.create()
-        with writer_lock(layout, wait_s):
+        with catalogs.writer_lock(layout, wait_s):
             repair_run = _Repair(layout, settings, on_message, progress)
             repair_run.catalog()
             with catalogs.open_locked(layout, create=True) as catalog:
@@ -198,6 +197,7 @@ class _Repair:
 
     def _rebuild(self, reason: str) -> None:
         """Rebuild the catalog from its readable rows and the segments."""
+        catalogs.reject_server(self._layout, "rebuilt")
         check_owner(self._layout)
         fetch_all(self._layout)
         self.is_rebuilt = True

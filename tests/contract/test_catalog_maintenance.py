@@ -4,9 +4,10 @@ from contextlib import closing
 
 import pytest
 
+from mmsearch.core.errors import StateError
 from mmsearch.core.records import CaptionTableTexts, IndexedFile, ShardCommit
 from mmsearch.core.types import Text, TextSource
-from tests.contract.conftest import WRITERS
+from tests.contract.conftest import SERVER, WRITERS
 from tests.unit.catalog.samples import IDENTITY, built, digest_of, encoded, picture, seen, segment
 
 TABLE = b"/photos/captions.csv"
@@ -69,6 +70,7 @@ def test_save_unfinished_roots_replaces_earlier_ones(catalog):
         assert catalog.load_unfinished_roots() == ids
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 def test_recover_rows_copies_roots_files_texts_and_runs(catalog, root, tmp_path):
     run = catalog.begin_run()
     catalog.finish_run(run, "finished", {"added": 2})
@@ -90,6 +92,7 @@ def test_recover_rows_copies_roots_files_texts_and_runs(catalog, root, tmp_path)
         assert list(new.find_problems()) == []
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 def test_recover_rows_and_reattach_texts_keep_captions(catalog, tmp_path):
     catalog.copy_to(tmp_path / "old.sqlite")
     with closing(WRITERS["sqlite"](tmp_path / "new.sqlite", create=True)) as new:
@@ -99,3 +102,11 @@ def test_recover_rows_and_reattach_texts_keep_captions(catalog, tmp_path):
         new.reattach_texts()
         with new.snapshot() as snapshot:
             assert snapshot.records([1])[0].picture.texts == (CAPTION,)
+
+
+@pytest.mark.parametrize("kind", [SERVER], indirect=True)
+def test_catalog_on_a_server_has_no_file_to_copy_or_recover(catalog, tmp_path):
+    with pytest.raises(StateError, match="pg_dump"):
+        catalog.copy_to(tmp_path / "copy.sqlite")
+    with pytest.raises(StateError, match="pg_dump"):
+        catalog.recover_rows(tmp_path / "old.sqlite", {})

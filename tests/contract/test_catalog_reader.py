@@ -208,7 +208,7 @@ class TestReaderBesideWriter:
         assert reader.last_run() is None
 
     def test_every_read_returns_what_the_writer_reads(
-        self, catalog, root, open_for_reading, tmp_path
+        self, kind, catalog, root, open_for_reading, tmp_path
     ):
         catalog.set_identity(IDENTITY)
         catalog.commit_shard(encoded(catalog, root, {b"2020/a.jpg": "a", b"2020/sub/b.jpg": "b"}))
@@ -240,9 +240,10 @@ class TestReaderBesideWriter:
         assert reader.segment_item_ids(1).tolist() == [1, 2]
         assert reader.stale_rows() == {}
         assert list(reader.find_problems()) == []
-        reader.copy_to(tmp_path / "copy.sqlite")
-        with closing(open_reader(tmp_path / "copy.sqlite")) as copy:
-            assert state(copy) == state(catalog)
+        if kind == "sqlite":
+            reader.copy_to(tmp_path / "copy.sqlite")
+            with closing(open_reader(tmp_path / "copy.sqlite")) as copy:
+                assert state(copy) == state(catalog)
 
     def test_snapshot_during_commit_keeps_generation(self, catalog, root, open_for_reading):
         catalog.commit_shard(encoded(catalog, root, {b"a": "a"}))

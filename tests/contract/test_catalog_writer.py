@@ -15,6 +15,7 @@ from mmsearch.core.records import (
     ShardCommit,
 )
 from mmsearch.core.types import FusionSpec, Text, TextSource, select_encoded_texts, texts_digest
+from tests.contract.conftest import SERVER
 from tests.unit.catalog.samples import (
     IDENTITY,
     built,
@@ -162,7 +163,7 @@ class TestRoots:
 
 class TestCommit:
     def test_commit_shard_stores_files_pictures_failures_and_segment(self, catalog, root):
-        texts = [("caption", "a red car", "en"), ("keywords", "car\0red")]
+        texts = [("caption", "a red car", "en"), ("keywords", "car;red")]
         item = picture(1, "a", *texts)
         shard = ShardCommit(
             root_id=root.id,
@@ -252,6 +253,15 @@ class TestCommit:
         assert catalog.failures() == []
         assert catalog.list_files_under(root.id, b"")[b"a.jpg"].content_id == 1
 
+    def test_commit_shard_text_with_nul_is_kept_or_has_replacement(self, kind, catalog, root):
+        item = picture(1, "a", ("caption", "car\0red"))
+        files = [IndexedFile(seen(b"a.jpg"), item.digest)]
+        shard = ShardCommit(root.id, 1, segment(1, 1), [item], files)
+        catalog.commit_shard(shard)
+        with catalog.snapshot() as snapshot:
+            (text,) = snapshot.records([1])[0].picture.texts
+        assert text.text == {"sqlite": "car\0red", "postgresql": "car\ufffdred"}[kind]
+
     def test_commit_shard_undecodable_text_is_stored_with_replacement(self, catalog, root):
         item = picture(1, "a", ("caption", "caf\udce9"))
         failed = [(seen(b"b"), b"", "caf\udce9 is no picture")]
@@ -271,9 +281,7 @@ class TestCommit:
             {"pictures": [picture(9, "x")]},
             {"segment": segment(2, 2), "pictures": [picture(9, "x")]},
             {"segment": segment(2, 1), "pictures": [picture(1, "x")]},
-            {"segment": segment(2, 1), "pictures": [picture(9, "a")]},
             {"segment": dataclasses.replace(segment(1, 1), file_ref=FileRef("segments/x", 1, "0"))},
-            {"segment": dataclasses.replace(segment(2, 0), file_ref=segment(1, 1).file_ref)},
             {"root_id": 77},
         ],
         ids=[
@@ -281,9 +289,7 @@ class TestCommit:
             "no segment",
             "rows",
             "known id",
-            "known content",
             "other segment of that number",
-            "file of another segment",
             "no root",
         ],
     )
@@ -295,6 +301,60 @@ class TestCommit:
             catalog.commit_shard(dataclasses.replace(shard, **wrong))
         assert state(catalog) == before
         assert generation(catalog) == at
+
+    @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"segment": segment(2, 1), "pictures": [picture(9, "a")]},
+            {"segment": dataclasses.replace(segment(2, 0), file_ref=segment(1, 1).file_ref)},
+        ],
+        ids=["known content", "file of another segment"],
+    )
+    def test_commit_shard_of_what_is_known_raises_error_with_one_writer(self, catalog, root, wrong):
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        before = state(catalog)
+        with pytest.raises(ValueError, match=r"."):
+            catalog.commit_shard(ShardCommit(root.id, 1, removed=[b"a.jpg"], **wrong))
+        assert state(catalog) == before
+
+    @pytest.mark.parametrize("kind", [SERVER], indirect=True)
+    def test_commit_shard_beside_other_writers_leaves_out_what_they_have_committed(
+        self, catalog, root
+    ):
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a"}))
+        number, first = catalog.reserve_ids(2, 1), catalog.reserve_ids(2, 1)
+        late = ShardCommit(
+            root.id,
+            5,
+            segment=segment(number[1], 2),
+            pictures=[picture(number[0], "a"), picture(number[0] + 1, "b")],
+            indexed=[IndexedFile(seen(b"a2.jpg"), digest_of("a"))],
+        )
+        other = ShardCommit(
+            root.id, 5, segment=segment(first[1], 1), pictures=[picture(first[0], "c")]
+        )
+        catalog.commit_shard(other)
+        catalog.publish(built(first[1]))
+        for _ in range(2):
+            catalog.commit_shard(late)
+            assert catalog.find_item_ids([digest_of(c) for c in "abc"]) == {
+                digest_of("a"): 1,
+                digest_of("b"): number[0] + 1,
+                digest_of("c"): first[0],
+            }
+            with catalog.snapshot() as snapshot:
+                # The built index cannot cover it.
+                (tail,) = snapshot.unindexed_segments
+                assert tail.number > first[1]
+                assert tail.file_ref == segment(number[1], 2).file_ref
+            assert list(catalog.find_problems()) == []
+
+    def test_reserve_ids_gives_each_once(self, catalog, root):
+        catalog.commit_shard(encoded(catalog, root, {b"a.jpg": "a", b"b.jpg": "b"}))
+        assert catalog.reserve_ids(10, 1) == (3, 2)
+        assert catalog.reserve_ids(1, 2) == (13, 3)
+        assert catalog.next_free_ids() == (14, 5)
 
 
 class TestGenerations:

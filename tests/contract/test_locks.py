@@ -12,8 +12,19 @@ import pytest
 from mmsearch.core.errors import IndexLockedError, UsageError
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.lock import IndexFileLock
+from tests.contract.conftest import SERVER, place_of
 
-LOCKS = {"file": lambda folder: IndexFileLock(IndexLayout(folder))}
+
+def _advisory_lock(folder):
+    from mmsearch.catalog.postgres_lock import AdvisoryLock
+
+    return AdvisoryLock(place_of(folder / "catalog.sqlite"), folder.name)
+
+
+LOCKS = {
+    "file": lambda folder: IndexFileLock(IndexLayout(folder)),
+    "postgresql": _advisory_lock,
+}
 """Functions that return a lock of an index, by its folder."""
 
 HOLD = """
@@ -30,8 +41,10 @@ sys.stdin.readline()
 """
 
 
-@pytest.fixture(params=LOCKS)
+@pytest.fixture(params=["file", SERVER])
 def kind(request):
+    if request.param == "postgresql":
+        request.getfixturevalue("postgres")
     return request.param
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import mmsearch
-from mmsearch.catalog.snapshot import SqliteSnapshot
+from mmsearch.catalog.snapshot import SqlSnapshot
 from mmsearch.core.errors import InvalidQueryError, UnknownIndexError
 from mmsearch.core.facets import FACET_FIELDS, Facets, apply_narrowing
 from mmsearch.core.filters import NO_FILTERS, Filters
@@ -331,9 +331,9 @@ def test_assistant_counts_years_and_is_given_the_arguments_that_narrow(index):
 
 def test_facets_list_people_once_a_generation(index, monkeypatch):
     calls = []
-    list_people = SqliteSnapshot.list_people
+    list_people = SqlSnapshot.list_people
     monkeypatch.setattr(
-        SqliteSnapshot, "list_people", lambda snapshot: calls.append(1) or list_people(snapshot)
+        SqlSnapshot, "list_people", lambda snapshot: calls.append(1) or list_people(snapshot)
     )
     with mmsearch.open_index(index.name, home=index.folder.parent) as opened:
         for query in ("Anna", "Anna in 2019", "a dog"):

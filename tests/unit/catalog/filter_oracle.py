@@ -2,6 +2,7 @@
 
 import fnmatch
 import math
+import unicodedata
 from datetime import datetime
 
 from mmsearch.core.query import (
@@ -19,7 +20,7 @@ from mmsearch.core.query import (
 
 
 def fold(value):
-    return value.casefold() if isinstance(value, str) else value
+    return unicodedata.normalize("NFC", value).casefold() if isinstance(value, str) else value
 
 
 def field_value(facts, name):
@@ -142,7 +143,8 @@ def matches_filters(facts, filters):
         all(fold(tag) in facts["auto_tags"] for tag in filters.auto_tags),
         all(any(fold(part) in name for name in facts["people"]) for part in filters.people),
         all(any(fold(part) in name for name in facts["place"]) for part in filters.places),
-        filters.min_rating is None or (facts["rating"] or -1) >= filters.min_rating,
+        filters.min_rating is None
+        or (facts["rating"] is not None and facts["rating"] >= filters.min_rating),
         filters.where is None or matches_condition(facts, filters.where),
     ]
     if filters.near is not None:

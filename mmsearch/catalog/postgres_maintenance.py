@@ -1,0 +1,134 @@
+"""Writing and maintenance of a catalog in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mmsearch.catalog.connection import MAINTENANCE_TIMEOUT_S
+from mmsearch.catalog.database import Database
+from mmsearch.catalog.maintenance import SqlMaintenance
+from mmsearch.catalog.postgres import PinnedPostgres, PostgresPlace, PostgresPool, connect, quoted
+from mmsearch.catalog.postgres_engine import open_postgres_engine
+from mmsearch.catalog.postgres_schema import check_readable, migrate
+from mmsearch.catalog.reader import SqlReader
+from mmsearch.catalog.row_writes import reserve_ids
+from mmsearch.catalog.rows import column_values, find_items, scalar
+from mmsearch.catalog.sqlalchemy_engine import as_read_connection, write_transaction
+from mmsearch.catalog.tables import METADATA
+from mmsearch.core.errors import StateError
+from mmsearch.core.records import EncodedPicture, SalvageResult, ShardCommit
+
+
+class PostgresMaintenance(SqlMaintenance):
+    """Implementation of `mmsearch.core.catalog.CatalogMaintenance`; thread-safe.
+
+    Args:
+        place: The catalog, with the newest schema.
+    """
+
+    def __init__(self, place: PostgresPlace) -> None:
+        pool = PostgresPool(place, timeout_s=MAINTENANCE_TIMEOUT_S)
+        super().__init__(pool, open_postgres_engine(place))
+        self._place = place
+
+    def _prepare(self, db: Database, shard: ShardCommit) -> ShardCommit:
+        """Return a shard without what other writers have committed since it was begun.
+
+        Rows of the segment whose content is known by now are not used. A segment that is committed
+        after one with a higher number gets another number: readers take those above the number
+        that the built index covers for newer ones.
+        """
+        items = [*shard.pictures, *shard.text_items]
+        known = find_items(db, (item.digest for item in items))
+        ids = {item.id for item in items if _is_new_or_same(item, known)}
+        segment = shard.segment
+        if segment is not None:
+            numbers = column_values(
+                db, "SELECT number FROM segments WHERE name = ?", [segment.file_ref.name]
+            )
+            newest = scalar(db, "SELECT coalesce(max(number), 0) FROM segments")
+            if numbers:
+                segment = replace(segment, number=numbers[0])
+            elif segment.number <= newest:
+                segment = replace(segment, number=reserve_ids(db, "segments", 1))
+        return replace(
+            shard,
+            segment=segment,
+            pictures=[item for item in shard.pictures if item.id in ids],
+            text_items=[item for item in shard.text_items if item.id in ids],
+            unused_ids=[
+                *shard.unused_ids,
+                *(item.id for item in shard.pictures if item.id not in ids),
+            ],
+        )
+
+    def vacuum(self) -> None:
+        """Free the space of deleted rows for others, and update what plans are made from."""
+        with connect(self._place, MAINTENANCE_TIMEOUT_S) as connection:
+            for table in METADATA.tables:
+                connection.execute(f"VACUUM (ANALYZE) {quoted(table)}".encode())
+
+    def rebuild_derived(self) -> None:
+        """Count files again, and rebuild the indexes."""
+        with write_transaction(self._engine) as connection:
+            db = as_read_connection(connection)
+            self._recount(db)
+            for table in METADATA.tables:
+                db.query(f"REINDEX TABLE {quoted(table)}")
+
+    def recover_rows(
+        self, damaged: Path, recorded_roots: Mapping[bytes, Mapping[str, Any]]
+    ) -> SalvageResult:
+        """Raise an error: there is no file to recover rows from.
+
+        Raises:
+            StateError: Always.
+        """
+        raise StateError(
+            "The catalog of this index is in PostgreSQL, so it has no file to recover.",
+            "Restore it from a backup of pg_dump.",
+        )
+
+
+def _is_new_or_same(item: EncodedPicture, known: Mapping[tuple[bytes, int], int]) -> bool:
+    return known.get((item.digest, item.locator.part), item.id) == item.id
+
+
+def open_postgres_writer(place: PostgresPlace, *, create: bool = False) -> PostgresMaintenance:
+    """Open a catalog for writing, and upgrade an older schema to the newest one.
+
+    Args:
+        place: The catalog.
+        create: Create the schema if it is missing.
+
+    Raises:
+        MMSearchError: The server cannot be reached, or there is no catalog.
+    """
+    with connect(place, MAINTENANCE_TIMEOUT_S) as connection:
+        migrate(connection, place, create=create)
+    return PostgresMaintenance(place)
+
+
+def open_postgres_reader(place: PostgresPlace) -> SqlReader:
+    """Open the newest state of a catalog for reading, again for each read.
+
+    Raises:
+        SchemaError: Its schema is newer or older than this code's.
+        StorageError: The server cannot be reached, or there is no catalog.
+    """
+    pool = PostgresPool(place, check_readable)
+    with pool.read_transaction():
+        pass
+    return SqlReader(pool)
+
+
+def open_pinned_postgres(place: PostgresPlace) -> SqlReader:
+    """Open the newest state of a catalog for reading; this state is fixed until it is closed.
+
+    Raises:
+        MMSearchError: The same errors as those of `open_postgres_reader`.
+    """
+    return SqlReader(PinnedPostgres(place, check_readable))
