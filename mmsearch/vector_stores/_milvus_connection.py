@@ -17,12 +17,12 @@ from pymilvus.exceptions import MilvusException
 
 from mmsearch.core import deadlines
 from mmsearch.core.errors import (
-    Hint,
     MMSearchError,
     ServerError,
     UnauthorizedError,
     UnreachableError,
 )
+from mmsearch.vector_stores._pointer import REBUILD_HINT
 
 # Every error that it logs is raised, too.
 for _name in ("pymilvus", "pymilvus.milvus_client"):
@@ -39,12 +39,6 @@ _UNAUTHENTICATED = 1400
 _USER_HINT = (
     "Set MMSEARCH_SEARCH_TOKEN, or MMSEARCH_SEARCH_PASSWORD with a user's name in the address, to "
     "what the administrator of the server gave you."
-)
-
-REBUILD_HINT = Hint(
-    "{} to build it again from the files of the index.",
-    "Call index.repair()",
-    "Run 'mmsearch repair'",
 )
 
 

@@ -25,6 +25,7 @@ from mmsearch.core.errors import (
     UnreachableError,
 )
 from mmsearch.core.types import Vectors
+from mmsearch.vector_stores._pointer import REBUILD_HINT
 
 Result = TypeVar("Result")
 
@@ -209,7 +210,7 @@ class ConnectionPool:
         if state == _UNDEFINED_TABLE:
             return ServerError(
                 f"The search server {self.address} lacks the collection of this index.",
-                "Search again; if it is missing still, 'mmsearch repair' builds it.",
+                REBUILD_HINT,
             )
         if state in (_NO_EXTENSION, _UNDEFINED_TYPE) and ("vector" in text or "halfvec" in text):
             return missing_extension_error(self.address)

@@ -9,11 +9,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mmsearch.core.errors import DamagedFileError
+from mmsearch.core.errors import DamagedFileError, Hint
 from mmsearch.core.records import BuiltVectorIndex, FileRef, Segment
 from mmsearch.storage.atomic import REPAIR_HINT, atomic_write, verify_file
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.stored_files import send_file
+
+REBUILD_HINT = Hint(
+    "{} to build it again from the files of the index.",
+    "Call index.repair()",
+    "Run 'mmsearch repair'",
+)
+"""Hint of errors about a collection that is missing."""
 
 _KINDS = {"collection": str, "dim": int, "rows": int, "segments": str}
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")

@@ -31,7 +31,6 @@ from mmsearch.core.types import Ids, Ranking, Vectors
 from mmsearch.core.vector_servers import MAX_EXACT_IDS, MIN_CANDIDATES, VectorBlock
 from mmsearch.core.vectors import merge_rankings, stack
 from mmsearch.vector_stores._milvus_connection import (
-    REBUILD_HINT,
     CollectionGoneError,
     MilvusConnection,
 )
@@ -47,6 +46,7 @@ from mmsearch.vector_stores._milvus_filter import (
     join_expressions,
     make_row,
 )
+from mmsearch.vector_stores._pointer import REBUILD_HINT
 
 _SCHEMES: Final = ("milvus+http", "milvus+https")
 

@@ -31,6 +31,7 @@ from mmsearch.vector_stores._pgvector_connection import (
     to_vector,
 )
 from mmsearch.vector_stores._pgvector_filter import field_column, translate_condition
+from mmsearch.vector_stores._pointer import REBUILD_HINT
 
 if TYPE_CHECKING:
     import psycopg
@@ -219,7 +220,7 @@ class PgvectorServer:
         if collection.count() != rows:
             raise ServerError(
                 f"The search server {self._pool.address} lacks the collection {name!r}.",
-                "Run 'mmsearch repair' to build it.",
+                REBUILD_HINT,
             )
         return collection
 

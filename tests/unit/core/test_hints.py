@@ -12,8 +12,15 @@ from mmsearch.core.errors import Hint, StateError, UsageError
 
 PACKAGE = Path(mmsearch.__file__).parent
 COMMAND_FOLDERS = {"cli", "mcp", "server"}
-ALLOWED = {" --force-reinstall", " (add --follow-symlinks)"}
-"""An option of pip, and a report that commands print."""
+ALLOWED = {
+    " --force-reinstall",
+    " (add --follow-symlinks)",
+    "Run here: ray start --address=",
+    " --num-cpus=0 . ",
+    "Check the address, and that the head runs (ray start --head). ",
+    "Start nodes that have: ray start --address=HOST:PORT",
+}
+"""Options of pip and Ray, and a report that commands print."""
 COMMAND_WORDS = re.compile(
     r"(?<=[\s(])--[a-z]|\bmmsearch (?:index|query|check|repair|reindex|remove|models)\b"
 )
