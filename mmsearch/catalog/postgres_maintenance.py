@@ -23,7 +23,7 @@ from mmsearch.core.records import EncodedPicture, SalvageResult, ShardCommit
 
 
 class PostgresMaintenance(SqlMaintenance):
-    """Implementation of `mmsearch.core.catalog.CatalogMaintenance`; thread-safe.
+    """Implementation of `mmsearch.core.catalog_maintenance.CatalogMaintenance`; thread-safe.
 
     Args:
         place: The catalog, with the newest schema.

@@ -87,7 +87,7 @@ _RUN_COLUMNS = {"started_at": "text", "finished_at": "text?", "outcome": "text",
 
 
 class SqliteMaintenance(SqlMaintenance):
-    """Implementation of `mmsearch.core.catalog.CatalogMaintenance`; thread-safe.
+    """Implementation of `mmsearch.core.catalog_maintenance.CatalogMaintenance`; thread-safe.
 
     Args:
         path: The database, with the newest schema.

@@ -1,4 +1,4 @@
-"""Protocols of the catalog: snapshots of a generation, reading, writing and maintenance.
+"""Protocols of the catalog: snapshots of a generation, reading and writing.
 
 A function declares the smallest protocol that it needs.
 """
@@ -31,7 +31,6 @@ from mmsearch.core.records import (
     PictureRecord,
     Root,
     RunRecord,
-    SalvageResult,
     Segment,
     ShardCommit,
     SkippedFile,
@@ -575,45 +574,4 @@ class CatalogWriter(CatalogReader, Protocol):
         """Replace the serving space by the one being built, in one transaction.
 
         Pictures that are not in it are removed; the files of unreadable ones count as failed.
-        """
-
-
-class CatalogMaintenance(CatalogWriter, Protocol):
-    """Repairs, and what changes or removes segments and pictures without a run."""
-
-    def vacuum(self) -> None:
-        """Release the space of deleted rows."""
-
-    def rebuild_derived(self) -> None:
-        """Rebuild the derived data of the catalog: indexes, full-text tables and counts."""
-
-    def restore_segment(
-        self, segment: Segment, pictures: Sequence[EncodedPicture], *, building: bool = False
-    ) -> None:
-        """Add an existing segment whose catalog was lost; ``building``: of the space being built.
-
-        The latter adds no pictures.
-        """
-
-    def drop_segment(self, segment_number: int) -> None:
-        """Drop a segment and its pictures, whose files count as failed from then on."""
-
-    def drop_built_index(self) -> None:
-        """Publish a generation without a built index."""
-
-    def save_unfinished_roots(self, ids: Sequence[int]) -> None:
-        """Save the ids of the roots that an unfinished repair still has to scan."""
-
-    def reattach_texts(self) -> None:
-        """Move table texts whose files were lost to another file of the same picture."""
-
-    def recover_rows(
-        self, damaged: Path, recorded_roots: Mapping[bytes, Mapping[str, Any]]
-    ) -> SalvageResult:
-        """Copy every readable row of a damaged catalog: roots, files, texts, runs.
-
-        Segments and their pictures must be restored first.
-
-        Raises:
-            InspectionError: The catalog cannot be read for a reason other than damage.
         """

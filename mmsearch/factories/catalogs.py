@@ -25,7 +25,8 @@ from mmsearch.storage.layout import IndexLayout, list_index_names
 
 if TYPE_CHECKING:
     from mmsearch.catalog.postgres import PostgresPlace
-    from mmsearch.core.catalog import CatalogMaintenance, CatalogReader
+    from mmsearch.core.catalog import CatalogReader
+    from mmsearch.core.catalog_maintenance import CatalogMaintenance
     from mmsearch.core.protocols import Lock
 
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
-from mmsearch.core.catalog import CatalogMaintenance, CatalogWriter
+from mmsearch.core.catalog import CatalogWriter
+from mmsearch.core.catalog_maintenance import CatalogMaintenance
 from mmsearch.core.derived import DerivedReader, DerivedTexts
 from mmsearch.core.errors import Hint, StateError
 from mmsearch.core.identity import require_identity

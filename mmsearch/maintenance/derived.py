@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from mmsearch.core.catalog import CatalogMaintenance, CatalogReader, CatalogWriter
+from mmsearch.core.catalog import CatalogReader, CatalogWriter
+from mmsearch.core.catalog_maintenance import CatalogMaintenance
 from mmsearch.core.derived import DerivedFile
 from mmsearch.core.errors import DamagedFileError
 from mmsearch.exports.derived import read_texts

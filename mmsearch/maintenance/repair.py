@@ -10,7 +10,8 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmsearch.core.catalog import CatalogMaintenance, CatalogReader, CatalogWriter
+from mmsearch.core.catalog import CatalogReader, CatalogWriter
+from mmsearch.core.catalog_maintenance import CatalogMaintenance
 from mmsearch.core.derived import FolderScope
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import (
