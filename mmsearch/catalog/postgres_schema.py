@@ -25,7 +25,7 @@ from mmsearch.catalog.postgres import (
     translated_errors,
 )
 from mmsearch.catalog.schema import migrated_database
-from mmsearch.core.errors import Hint, SchemaError, StorageError
+from mmsearch.core.errors import Hint, SchemaError, StorageError, UsageError
 from mmsearch.storage.layout import SEGMENT_TOKEN_DIGITS, parse_file_ref
 
 OLDEST_SERVER = 140_000
@@ -243,12 +243,7 @@ def migrate(
         SchemaError: The schema is newer.
         StorageError: There is no catalog, or the server is too old.
     """
-    number = connection.info.server_version
-    if number < OLDEST_SERVER:
-        raise StorageError(
-            f"PostgreSQL {number // 10_000} cannot keep a catalog.",
-            f"Use version {OLDEST_SERVER // 10_000} or newer.",
-        )
+    _check_version(connection)
     db = PostgresDatabase(connection, place)
     with translated_errors(place), connection.transaction():
         # Writers that start at once wait for each other here.
@@ -269,6 +264,15 @@ def migrate(
             connection.execute(statement.encode())
         connection.execute("DELETE FROM schema_version")
         connection.execute("INSERT INTO schema_version VALUES (%s)", [VERSION])
+
+
+def _check_version(connection: psycopg.Connection[object]) -> None:
+    number = connection.info.server_version
+    if number < OLDEST_SERVER:
+        raise StorageError(
+            f"PostgreSQL {number // 10_000} cannot keep a catalog.",
+            f"Use version {OLDEST_SERVER // 10_000} or newer.",
+        )
 
 
 def _statements(version: int | None) -> Iterator[str]:
@@ -395,6 +399,41 @@ def _trigger(name: str, table: str, event: str, body: str) -> Iterator[str]:
         f"CREATE OR REPLACE TRIGGER {name} {event.format(table)}"
         f" FOR EACH STATEMENT EXECUTE FUNCTION {name}()"
     )
+
+
+def check_server(place: PostgresPlace) -> str:
+    """Check that a server can have a new catalog; return what it is.
+
+    Raises:
+        StorageError: The server cannot be reached, is too old, or lacks a right or an extension.
+        UsageError: The schema has a catalog already.
+    """
+    with connect(place) as connection:
+        db = PostgresDatabase(connection, place)
+        _check_version(connection)
+        if read_version(db, place) is not None:
+            raise UsageError(
+                f"The schema {place.schema!r} of {place.url} has the catalog of an index.",
+                "Choose another name for the index, or remove that one.",
+            )
+        ((may_create, has_trigrams, version),) = db.query(
+            "SELECT has_database_privilege(current_database(), 'CREATE')"
+            " OR EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = ?), EXISTS"
+            " (SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'),"
+            " current_setting('server_version')",
+            [place.schema],
+        )
+    if not may_create:
+        raise StorageError(
+            f"This user may not create schemas in the database {place.url}.",
+            "Grant it CREATE on the database.",
+        )
+    if not has_trigrams:
+        raise StorageError(
+            f"The server of {place.url} lacks the extension pg_trgm.",
+            "Install the package that has it, such as postgresql-contrib.",
+        )
+    return f"PostgreSQL {version.split()[0]}, schema {place.schema!r}"
 
 
 def drop(place: PostgresPlace) -> None:

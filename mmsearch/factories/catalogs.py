@@ -79,7 +79,10 @@ def _find_server(layout: IndexLayout) -> PostgresPlace | None:
     # The servers of the other parts matter only to those who contact them.
     if describe_places(layout).catalog is None:
         return None
-    url = read_places(layout).catalog or ""
+    return _parse_server_url(layout, read_places(layout).catalog or "")
+
+
+def _parse_server_url(layout: IndexLayout, url: str) -> PostgresPlace:
     try:
         from mmsearch.catalog.postgres import parse_url  # noqa: PLC0415 - costs psycopg
     except ImportError as error:
@@ -135,15 +138,18 @@ def _require_index(layout: IndexLayout) -> None:
         )
 
 
-def check_catalog_server(url: str) -> str:
+def check_catalog_server(layout: IndexLayout, url: str) -> str:
     """Check that a server can have the catalog of a new index; return what was found there.
 
     Raises:
-        StateError: It cannot.
+        DependencyError: The driver of the server is not installed.
+        StorageError: The server cannot be reached or used.
+        UsageError: It has a catalog of that name already.
     """
-    raise StateError(
-        f"This version of mmsearch cannot keep a catalog at {url}.", "Leave it out, or upgrade."
-    )
+    place = _parse_server_url(layout, url)
+    from mmsearch.catalog.postgres_schema import check_server  # noqa: PLC0415 - costs psycopg
+
+    return check_server(place)
 
 
 @contextmanager

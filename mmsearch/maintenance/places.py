@@ -24,7 +24,7 @@ def init_index(layout: IndexLayout, places: Places) -> InitReport:
     places = replace(places, id=secrets.token_hex(16))
     found: dict[str, str] = {}
     if places.catalog is not None:
-        found["catalog"] = catalogs.check_catalog_server(places.catalog)
+        found["catalog"] = catalogs.check_catalog_server(layout, places.catalog)
     if places.search is not None:
         found["search"] = check_search_server(places.search)
     if places.store is not None:

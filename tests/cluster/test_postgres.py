@@ -128,3 +128,47 @@ def test_killed_server_keeps_all_that_it_has_confirmed(url, server, server_folde
     committed["one"] = said + committed["one"]
     assert committed == {name: list(range(15)) for name in WRITERS}
     check(url, tmp_path, committed)
+
+
+def run_command(home, *arguments):
+    """Run the command as a user does; return its output and its errors."""
+    process = subprocess.run(
+        [sys.executable, "-m", "mmsearch", *arguments],
+        env={**os.environ, "MMSEARCH_HOME": str(home), "PYTHONPATH": str(ROOT)},
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return process.returncode, process.stdout, process.stderr
+
+
+def test_commands_keep_the_catalog_of_a_new_index_on_a_server(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMSEARCH_CATALOG_PASSWORD", server["POSTGRES_PASSWORD"])
+    monkeypatch.setenv("MMSEARCH_CONFIG", str(tmp_path / "config/settings.toml"))
+    url = server["POSTGRES_URL"]
+    code, out, _ = run_command(tmp_path, "init", "trip", "--catalog", url)
+    assert code == 0
+    assert "PostgreSQL" in out
+    photos = ROOT / "tests/photos/photos"
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted(photos.rglob("*.*"))[:5]:
+        (few / path.name).symlink_to(path)
+    assert run_command(tmp_path, "index", few, "--index", "trip", "--follow-symlinks")[0] == 0
+    assert not (tmp_path / "trip/catalog.sqlite").exists()
+    code, out, _ = run_command(tmp_path, "query", "a red car", "--index", "trip", "--json")
+    assert code == 0
+    assert out.count('"path"') >= 5
+    # The same name elsewhere would write to the same schema.
+    code, _, problem = run_command(tmp_path / "few", "init", "trip", "--catalog", url)
+    assert code != 0
+    assert "has the catalog of an index" in problem
+    assert not (few / "trip").exists()
+    monkeypatch.setenv("MMSEARCH_CATALOG_PASSWORD", "wrong")
+    code, _, problem = run_command(tmp_path, "query", "a red car", "--index", "trip")
+    assert code != 0
+    assert "Traceback" not in problem
+    monkeypatch.setenv("MMSEARCH_CATALOG_PASSWORD", server["POSTGRES_PASSWORD"])
+    assert run_command(tmp_path, "remove", "trip", "--yes")[0] == 0
