@@ -193,9 +193,13 @@ def test_short_result_is_prefix_of_long_result(large, number):
     condition = None if number is None else LARGE_CONDITIONS[number][0]
     if condition is not None and not large.evaluates(condition):
         pytest.skip("the catalog evaluates it")
-    long = large.search(QUERIES, MIN_CANDIDATES, condition=condition)
     for k in (1, 10, 100, 400):
-        short = large.search(QUERIES, k, condition=condition)
+        # A server may merge its segments at any time, and the new graph misses other rows.
+        for _ in range(3):
+            long = large.search(QUERIES, MIN_CANDIDATES, condition=condition)
+            short = large.search(QUERIES, k, condition=condition)
+            if np.array_equal(short.ids, long.ids[:, :k]):
+                break
         np.testing.assert_array_equal(short.ids, long.ids[:, :k])
         np.testing.assert_array_equal(short.scores, long.scores[:, :k])
 
