@@ -199,14 +199,16 @@ def migrate_index(
 
     Raises:
         UnknownIndexError: There is no such index.
-        UsageError: The index ``to`` is not empty.
+        UsageError: The index ``to`` is not empty, or both name one place on a search server.
         DamagedFileError: A file of the index does not match its catalog.
         StateError: A server cannot be used, the index is being written, or the copy differs.
     """
     from mmsearch.maintenance.migrate import migrate  # noqa: PLC0415 - few indexes
 
     with open_progress(progress) as on_progress:
-        return migrate(_find_layout(name, home), _find_layout(to, home), on_progress)
+        return migrate(
+            _find_layout(name, home), _find_layout(to, home), load_settings(), on_progress
+        )
 
 
 def _find_layout(name: str, home: StrPath | None) -> IndexLayout:

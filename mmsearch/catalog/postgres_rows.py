@@ -32,12 +32,14 @@ class RowCopier:
 
     Args:
         db: A database in a transaction.
+        is_encoded: True if values of JSON are texts already.
     """
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, is_encoded: bool = False) -> None:
         if not isinstance(db, PostgresDatabase):
             raise TypeError("not a database of PostgreSQL")
         self._db = db
+        self._is_encoded = is_encoded
 
     def insert(self, table: Table, rows: Sequence[_Row]) -> None:
         """Insert rows.
@@ -130,7 +132,7 @@ class RowCopier:
         return self._copy(name, table, rows)
 
     def _copy(self, target: str, table: Table, rows: Sequence[_Row]) -> list[str]:
-        makers = _makers(table, rows[0])
+        makers = _makers(table, rows[0], is_encoded=self._is_encoded)
         with translated_errors(self._db.place), self._db.connection.cursor() as cursor:
             statement = f"COPY {target} ({', '.join(makers)}) FROM STDIN"
             with cursor.copy(statement.encode()) as copy:
@@ -143,11 +145,11 @@ _Maker = Callable[[_Row], Any]
 """Function that returns the value of a column, given a row."""
 
 
-def _makers(table: Table, row: _Row) -> dict[str, _Maker]:
+def _makers(table: Table, row: _Row, *, is_encoded: bool) -> dict[str, _Maker]:
     """Return the columns that are written for rows like this one."""
     makers: dict[str, _Maker] = {}
     for name in row:
-        is_json = isinstance(table.c[name].type, JsonText)
+        is_json = not is_encoded and isinstance(table.c[name].type, JsonText)
         makers[name] = _json_maker(name) if is_json else itemgetter(name)
     if table.name == "items":
         makers |= {f"{name}_folded": _fold_maker(name) for name in FOLDED_COLUMNS if name in row}

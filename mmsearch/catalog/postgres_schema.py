@@ -333,6 +333,11 @@ def _tables(version: int) -> tuple[tuple[str, _TableDefinition], ...]:
     return tuple(ordered.items())
 
 
+def table_order() -> tuple[str, ...]:
+    """Return the names of the tables, those first that others refer to."""
+    return tuple(name for name, _ in _tables(VERSION))
+
+
 def _read_table(db: Database, name: str, statement: str) -> _TableDefinition:
     """Return a table of SQLite as PostgreSQL's, given the statement that has created it."""
     table = _TableDefinition()

@@ -90,11 +90,11 @@ def migrate(
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy an index to another place, such as from files to a store, or back.
+    """Copy an index to another place: from files to a store or to servers, or back.
 
-    Nothing is encoded. Numbers and the answers to sample queries are compared before the new index
-    appears; the old one stays as it is. A migration that was interrupted goes on when it is started
-    again.
+    No picture is encoded. Numbers and the answers to sample queries are compared before the new
+    index appears; the old one stays as it is. A migration that was interrupted goes on when it is
+    started again.
 
     Example: mmsearch migrate photos --to big
     """

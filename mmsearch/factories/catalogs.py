@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -150,6 +150,49 @@ def check_catalog_server(layout: IndexLayout, url: str) -> str:
     from mmsearch.catalog.postgres_schema import check_server  # noqa: PLC0415 - costs psycopg
 
     return check_server(place)
+
+
+def is_on_server(layout: IndexLayout) -> bool:
+    """Return True if the catalog of an index is on a server."""
+    return _find_server(layout) is not None
+
+
+def copy_to_file(layout: IndexLayout, catalog: CatalogReader, target: IndexLayout) -> None:
+    """Copy one state of the catalog of an index to a file, also from a server.
+
+    Args:
+        layout: File layout of the index.
+        catalog: Its catalog.
+        target: Layout of the copy, which has no catalog yet.
+    """
+    place = _find_server(layout)
+    if place is None:
+        catalog.copy_to(target.catalog)
+        return
+    from mmsearch.catalog.postgres_copy import copy_to_file  # noqa: PLC0415 - costs psycopg
+
+    copy_to_file(place, target.catalog)
+
+
+def copy_to_server(
+    copied: IndexLayout, target: IndexLayout, verify: Callable[[CatalogReader], None]
+) -> None:
+    """Copy a catalog in a file to that of an index, which is on a server.
+
+    Args:
+        copied: Layout of the copy, which nobody writes.
+        target: Layout of the index, whose writer lock the caller holds.
+        verify: Called with the new catalog before others see it; an error discards it.
+
+    Raises:
+        StateError: The catalog of the index is not on a server.
+    """
+    place = _find_server(target)
+    if place is None:
+        raise StateError(f"The catalog of index {target.name!r} is a file.", "Copy the file.")
+    from mmsearch.catalog.postgres_copy import copy_to_postgres  # noqa: PLC0415 - costs psycopg
+
+    copy_to_postgres(copied.catalog, place, verify)
 
 
 @contextmanager

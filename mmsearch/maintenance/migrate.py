@@ -1,18 +1,26 @@
-"""Migration of an index to another place: from files to a store, and back.
+"""Migration of an index to another place: from files to a store or to servers, and back.
 
 Nothing is encoded, and the source stays as it is. A migration that was interrupted goes on when it
 is started again: files that arrived are not sent again. The catalog of the target appears when all
 files are there and sample queries have the answers of the source.
+
+The catalog is copied to a file first. A catalog in PostgreSQL is copied from there, row by row in
+one transaction. If one of both indexes has a search server, the target gets a built index of its
+own, made from the segments: a file, or a collection on its server.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, cast
+from urllib.parse import parse_qsl, urlsplit
+
+import numpy as np
 
 from mmsearch.core.catalog import CatalogReader, Snapshot
 from mmsearch.core.errors import DamagedFileError, Hint, StateError, UsageError
@@ -21,15 +29,18 @@ from mmsearch.core.query import TextTerm
 from mmsearch.core.records import FileRef
 from mmsearch.core.reports import MigrationReport
 from mmsearch.core.results import Progress
-from mmsearch.core.types import EncoderSpec
+from mmsearch.core.settings import Settings
+from mmsearch.core.types import EncoderSpec, Vectors
 from mmsearch.factories import catalogs
-from mmsearch.factories.plugins import load_vector_index_plugin, make_fusion
-from mmsearch.factories.search import TAIL_VECTOR_INDEX
+from mmsearch.factories.indexing import make_index_builder
+from mmsearch.factories.plugins import load_index_encoder, make_fusion
+from mmsearch.factories.search import StoreOpener
+from mmsearch.factories.search_servers import find_plugin_name, keep_in_step
 from mmsearch.maintenance.backup import list_files
 from mmsearch.storage.atomic import REPAIR_HINT, TEMPORARY_SUFFIX, atomic_write
 from mmsearch.storage.layout import IndexLayout, has_size, remove_folder
 from mmsearch.storage.lock import writer_lock
-from mmsearch.storage.places import describe_places
+from mmsearch.storage.places import POSTGRESQL, read_places
 from mmsearch.storage.stored_files import (
     CHUNK_BYTES,
     check_owner,
@@ -40,7 +51,7 @@ from mmsearch.storage.stored_files import (
     verify_stored,
 )
 from mmsearch.storage.stores.local import LocalStore
-from mmsearch.vector_stores.files import IndexReaderCache
+from mmsearch.vector_stores.files import FileVectorStore, read_stored_image_vectors
 
 STATE_NAME: Final = "migration.json"
 """File of a target that is not complete; it names the source."""
@@ -56,35 +67,57 @@ NUM_CANARIES: Final = 16
 
 CANARY_HITS: Final = 20
 
+MIN_SHARED_HITS: Final = 0.9
+"""Minimum share of the hits of sample pictures that another built index finds, too: approximate
+ones miss some, and of equal scores not all are among the first."""
+
+MAX_SCORE_ERROR: Final = 2e-3
+"""Maximum difference between the best scores of two built indexes, which round vectors."""
+
+_SHORT_WORDS = re.compile(r"\b\w{1,2}\b")
+
 
 def migrate(
-    source: IndexLayout, target: IndexLayout, progress: Callable[[Progress], None]
+    source: IndexLayout,
+    target: IndexLayout,
+    settings: Settings,
+    progress: Callable[[Progress], None],
 ) -> MigrationReport:
     """Copy an index to another place. See `mmsearch.migrate_index`."""
     started_at = time.monotonic()
-    _require_local_catalogs(source, target)
+    _require_other_place(source, target)
     with catalogs.open_read(source) as reader:
         target.create()
         with writer_lock(target):
             _begin(source, target)
             check_owner(target)
-            files, size, pictures = _copy_until_equal(source, reader, target, progress)
+            files, size, pictures = _copy_until_equal(source, reader, target, settings, progress)
             (target.folder / STATE_NAME).unlink()
     seconds = time.monotonic() - started_at
     return MigrationReport(source.name, target.name, target.folder, pictures, files, size, seconds)
 
 
-def _require_local_catalogs(source: IndexLayout, target: IndexLayout) -> None:
+def _require_other_place(source: IndexLayout, target: IndexLayout) -> None:
     if source.folder.absolute() == target.folder.absolute():
         raise UsageError("An index cannot be migrated to itself.", "Give another name.")
-    for layout in (source, target):
-        places = describe_places(layout)
-        if places.catalog is not None or places.search is not None:
-            raise StateError(
-                f"Index {layout.name!r} has its catalog or its search on a server, and this version"
-                " of mmsearch cannot migrate these.",
-                "Use an index with a store alone, or upgrade.",
-            )
+    place = _search_place(target)
+    if place is not None and place == _search_place(source):
+        # Each of them would drop the collections of the other.
+        raise UsageError(
+            f"The indexes {source.name!r} and {target.name!r} name the same place on a search"
+            " server.",
+            "Give the new index another collection or schema.",
+        )
+
+
+def _search_place(layout: IndexLayout) -> tuple[object, ...] | None:
+    url = read_places(layout).search
+    if url is None:
+        return None
+    split = urlsplit(url)
+    query = dict(parse_qsl(split.query))
+    schema = query.get("schema", layout.name) if split.scheme == POSTGRESQL else None
+    return split.hostname, split.port, split.path, query.get("host"), query.get("port"), schema
 
 
 def _begin(source: IndexLayout, target: IndexLayout) -> None:
@@ -100,9 +133,12 @@ def _begin(source: IndexLayout, target: IndexLayout) -> None:
         raise UsageError(
             f"{target.name!r} has half a migration of another index.", "Choose another name."
         )
-    if target.exists():
-        with catalogs.open_read(target) as catalog, catalog.snapshot() as snapshot:
-            is_empty = snapshot.identity is None and not catalog.referenced_files()
+    if catalogs.is_on_server(target):
+        # The schema may be missing, if the user wrote index.toml.
+        with catalogs.open_locked(target, create=True):
+            is_empty = _is_empty(target)
+    elif target.exists():
+        is_empty = _is_empty(target)
     else:
         is_empty = not target.files() and not list_stored(target)
     if not is_empty:
@@ -117,10 +153,16 @@ def _begin(source: IndexLayout, target: IndexLayout) -> None:
     atomic_write(path, json.dumps({"source": str(source.folder.absolute())}).encode())
 
 
+def _is_empty(layout: IndexLayout) -> bool:
+    with catalogs.open_read(layout) as catalog, catalog.snapshot() as snapshot:
+        return snapshot.identity is None and not catalog.referenced_files()
+
+
 def _copy_until_equal(
     source: IndexLayout,
     reader: CatalogReader,
     target: IndexLayout,
+    settings: Settings,
     progress: Callable[[Progress], None],
 ) -> tuple[int, int, int]:
     """Copy an index, again if it is written meanwhile; return the results of `_copy`.
@@ -130,7 +172,7 @@ def _copy_until_equal(
     """
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            copied = _copy(source, reader, target, progress)
+            copied = _copy(source, reader, target, settings, progress)
         except DamagedFileError as error:
             if attempt == MAX_ATTEMPTS or not error.details.get("missing"):
                 raise
@@ -146,6 +188,7 @@ def _copy(
     source: IndexLayout,
     reader: CatalogReader,
     target: IndexLayout,
+    settings: Settings,
     progress: Callable[[Progress], None],
 ) -> tuple[int, int, int] | None:
     """Copy files, then the catalog.
@@ -156,11 +199,15 @@ def _copy(
     staged = IndexLayout(target.folder / STAGING_NAME)
     remove_folder(staged.folder)
     staged.create()
-    reader.copy_to(staged.catalog)
+    catalogs.copy_to_file(source, reader, staged)
     with catalogs.open_locked(staged) as copy:
         with copy.snapshot() as snapshot:
-            generation = snapshot.generation
+            generation, built = snapshot.generation, snapshot.built
         copy.discard_building()
+        is_served = built is not None and "collection" in built.settings
+        must_build = is_served or find_plugin_name(target) is not None
+        if must_build:
+            copy.drop_built_index()
         refs, pictures = list_files(copy)
     present = list_stored(target)
     for number, ref in enumerate(refs):
@@ -172,14 +219,44 @@ def _copy(
     with reader.snapshot() as before:
         if before.generation != generation:
             return None
-        with catalogs.open_read(staged) as copied, copied.snapshot() as after:
-            _require_equal("numbers", _counts(reader, before), _counts(copied, after))
-            _require_equal("answers", _answers(source, before), _answers(target, after))
-    catalogs.replace_catalog(target, staged)
+        if must_build:
+            _build(target, staged, settings)
+        queries = _read_queries(target, before) if must_build else None
+        numbers, answers = _counts(reader, before), _answers(source, before, queries)
+
+        def verify(copied: CatalogReader) -> None:
+            with copied.snapshot() as after:
+                _require_equal("numbers", numbers, _counts(copied, after))
+                found = _answers(target, after, queries)
+            if must_build:
+                _require_equal("answers", True, _are_similar(answers[:2], found[:2]))
+                found[:2] = answers[:2]
+            _require_equal("answers", answers, found)
+
+        with catalogs.open_read(staged) as staged_copy:
+            verify(staged_copy)
+        if catalogs.is_on_server(target):
+            catalogs.copy_to_server(staged, target, verify)
+        else:
+            catalogs.replace_catalog(target, staged)
     remove_folder(staged.folder)
     with catalogs.open_read(target) as copied, copied.snapshot() as snapshot:
         claim_store(target, snapshot.generation)
     return len(refs), sum(ref.bytes for ref in refs), pictures
+
+
+def _build(target: IndexLayout, staged: IndexLayout, settings: Settings) -> None:
+    """Build a file, or a collection on the search server, from the segments of the target."""
+    with catalogs.open_locked(staged) as copy:
+        identity = copy.identity()
+        if identity is None or not copy.segments():
+            return
+        builder = make_index_builder(
+            target, copy, lambda: load_index_encoder(identity, settings, lambda message: None)
+        )
+        fusion = make_fusion(identity.fusion)
+        copy.publish(builder.build(copy.segments(), fusion, identity, copy.stale_rows()))
+        keep_in_step(target, copy)
 
 
 def _has_arrived(target: IndexLayout, ref: FileRef, present: dict[str, int]) -> bool:
@@ -257,20 +334,56 @@ def _counts(catalog: CatalogReader, snapshot: Snapshot) -> dict[str, object]:
     }
 
 
-def _answers(layout: IndexLayout, snapshot: Snapshot) -> list[object]:
-    """Return the hits of sample pictures and of sample texts, with their scores."""
+def _read_queries(layout: IndexLayout, snapshot: Snapshot) -> Vectors | None:
+    """Return the vectors of the sample pictures as queries, from the segments."""
+    ids = snapshot.sample_ids(NUM_CANARIES)
+    if snapshot.identity is None or not len(ids):
+        return None
+    vectors = read_stored_image_vectors(layout, snapshot, ids)
+    return make_fusion(snapshot.identity.fusion).fuse_query(vectors)
+
+
+def _answers(
+    layout: IndexLayout, snapshot: Snapshot, queries: Vectors | None = None
+) -> list[object]:
+    """Return the hits of sample pictures and of sample texts, with their scores.
+
+    Args:
+        layout: Files of the index.
+        snapshot: Snapshot of its catalog.
+        queries: The vectors of the sample pictures; None: those of the built index, a file.
+    """
     ids = snapshot.sample_ids(NUM_CANARIES)
     if snapshot.identity is None or not len(ids):
         return []
     encoder = cast("Encoder", _EncoderName(snapshot.identity.encoder))
-    cache = IndexReaderCache(
-        layout, encoder, load_vector_index_plugin, TAIL_VECTOR_INDEX, "cpu", make_fusion
-    )
-    store = cache.open_store(snapshot)
-    ranking = store.search(store.reader.vectors(ids), CANARY_HITS)
+    store = StoreOpener(layout, encoder, "cpu").open_store(snapshot)
+    if queries is None:
+        # Two copies of one file have the same vectors, and segments are not fetched.
+        queries = cast("FileVectorStore", store).reader.vectors(ids)
+    ranking = store.search(queries, CANARY_HITS)
     answers: list[object] = [ranking.ids.tolist(), ranking.scores.tolist()]
     for record in snapshot.records(ids.tolist()):
         for text in record.picture.texts[:1]:
-            matches = snapshot.match([TextTerm(text.text[:200])], CANARY_HITS, None)
-            answers += [matches.ids.tolist(), matches.scores.tolist()]
+            # Words of two letters have other stems in PostgreSQL.
+            words = _SHORT_WORDS.sub(" ", text.text[:200])
+            if words.strip():
+                matches = snapshot.match([TextTerm(words)], CANARY_HITS, None)
+                answers += [matches.ids.tolist(), matches.scores.tolist()]
     return answers
+
+
+def _are_similar(expected: list[object], found: list[object]) -> bool:
+    """Return True if two built indexes find nearly the same for the sample pictures."""
+    if not expected or not found:
+        return expected == found
+    ids, scores = (np.array(values) for values in expected)
+    other_ids, other_scores = (np.array(values) for values in found)
+    if len(ids) != len(other_ids):
+        return False
+    # Rows with fewer hits end with -1.
+    own, others = ([set(row) - {-1} for row in each.tolist()] for each in (ids, other_ids))
+    shared = sum(len(one & other) for one, other in zip(own, others, strict=True))
+    wanted = MIN_SHARED_HITS * max(sum(map(len, own)), sum(map(len, others)))
+    errors = np.abs(scores[:, 0] - other_scores[:, 0])
+    return shared >= wanted and bool(np.all(errors <= MAX_SCORE_ERROR))

@@ -15,7 +15,7 @@ from mmsearch.maintenance import migrate as module
 from mmsearch.storage import stored_files
 from mmsearch.storage.failpoints import FailPoint
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.places import Places, write_places
+from mmsearch.storage.places import read_places, write_places
 from mmsearch.storage.stored_files import list_stored, open_remote
 from tests.integration.test_stored_index import (  # noqa: F401 - fixtures
     _environment,
@@ -31,6 +31,7 @@ from tests.integration.test_stored_index import (  # noqa: F401 - fixtures
     url,
     verdict,
 )
+from tests.memory_server import MemoryServer, served_by
 from tests.toy_index import make_toys, replaced
 
 pytestmark = [
@@ -174,8 +175,8 @@ def test_file_that_changed_on_its_way_is_sent_again(layout, big, home, monkeypat
 def test_other_answers_of_the_copy_are_an_error_and_it_stays_empty(layout, big, home, monkeypatch):
     real = module._answers
 
-    def answers(layout, snapshot):
-        found = real(layout, snapshot)
+    def answers(layout, *arguments):
+        found = real(layout, *arguments)
         return found if layout.name == "photos" else [np.flip(found[0]).tolist(), *found[1:]]
 
     with monkeypatch.context() as patch:
@@ -239,11 +240,6 @@ def test_migration_refuses_what_it_would_overwrite(layout, big, home, url, toys)
     (half.folder / "migration.json").write_text('{"source": "/elsewhere"}')
     with pytest.raises(UsageError, match="half a migration of another index"):
         migrate_index("photos", "half", home=home)
-    server = IndexLayout(home / "server")
-    server.create()
-    write_places(server, Places(catalog="postgresql+psycopg://me@db/pictures"))
-    with pytest.raises(StateError, match="cannot migrate"):
-        migrate_index("photos", "server", home=home)
     # A store without its catalog.
     for path in big.catalog_files():
         path.unlink()
@@ -269,3 +265,49 @@ def test_migration_loads_no_model(layout, big, home):
 
     with replaced(dict.fromkeys(make_toys(), fail)):
         migrate_index("photos", "big", home=home)
+
+
+def test_index_moves_to_a_search_server_and_back(layout, home, toys):
+    server, served = MemoryServer(), IndexLayout(home / "served")
+    expected = hits(layout)
+    with served_by(server, served):
+        migrate_index("photos", "served", home=home)
+        with catalogs.open_read(served) as catalog, catalog.snapshot() as snapshot:
+            built = snapshot.built
+            assert snapshot.changed_fields(built.settings["collection"]).tolist() == []
+        (name,) = server.names()
+        assert (built.plugin_name, built.settings["collection"], server.published) == (
+            "milvus",
+            name,
+            name,
+        )
+        assert {path.suffix for path in (served.folder / "ann").iterdir()} == {".milvus"}
+        assert [number for number, _ in hits(served)] == [number for number, _ in expected]
+        # Each index would drop the collections of the other one.
+        twin = IndexLayout(home / "twin")
+        twin.create()
+        write_places(twin, read_places(served))
+        with pytest.raises(UsageError, match="same place on a search server"):
+            migrate_index("served", "twin", home=home)
+        migrate_index("served", "back", home=home)
+        server.collections[name].lost_rows = 19
+    back = IndexLayout(home / "back")
+    assert hits(back) == expected
+    assert verdict(back) == ("sound", [])
+    assert index_toys(back, toys).encoded == 0
+    assert server.names() == [name]
+
+
+def test_other_answers_of_a_search_server_are_an_error(layout, home):
+    class Reversed(MemoryServer):
+        def create(self, name, dim, blocks):
+            made = super().create(name, dim, blocks)
+            made.data = made.data[::-1]
+            return made
+
+    with (
+        served_by(Reversed(), IndexLayout(home / "served")),
+        pytest.raises(StateError, match="answers of the copy differ"),
+    ):
+        migrate_index("photos", "served", home=home)
+    assert not (home / "served" / "catalog.sqlite").exists()
