@@ -311,3 +311,19 @@ def test_other_answers_of_a_search_server_are_an_error(layout, home):
     ):
         migrate_index("photos", "served", home=home)
     assert not (home / "served" / "catalog.sqlite").exists()
+
+
+def test_answers_of_servers_may_differ_a_little():
+    rows = [(list(range(10)), [0.9] * 10), ([3, -1], [0.5, -np.inf])]
+    nearly = [([*range(9), 77], [0.895] * 10), ([3, -1], [0.5, -np.inf])]
+    assert module._are_similar(rows, nearly)
+    assert module._are_similar([], [])
+    assert module._are_similar([([], [])], [([], [])])
+    for other in (
+        [],
+        [nearly[0], ([-1, -1], [-np.inf] * 2)],
+        [([*range(8), 77, 78], [0.9] * 10), rows[1]],
+        [(list(range(10)), [0.88] * 10), rows[1]],
+        [(list(range(10)), [np.nan] * 10), rows[1]],
+    ):
+        assert not module._are_similar(rows, other)
