@@ -94,7 +94,7 @@ class CollectionBuilder:
             {
                 "dim": dim,
                 "collection": name,
-                "built_at_s": round(time.time()),
+                "built_at_s": int(time.time()),
                 "reason": "approximate search on the server",
             },
         )

@@ -10,7 +10,7 @@ from mmsearch.core.errors import DecodeError, SourceError
 from mmsearch.core.results import IndexRequest
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import walk_request
-from mmsearch.indexing import run as indexing_run
+from mmsearch.indexing import file_reader
 from mmsearch.modalities import _contents, _folder
 from mmsearch.storage.layout import IndexLayout
 from tests.toy_index import ToyCaptionTable, ToyModality, toy_indexer
@@ -183,7 +183,7 @@ def test_indexed_file_that_cannot_be_read_now_keeps_its_picture(layout, folder, 
         raise DecodeError("too many open files", transient=True)
 
     with monkeypatch.context() as patch:
-        patch.setattr(indexing_run, "hash_source_file", fail)
+        patch.setattr(file_reader, "hash_source_file", fail)
         report, _ = run(layout, folder)
     assert [failed.reason for failed in report.failed] == ["too many open files"]
     with catalogs.open_read(layout) as catalog, catalog.snapshot() as snapshot:
@@ -219,7 +219,7 @@ def test_change_of_attributes_is_hashed_once_and_encodes_nothing(
     found = {name: getattr(report, name) for name in ("unchanged", "moved", "copied", "changed")}
     assert {name: count for name, count in found.items() if count} == counts
     assert report.encoded == 0
-    monkeypatch.setattr(indexing_run, "hash_source_file", None)
+    monkeypatch.setattr(file_reader, "hash_source_file", None)
     report, _ = run(layout, folder)
     assert report.unchanged == sum(counts.values())
 
@@ -232,7 +232,7 @@ def test_files_of_earlier_versions_get_their_change_time_without_being_read(
         patch.setattr(_folder, "clamped_ctime_ns", lambda stat: 0)
         run(layout, folder)
     with monkeypatch.context() as patch:
-        patch.setattr(indexing_run, "hash_source_file", None)
+        patch.setattr(file_reader, "hash_source_file", None)
         for _ in range(2):
             assert run(layout, folder)[0].unchanged == 1
     keep_times(folder / "a.toy", "picture 2")

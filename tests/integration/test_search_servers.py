@@ -1,6 +1,7 @@
 """An index whose vectors are on a search server answers as one with files, whatever has changed."""
 
 import shutil
+import time
 from unittest.mock import patch
 
 import numpy as np
@@ -171,8 +172,11 @@ def test_many_changes_build_the_collection_anew(pair):
 def test_unused_collections_are_dropped_after_a_grace_time(pair):
     first = pair.built().settings["collection"]
     pair.server.create("foreign", 4, iter(()))
-    pair.run(lambda index: index.reindex(fusion="weighted"))
+    with patch.object(collections, "GRACE_S", 3600):
+        pair.run(lambda index: index.reindex(fusion="weighted"))
     second = pair.built().settings["collection"]
+    # A time in the future would end the grace time at once.
+    assert pair.built().settings["built_at_s"] <= time.time()
     assert set(pair.server.names()) == {first, second, "foreign"}
     assert pair.server.published == second
     with patch.object(collections, "GRACE_S", 0):

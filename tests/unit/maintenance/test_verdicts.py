@@ -448,7 +448,7 @@ def test_repair_killed_at_any_step_loses_no_rows(visit, layout, monkeypatch):
             "catalog.sqlalchemy_engine",
             "catalog.open",
             "storage.atomic",
-            "storage.layout",
+            "storage.stored_files",
         ):
             patch.setattr(f"mmsearch.{module}.hit_failpoint", hit_failpoint)
         patch.setattr("mmsearch.factories.catalogs.hit_failpoint", hit_failpoint)

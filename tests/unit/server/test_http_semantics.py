@@ -208,6 +208,7 @@ PATHS = {
     "/v1/indexes": "GET, HEAD",
     "/v1/indexes/a/suggest": "GET, HEAD",
     "/v1/indexes/a": "GET, HEAD",
+    "/v1/search": "GET, HEAD, POST",
     "/v1/indexes/a/search": "GET, HEAD, POST",
     "/v1/indexes/a/search/batch": "POST",
     "/v1/indexes/a/facets": "GET, HEAD, POST",
