@@ -108,6 +108,5 @@ def migrate(
         f"{output.human_bytes(report.bytes)} in index {report.to!r}, in {report.seconds:.1f} s."
     )
     output.warn(
-        f"Its answers equal those of {report.name!r}, which stays until 'mmsearch remove"
-        f" {report.name}'."
+        f"It answers as {report.name!r} does, which stays until 'mmsearch remove {report.name}'."
     )
