@@ -14,6 +14,7 @@ import importlib
 import marshal
 import os
 import pkgutil
+import re
 import selectors
 import signal
 import socket
@@ -32,6 +33,9 @@ PRELOADED_FOR = {"mcp": ("mcp", "server"), "serve": ("server",)}
 
 LATE_PACKAGES = {"__main__", "client", "encoders", "integrations", "mcp", "server"}
 """Modules and packages that are not loaded at the start; some of encoders import torch."""
+
+FOR_SERVERS = re.compile(r"\.(executors\.ray|catalog\.postgres|vector_stores\._?(milvus|pgvector))")
+"""Modules for other servers, whose packages may be missing."""
 
 LATE_MODULES = (
     *("mmsearch.encoders.open_clip", "mmsearch.encoders.starter", "PIL.JpegImagePlugin"),
@@ -146,7 +150,8 @@ def preload(packages):
     for package in packages:
         loaded = importlib.import_module(f"mmsearch.{package}")
         for module in pkgutil.walk_packages(getattr(loaded, "__path__", ()), f"{loaded.__name__}."):
-            importlib.import_module(module.name)
+            if not FOR_SERVERS.search(module.name):
+                importlib.import_module(module.name)
 
 
 def become(request):
