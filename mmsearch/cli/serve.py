@@ -282,10 +282,11 @@ def _serve_http(
                         )
                     except LocalSocketError as error:
                         failures.append(f"Commands are not forwarded to it: {error}")
-                warn(_format_ready_message(names, f" at {url}{config.root_path or ''}"))
-                for failure in failures:
-                    warn(failure)
+                # A signal may arrive as soon as the message can be read.
                 try:
+                    warn(_format_ready_message(names, f" at {url}{config.root_path or ''}"))
+                    for failure in failures:
+                        warn(failure)
                     _wait()
                 except ShutdownSignalError as error:
                     if error.signum == signal.SIGTERM and drain_s:

@@ -12,7 +12,7 @@ import pytest
 import mmsearch as library
 from mmsearch.core.files import MAX_MTIME_NS, MIN_MTIME_NS
 from mmsearch.core.filters import Filters
-from mmsearch.indexing import run
+from mmsearch.indexing import file_reader
 from mmsearch.modalities import _folder
 from mmsearch.modalities.image import build
 from tests.http_client import http_client
@@ -69,7 +69,7 @@ def index(home):
 
 
 def test_extreme_dates_second_index_run_reads_no_file(index, folder, monkeypatch):
-    monkeypatch.setattr(run, "hash_source_file", None)
+    monkeypatch.setattr(file_reader, "hash_source_file", None)
     report = index.add_folder(folder)
     assert (report.unchanged, report.added, report.changed) == (len(DATES), 0, 0)
     assert (report.failed, report.retold) == ((), 0)

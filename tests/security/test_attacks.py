@@ -68,9 +68,15 @@ def test_picture_id_with_path_or_injection_gets_404_or_422(server, picture, part
     assert b"root:" not in answer.content
 
 
-@pytest.mark.parametrize("name", ["..", "%2e%2e", "../default", "default%2f..%2fdefault", ".", "é"])
+@pytest.mark.parametrize("name", ["%2e%2e", "../default", "default%2f..%2fdefault", ".", "é"])
 def test_index_name_with_path_gets_404(server, name):
     is_problem(server.get(f"/v1/indexes/{name}/search", params={"q": "a"}), 404)
+
+
+def test_index_name_that_clients_resolve_is_the_search_of_all_indexes(server):
+    # Clients ask for /v1/search.
+    answer = server.get("/v1/indexes/../search", params={"q": "a"})
+    assert answer.json()["hits"] == server.get("/v1/search", params={"q": "a"}).json()["hits"]
 
 
 def test_index_not_served_gets_404(photo_index, tmp_path):
