@@ -8,12 +8,11 @@ import numpy as np
 
 from mmsearch.api._items import IndexItems
 from mmsearch.api._session import translate_errors
-from mmsearch.api.parsing import parse_query
+from mmsearch.api.parsing import to_query
 from mmsearch.core.arguments import (
     FilterValues,
     PictureIds,
     Texts,
-    check_no_options,
     to_filters,
     to_texts,
 )
@@ -91,21 +90,17 @@ class IndexFacets(IndexItems):
 
         names = check_facet_fields(None if fields is None else to_texts(fields))
         check_facet_limit(limit)
-        if isinstance(query, Query):
-            check_no_options(
-                syntax=syntax, without=without, like=like, unlike=unlike, filters=filters, mode=mode
-            )
-        elif (isinstance(query, str) and not query.strip()) and not (without or like or unlike):
+        if (isinstance(query, str) and not query.strip()) and not (without or like or unlike):
             query = Query((), NO_FILTERS if filters is None else to_filters(filters))
         else:
-            query = parse_query(
+            query = to_query(
                 query,
+                syntax=syntax,
                 without=without,
                 like=like,
                 unlike=unlike,
                 filters=filters,
                 mode=mode,
-                syntax=syntax,
             )
         request = SearchRequest(
             query,

@@ -7,14 +7,13 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from mmsearch.api._session import IndexSession, result_or_raise, translate_errors
-from mmsearch.api.parsing import parse_query
+from mmsearch.api.parsing import parse_query, to_query
 from mmsearch.api.pictures import open_terms
 from mmsearch.core.arguments import (
     FilterValues,
     PictureIds,
     PictureInput,
     Texts,
-    check_no_options,
     to_texts,
 )
 from mmsearch.core.errors import MMSearchError
@@ -96,20 +95,15 @@ class IndexSearch:
             UsageError: An argument has the wrong type, or a parsed query is combined with an option
                 that it has itself.
         """
-        if isinstance(query, Query):
-            check_no_options(
-                syntax=syntax, without=without, like=like, unlike=unlike, filters=filters, mode=mode
-            )
-        else:
-            query = parse_query(
-                query,
-                without=without,
-                like=like,
-                unlike=unlike,
-                filters=filters,
-                mode=mode,
-                syntax=syntax,
-            )
+        query = to_query(
+            query,
+            syntax=syntax,
+            without=without,
+            like=like,
+            unlike=unlike,
+            filters=filters,
+            mode=mode,
+        )
         result = self._session.search_one(
             SearchRequest(
                 query,

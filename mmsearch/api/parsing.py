@@ -16,6 +16,7 @@ from mmsearch.core.arguments import (
     StrPath,
     Texts,
     check_arguments,
+    check_no_options,
     to_filters,
     to_paths,
     to_picture_ids,
@@ -94,6 +95,23 @@ def parse_query(
         blend,
         None if prompts is None else to_texts(prompts),
     )
+
+
+def to_query(query: str | Transcript | Query, **options: Any) -> Query:
+    """Return a parsed query as it is, or the query of a text.
+
+    Args:
+        query: A query, a text, or a transcript.
+        **options: Options of `parse_query`, which a parsed query has itself.
+
+    Raises:
+        InvalidQueryError: The query is empty or invalid, or the mode is unknown.
+        UsageError: An argument has the wrong type, or a parsed query comes with an option.
+    """
+    if isinstance(query, Query):
+        check_no_options(**options)
+        return query
+    return parse_query(query, **options)
 
 
 def parse_filters(**values: Any) -> Filters:

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +21,8 @@ from mmsearch.core.server_filters import make_server_condition
 from mmsearch.core.types import FusionSpec, Ids, Ranking, Vectors
 from mmsearch.core.vector_servers import MAX_EXACT_IDS, MIN_CANDIDATES, VectorCollection
 from mmsearch.core.vectors import merge_rankings, row_scores
+from mmsearch.vector_stores._common import find_allowed, open_tail, reader_key, search_live
 from mmsearch.vector_stores._pointer import read_pointer
-from mmsearch.vector_stores._tail import open_tail, search_live
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import Snapshot
@@ -138,11 +137,8 @@ class ServedVectorStore:
         """Return the k nearest items; see `VectorStore.search`."""
         # Counted before as well as after: `complete` must not miss rows that come back meanwhile.
         self.reader.count_missing()
-        reader, deleted_ids = self.reader, self.snapshot.deleted_ids
-        allowed = None if filters is None else self.snapshot.filter_ids(filters)
-        if excluded is not None:
-            deleted_ids = np.union1d(deleted_ids, excluded)
-            allowed = None if allowed is None else np.setdiff1d(allowed, excluded)
+        reader = self.reader
+        deleted_ids, allowed = find_allowed(self.snapshot, filters, excluded)
         if filters is None or allowed is None:
             hidden = np.union1d(deleted_ids, reader.moved_ids)
             ranking = self._search_all(queries, k, hidden)
@@ -278,13 +274,7 @@ class CollectionReaderCache:
             DamagedFileError: A file is missing or does not match the catalog.
             ServerError: The server cannot be used, or lacks the collection.
         """
-        identity = snapshot.identity
-        key = (
-            identity and identity.encoder,
-            identity and identity.fusion,
-            built.file_ref.sha256,
-            *map(attrgetter("file_ref.sha256"), snapshot.unindexed_segments),
-        )
+        identity, key = snapshot.identity, reader_key(snapshot)
         if self._reader is None or self._reader.key != key:
             if identity is not None:
                 check_encoder(identity, self._encoder)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +19,7 @@ from mmsearch.core.types import FusionSpec, Ids, IndexSpec, Ranking, Vectors
 from mmsearch.core.vectors import find_positions, merge_rankings, row_scores, stack
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import read_image_vectors
-from mmsearch.vector_stores._tail import open_tail, search_live
+from mmsearch.vector_stores._common import find_allowed, open_tail, reader_key, search_live
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import Snapshot
@@ -188,11 +187,7 @@ class FileVectorStore:
         excluded: Ids | None = None,
     ) -> Ranking:
         """Return the k nearest items; see `VectorStore.search`."""
-        deleted_ids = self.snapshot.deleted_ids
-        allowed = None if filters is None else self.snapshot.filter_ids(filters)
-        if excluded is not None:
-            deleted_ids = np.union1d(deleted_ids, excluded)
-            allowed = None if allowed is None else np.setdiff1d(allowed, excluded)
+        deleted_ids, allowed = find_allowed(self.snapshot, filters, excluded)
         return self.reader.search(queries, k, deleted_ids, allowed)
 
     def scores(self, queries: Vectors, ids: Ids) -> NDArray[np.float32]:
@@ -262,14 +257,7 @@ class IndexReaderCache:
             EncoderMismatchError: The vectors come from a different encoder.
             DamagedFileError: A file is missing or does not match the catalog.
         """
-        identity, built = snapshot.identity, snapshot.built
-        # Checksums, not file names: names can repeat with other content, such as after a restore.
-        key = (
-            identity and identity.encoder,
-            identity and identity.fusion,
-            built and built.file_ref.sha256,
-            *map(attrgetter("file_ref.sha256"), snapshot.unindexed_segments),
-        )
+        identity, key = snapshot.identity, reader_key(snapshot)
         if self._reader is None or self._reader.key != key:
             if identity is not None:
                 check_encoder(identity, self._encoder)

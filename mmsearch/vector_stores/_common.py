@@ -1,8 +1,9 @@
-"""The segments that are newer than the built index, which every vector store searches exactly."""
+"""Code that vector stores share: newer segments, and the items that a search may return."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,10 +15,41 @@ from mmsearch.storage.segments import fused_dim, iter_fused_blocks
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import Snapshot
+    from mmsearch.core.filter_tree import FilterTree
     from mmsearch.core.protocols import Fusion, VectorIndex, VectorIndexPlugin
 
 MAX_OVERFETCH = 1000
 """Maximum number of deleted ids to over-fetch; beyond it, a filter is cheaper."""
+
+
+def reader_key(snapshot: Snapshot) -> tuple[object, ...]:
+    """Return what identifies the vectors of a generation: one reader serves all that share it."""
+    identity, built = snapshot.identity, snapshot.built
+    # Checksums, not file names: names can repeat with other content, such as after a restore.
+    return (
+        identity and identity.encoder,
+        identity and identity.fusion,
+        built and built.file_ref.sha256,
+        *map(attrgetter("file_ref.sha256"), snapshot.unindexed_segments),
+    )
+
+
+def find_allowed(
+    snapshot: Snapshot, filters: FilterTree | None, excluded: Ids | None
+) -> tuple[Ids, Ids | None]:
+    """Return the ids that a search must not return, and those that it may; None for all others.
+
+    Args:
+        snapshot: Snapshot of the generation.
+        filters: Filters that items must pass; None for all items.
+        excluded: Ids of further items that must not be returned.
+    """
+    deleted_ids = snapshot.deleted_ids
+    allowed = None if filters is None else snapshot.filter_ids(filters)
+    if excluded is not None:
+        deleted_ids = np.union1d(deleted_ids, excluded)
+        allowed = None if allowed is None else np.setdiff1d(allowed, excluded)
+    return deleted_ids, allowed
 
 
 def open_tail(
