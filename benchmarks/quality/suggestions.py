@@ -243,8 +243,8 @@ def fill_catalog(layout: IndexLayout, pictures: int) -> None:
             ((number, number.to_bytes(32, "big")) for number in ids),
         )
         connection.executemany(
-            "INSERT INTO items (id, content_id, width, height, format) VALUES (?1, ?1, 1, 1, 'JPEG')",
-            ((number,) for number in ids),
+            "INSERT INTO items (id, content_id, width, height, format) VALUES (?, ?, 1, 1, 'JPEG')",
+            ((number, number) for number in ids),
         )
         connection.executemany(
             "INSERT INTO assets (source_id, key, size, mtime_ns, checked_ns, digest, content_id)"

@@ -364,9 +364,14 @@ def _fill_catalog(layout: IndexLayout, size: int) -> None:
         )
         connection.executemany(
             "INSERT INTO items (id, content_id, is_live, width, height, format, taken_at, latitude,"
-            " longitude) VALUES (?1, ?1, 1, 1024, 768, 'JPEG', ?2, ?3, ?4)",
+            " longitude) VALUES (?, ?, 1, 1024, 768, 'JPEG', ?, ?, ?)",
             (
-                (at + 1, f"{FIRST_DAY + timedelta(days=days[at])}T12:00:00", *points[places[at]])
+                (
+                    at + 1,
+                    at + 1,
+                    f"{FIRST_DAY + timedelta(days=days[at])}T12:00:00",
+                    *points[places[at]],
+                )
                 for at in range(size)
             ),
         )

@@ -152,9 +152,10 @@ def _fill_catalog(layout: IndexLayout, rows: int) -> None:
         )
         connection.executemany(
             "INSERT INTO items (id, content_id, width, height, format, taken_at, camera, rating)"
-            " VALUES (?1, ?1, 4000, 3000, ?2, ?3, ?4, ?5)",
+            " VALUES (?, ?, 4000, 3000, ?, ?, ?, ?)",
             (
                 (
+                    at + 1,
                     at + 1,
                     ("JPEG", "JPEG", "JPEG", "HEIF", "PNG")[at % 5],
                     f"{_year(at, rows)}-{months[at]:02d}-{days[at]:02d}T12:30:00"

@@ -79,8 +79,8 @@ def _fill_catalog(layout: IndexLayout) -> NDArray[np.int64]:
         )
         connection.executemany(
             "INSERT INTO items (id, content_id, width, height, format)"
-            " VALUES (?1, ?1, ?2, 768, 'JPEG')",
-            ((at + 1, int(width)) for at, width in enumerate(widths)),
+            " VALUES (?, ?, ?, 768, 'JPEG')",
+            ((at + 1, at + 1, int(width)) for at, width in enumerate(widths)),
         )
         connection.executemany(
             "INSERT INTO embeddings (item_id, space_id, segment, texts_digest)"

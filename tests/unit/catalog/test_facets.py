@@ -75,7 +75,8 @@ def place_files(pictures):
 def write_stacks(path, stacks):
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany(
-            "INSERT INTO duplicates (content_id, stack_id, near_id) VALUES (?1, ?2, ?2)", stacks
+            "INSERT INTO duplicates (content_id, stack_id, near_id) VALUES (?, ?, ?)",
+            ((content, stack, stack) for content, stack in stacks),
         )
 
 
