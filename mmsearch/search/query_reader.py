@@ -7,6 +7,7 @@ picture has one. Filters that a user gives hold beside those of words.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from mmsearch.core.query import Condition
     from mmsearch.search.understanding.places import PlaceMatch
     from mmsearch.search.understanding.reader import Reading
+
+_APOSTROPHES = re.compile("(?<=\\w)['\u2019](?=\\w)")
 
 KM_PER_DEGREE = 111.2
 """Kilometres between two degrees of latitude."""
@@ -110,7 +113,7 @@ class QueryReader:
         words = split_folded(text)
         dates = dates and may_have_date(text, words) and snapshot.has_dates()
         has_people = self._may_have_people(words)
-        has_places = self._facts.has_places and (has_abbreviation(text) or _may_have_places(words))
+        has_places = self._facts.has_places and _may_have_places(text, words)
         if not dates and not has_people and not has_places:
             return None
         # Most queries have no such words, and importing the grammar takes longer than a search.
@@ -146,12 +149,18 @@ def _may_be_read(term: Term) -> bool:
     return bool(term.text) and term.weight == 1
 
 
-def _may_have_places(words: list[str]) -> bool:
+def _may_have_places(text: str, words: list[str]) -> bool:
     from mmsearch.core.places import find_place  # noqa: PLC0415 - only libraries with places
 
-    return any(
+    if has_abbreviation(text) or any(
         (word not in STOP_WORDS or word == "como") and find_place(words, start) is not None
         for start, word in enumerate(words)
+    ):
+        return True
+    # Val d'Aosta: names do without their apostrophes.
+    joined = split_folded(_APOSTROPHES.sub("", text))
+    return len(joined) < len(words) and any(
+        find_place(joined, start) is not None for start in range(len(joined))
     )
 
 

@@ -17,11 +17,12 @@ from mmsearch.server.app import serve_in_thread
 from tests.http_client import http_client, open_server_state
 
 LISBON, PORTO, BERLIN = (38.72, -9.14), (41.15, -8.61), (52.52, 13.41)
+AOSTA = (45.7372, 7.3201)
 FACTS = {
     "beach.jpg": ("2019-07-03T12:00", ("Anna",), LISBON),
     "dog.jpg": ("2019-07-20T12:00", ("Anna", "Maria Rossi"), PORTO),
     "bridge.jpg": ("2021-12-25T18:00", (), BERLIN),
-    "castle.jpg": ("2021-03-01T09:00", ("Maria Rossi",), None),
+    "castle.jpg": ("2021-03-01T09:00", ("Maria Rossi",), AOSTA),
     "boat.jpg": ("2024-07-01T09:00", ("Joanna",), None),
     "horse.jpg": (None, ("Anna",), None),
 }
@@ -74,6 +75,7 @@ def names(hits):
         ("in Portugal", ["dog.jpg", "beach.jpg"]),
         ("Anna in Portogallo", ["dog.jpg", "beach.jpg"]),
         ("Lissabon 2019", ["beach.jpg"]),
+        ("Valle d'Aosta", ["castle.jpg"]),
         ("Berlin, Germany", ["bridge.jpg"]),
         ("in der Nähe von Lissabon", ["beach.jpg"]),
     ],

@@ -24,6 +24,7 @@ _WORDS = """
     this diese diesen dieser dieses diesem ce cet cette este esta questo questa quest heuer
     today yesterday heute gestern vorgestern hier aujourd hoy ayer anteayer antier antes oggi ieri
     ago vor il hace fa
+    anoche stamattina stamane stasera tonight
     fifties sixties seventies eighties nineties funfzigern funfziger sechzigern sechziger siebzigern
     siebziger achtzigern achtziger neunzigern neunziger cinquante soixante quatre cincuenta sesenta
     setenta ochenta noventa cinquanta sessanta settanta ottanta novanta

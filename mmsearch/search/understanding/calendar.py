@@ -19,29 +19,77 @@ FIXED_HOLIDAYS: Final = {
     "christmas_day": (12, 25, 1),
     "boxing_day": (12, 26, 1),
     "new_years_eve": (12, 31, 2),
+    "new_years_day": (1, 1, 1),
     "epiphany": (1, 6, 1),
+    "candlemas": (2, 2, 1),
     "valentine": (2, 14, 1),
+    "womens_day": (3, 8, 1),
     "st_patrick": (3, 17, 1),
+    "st_george": (4, 23, 1),
     "liberation_day": (4, 25, 1),
+    "walpurgis_night": (4, 30, 1),
     "may_day": (5, 1, 1),
+    "republic_day": (6, 2, 1),
+    "st_john_eve": (6, 23, 2),
+    "st_john": (6, 24, 1),
     "independence_day": (7, 4, 1),
     "bastille_day": (7, 14, 1),
     "ferragosto": (8, 15, 1),
     "german_unity": (10, 3, 1),
     "halloween": (10, 31, 1),
     "all_saints": (11, 1, 1),
+    "day_of_the_dead": (11, 1, 2),
+    "bonfire_night": (11, 5, 1),
+    "st_martin": (11, 11, 1),
     "st_nicholas": (12, 6, 1),
+    "immaculate_conception": (12, 8, 1),
+    "hispanic_day": (10, 12, 1),
 }
 """Month, day, and number of days of holidays. New Year's Eve lasts into the new year."""
 
 EASTER_HOLIDAYS: Final = {
+    "fat_thursday": (-52, 1),
+    "rose_monday": (-48, 1),
+    "shrove_tuesday": (-47, 1),
+    "ash_wednesday": (-46, 1),
+    "palm_sunday": (-7, 1),
+    "maundy_thursday": (-3, 1),
     "good_friday": (-2, 1),
     "easter": (-2, 4),
+    "holy_saturday": (-1, 1),
     "easter_sunday": (0, 1),
     "easter_monday": (1, 1),
+    "ascension": (39, 1),
     "pentecost": (49, 2),
+    "whit_sunday": (49, 1),
+    "whit_monday": (50, 1),
+    "corpus_christi": (60, 1),
 }
 """Days after Easter Sunday, and number of days, of holidays that move with it."""
+
+WEEKDAY_HOLIDAYS: Final = {
+    "martin_luther_king_day": (1, 0, 3),
+    "memorial_day": (5, 0, -1),
+    "labor_day": (9, 0, 1),
+    "columbus_day": (10, 0, 2),
+    "thanksgiving": (11, 3, 4),
+}
+"""Month, weekday from 0 for Monday, and which one of the month, of holidays; -1 is the last."""
+
+ADVENT_SUNDAYS: Final = ("advent_1", "advent_2", "advent_3", "advent_4")
+"""The four Sundays before Christmas Day."""
+
+PART_DAYS: Final = {"early": (1, 10), "mid": (11, 20), "late": (21, 31)}
+"""First and last day of the parts of a month."""
+
+PART_MONTHS: Final = {"early": (1, 3), "mid": (5, 4), "late": (10, 3)}
+"""First month and number of months of the parts of a year."""
+
+PART_YEARS: Final = {"early": (0, 4), "mid": (4, 3), "late": (7, 3)}
+"""First year and number of years of the parts of a decade."""
+
+PARTS: Final = tuple(PART_DAYS)
+"""The parts, in order; each is a month of a season."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +161,46 @@ def holiday_period(year: int, holiday: str) -> Period:
     elif holiday in EASTER_HOLIDAYS:
         offset, days = EASTER_HOLIDAYS[holiday]
         first = easter_sunday(year) + offset * DAY
-    else:  # Thanksgiving of the United States: the fourth Thursday of November.
-        november = date(year, 11, 1)
-        first, days = november + ((3 - november.weekday()) % 7 + 21) * DAY, 1
+    elif holiday in ADVENT_SUNDAYS:
+        fourth = date(year, 12, 24)
+        fourth -= (fourth.weekday() + 1) % 7 * DAY
+        first, days = fourth - 7 * (3 - ADVENT_SUNDAYS.index(holiday)) * DAY, 1
+    else:
+        first, days = nth_weekday(year, *WEEKDAY_HOLIDAYS[holiday]), 1
     return Period(first, first + days * DAY)
+
+
+def nth_weekday(year: int, month: int, weekday: int, number: int) -> date:
+    """Return the first (1), second (2) and so on, or last (-1), such weekday of a month."""
+    if number < 0:
+        last = date(year + month // 12, month % 12 + 1, 1) - DAY
+        return last - (last.weekday() - weekday) % 7 * DAY
+    first = date(year, month, 1)
+    return first + ((weekday - first.weekday()) % 7 + 7 * (number - 1)) * DAY
+
+
+def month_part(year: int, month: int, part: str) -> Period:
+    """Return the ``early``, ``mid`` or ``late`` third of a month."""
+    whole = month_period(year, month)
+    first, last = PART_DAYS[part]
+    end = whole.before if part == "late" else date(year, month, last) + DAY
+    return Period(date(year, month, first), end)
+
+
+def year_part(year: int, part: str) -> Period:
+    """Return the first or the last quarter of a year, or May to August for ``mid``."""
+    return month_period(year, *PART_MONTHS[part])
+
+
+def season_part(year: int, season: str, part: str) -> Period:
+    """Return the first, second or third month of the season that begins in a year."""
+    return month_period(year, SEASON_MONTHS[season] + PARTS.index(part))
+
+
+def decade_part(first: int, part: str) -> Period:
+    """Return the first four, the next three or the last three years of a decade."""
+    offset, years = PART_YEARS[part]
+    return Period(date(first + offset, 1, 1), date(first + offset + years, 1, 1))
 
 
 def unit_period(today: date, unit: str, ago: int) -> Period:

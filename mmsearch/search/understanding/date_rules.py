@@ -24,25 +24,41 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
         make_rule(
             "SEASON OF? YEAR", lambda s, _, y: calendar.season_period(y, s), "", "named_year"
         ),
-        make_rule("SEASON SHORT_YEAR", lambda s, y: calendar.season_period(y, s)),
+        make_rule("SEASON OF? SHORT_YEAR", lambda s, _, y: calendar.season_period(y, s)),
         make_rule("SEASON YEAR_PAIR", _winter, "", "named_year"),
+        make_rule("SEASON SHORT_PAIR", _winter, "", "named_year"),
+        make_rule(
+            "SEASON OF? BARE_YEAR", lambda s, _, y: calendar.season_period(y, s), "", "bare_year"
+        ),
+        make_rule("PART_OF_SEASON OF? YEAR", lambda s, _, y: _season_part(y, s)),
     ]
     holidays = [
         make_rule(
             "HOLIDAY OF? YEAR", lambda h, _, y: calendar.holiday_period(y, h), "", "named_year"
         ),
-        make_rule("HOLIDAY SHORT_YEAR", lambda h, y: calendar.holiday_period(y, h)),
+        make_rule("HOLIDAY OF? SHORT_YEAR", lambda h, _, y: calendar.holiday_period(y, h)),
+        make_rule(
+            "HOLIDAY OF? BARE_YEAR", lambda h, _, y: calendar.holiday_period(y, h), "", "bare_year"
+        ),
+        make_rule("TURN_OF_YEAR YEAR_PAIR", lambda _, years: _turn_of_year(years)),
+        make_rule("TURN_OF_YEAR SHORT_PAIR", lambda _, years: _turn_of_year(years)),
     ]
     months = [
         make_rule("NUMERIC_MONTH", lambda found: calendar.month_period(*found)),
         make_rule("MON ,? OF? YEAR", lambda m, _, y: calendar.month_period(y, m), "", "month_year"),
-        make_rule("MONTH SHORT_YEAR", lambda m, y: calendar.month_period(y, m)),
+        make_rule("MON OF? SHORT_YEAR", lambda m, _, y: calendar.month_period(y, m)),
+        make_rule(
+            "MONTH OF? BARE_YEAR", lambda m, _, y: calendar.month_period(y, m), "", "bare_year"
+        ),
     ]
     days = [
         make_rule("NUMERIC_DAY", lambda found: _day(*found)),
         make_rule("DAY .? DAY_OF? MON ,? OF? YEAR", lambda d, _, m, __, y: _day(y, m, d[0])),
         make_rule("MON THE? DAY ,? YEAR", lambda m, _, d, y: _day(y, m, d[0]), "en"),
+        make_rule("SHORT_NUMERIC_DAY", lambda found: _day(*found), "", "short_day"),
+        make_rule("DAY_NAME DAY_OF? MON OF? YEAR", lambda d, _, m, __, y: _day(y, m, int(d))),
     ]
+    parts = _part_rules(today)
     relative = [
         make_rule("RELATIVE_DAY", past("RELATIVE_DAY"), "", "today"),
         make_rule("hier", lambda: calendar.unit_period(today, "day", 1), "fr", "hier"),
@@ -51,6 +67,9 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
         make_rule("THE? LAST COUNT UNIT", lambda _, __, n, u: calendar.last_units(today, u, n)),
         make_rule("THE? COUNT LAST UNIT", lambda _, n, __, u: calendar.last_units(today, u, n)),
         make_rule("THIS_YEAR", lambda _: calendar.year_period(today.year)),
+        make_rule("HALF_YEAR AGO_AFTER", lambda *_: _ago(today, 6, "month")),
+        make_rule("AGO_BEFORE HALF_YEAR", lambda *_: _ago(today, 6, "month")),
+        make_rule("WEEKDAY ,? THE? FULL_DAY", lambda _, __, day: day),
     ]
     for kind, make in (
         ("SEASON", calendar.season_period),
@@ -79,7 +98,7 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
             make_rule(f"THE? {kind} before last", lambda _, v, make=before_last: make(v), "en"),
             make_rule(f"THIS {kind}", lambda _, v, make=this: make(v), "", name),
         ]
-    point = [*days, *months, *seasons, *holidays, *relative]
+    point = [*days, *months, *seasons, *holidays, *relative, *parts]
 
     def year_ago(number: int, unit: str) -> int | None:
         return today.year - number if unit == "year" else None
@@ -92,6 +111,7 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
             make_rule("AGO_BEFORE COUNT UNIT", lambda _, n, unit: year_ago(n, unit)),
         ],
         "DAY_OR_MONTH": [*days, *months],
+        "FULL_DAY": days,
         "MON": [
             make_rule("MONTH", lambda month: month),
             make_rule("SHORT_MONTH .?", lambda month: month),
@@ -109,6 +129,7 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
             *point,
             *_range_rules(today),
             make_rule("IN_YEAR YEAR", lambda _, y: calendar.year_period(y), "", "in_year"),
+            make_rule("IN_YEAR SHORT_YEAR", lambda _, y: calendar.year_period(y), "", "in_year"),
             make_rule("IN_MONTH DAY_OR_MONTH", lambda _, period: period),
             make_rule("ON_DAY DAY_OR_MONTH", lambda _, period: period),
             make_rule(
@@ -132,11 +153,43 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
                 "ON_DAY? MONTH THE? DAY", lambda _, m, __, d: _last_day(today, m, d[0]), "en", "day"
             ),
             make_rule("ON_DAY DAY_AND_MONTH", lambda _, found: _last_day(today, *found), "de"),
+            make_rule("ON_DAY DAY_NAME MONTH", lambda _, d, m: _last_day(today, m, int(d)), "de"),
+            make_rule(
+                "PART THE? DECADE YEARS?",
+                lambda part, _, d, __: _decade_part(today, d, part),
+                "",
+                "in_decade",
+            ),
+            make_rule(
+                "PART DECADE_OF TENS_OR_DECADE",
+                lambda part, _, d: _decade_part(today, d, part),
+                "",
+                "in_decade",
+            ),
             make_rule("IN_DECADE TENS_OR_DECADE", lambda _, d: _decade(d), "", "in_decade"),
             make_rule("DECADE_OF? DECADE YEARS?", lambda _, d, __: _decade(d), "", "of_decade"),
             make_rule("DECADE_OF TENS_NUMBER", lambda _, d: _decade(d), romance, "of_decade"),
         ],
     }
+
+
+def _part_rules(today: date) -> list[Rule]:
+    """Return the rules of parts of months, seasons and years: *late May 2019*, *Anfang 2018*."""
+    return [
+        make_rule("PART MON ,? OF? YEAR", lambda p, m, _, y: calendar.month_part(y, m, p)),
+        make_rule("PART MON OF? SHORT_YEAR", lambda p, m, _, y: calendar.month_part(y, m, p)),
+        make_rule("PART MON OF? RELATIVE_YEAR", lambda p, m, _, y: calendar.month_part(y, m, p)),
+        make_rule("PART THE? MONTH", lambda p, _, m: _last_part(today, m, p), "", "part_of_month"),
+        make_rule(
+            "PART THE? SEASON OF? YEAR", lambda p, _, s, __, y: calendar.season_part(y, s, p)
+        ),
+        make_rule(
+            "PART THE? SEASON OF? RELATIVE_YEAR",
+            lambda p, _, s, __, y: calendar.season_part(y, s, p),
+        ),
+        make_rule("PART THE? YEAR", lambda p, _, y: calendar.year_part(y, p), "", "part_of_year"),
+        make_rule("PART THE? RELATIVE_YEAR", lambda p, _, y: calendar.year_part(y, p)),
+    ]
 
 
 def _range_rules(today: date) -> list[Rule]:
@@ -155,14 +208,45 @@ def _range_rules(today: date) -> list[Rule]:
 
     rules = [
         make_rule("YEARS_RANGE", _years),
-        make_rule("PERIOD TO PERIOD", lambda a, _, b: _between(a, b)),
+        make_rule("NUMERIC_DAYS", lambda days: _between(_day(*days[0]), _day(*days[1]))),
+        make_rule("PERIOD TO THE? PERIOD", lambda a, _, __, b: _between(a, b)),
         make_rule("YEAR AND YEAR", lambda a, _, b: _years((a, b)) if b == a + 1 else None),
-        make_rule("SINCE PERIOD", lambda _, p: Period(p.after) if p.after else None),
+        make_rule("SINCE THE? PERIOD", lambda _, __, p: Period(p.after) if p.after else None),
         make_rule("FROM PERIOD ON", lambda _, p, __: Period(p.after) if p.after else None),
         make_rule("SINCE MONTH", lambda _, m: Period(_last_month(today, m).after)),
-        make_rule("BEFORE PERIOD", lambda _, p: Period(None, p.after) if p.after else None),
-        make_rule("AFTER PERIOD", lambda _, p: Period(p.before) if p.before else None),
-        make_rule("UNTIL PERIOD", lambda _, p: Period(None, p.before) if p.before else None),
+        make_rule(
+            "BEFORE THE? PERIOD", lambda _, __, p: Period(None, p.after) if p.after else None
+        ),
+        make_rule("AFTER THE? PERIOD", lambda _, __, p: Period(p.before) if p.before else None),
+        make_rule(
+            "UNTIL THE? PERIOD INCLUSIVE?",
+            lambda _, __, p, ___: Period(None, p.before) if p.before else None,
+        ),
+        make_rule(
+            "UNTIL THE? END_OF THE? PERIOD",
+            lambda _, __, ___, ____, p: Period(None, p.before) if p.before else None,
+        ),
+        make_rule(
+            "DAY_PAIR DAY_OF? MON ,? OF? YEAR",
+            lambda days, _, m, __, y: days_of_month(days[0], days[1], m, y),
+        ),
+        make_rule(
+            "ON_DAY? DAY .? AND DAY .? DAY_OF? MON OF? YEAR",
+            lambda _, a, __, b, ___, m, ____, y: (
+                days_of_month(a[0], b[0], m, y) if b[0] == a[0] + 1 else None
+            ),
+        ),
+        make_rule(
+            "MONTH_PAIR OF? YEAR", lambda months, _, y: months_of_year(months[0], months[1], y)
+        ),
+        make_rule(
+            "MON AND MON OF? YEAR",
+            lambda a, _, b, __, y: months_of_year(a, b, y) if b == a + 1 else None,
+        ),
+        make_rule(
+            "BETWEEN HOLIDAY AND HOLIDAY OF? YEAR",
+            lambda _, a, __, b, ___, y: _between_holidays(y, a, b),
+        ),
         make_rule(
             "FROM? DAY .? TO DAY .? DAY_OF? MON OF? YEAR",
             lambda _, a, __, b, ___, m, ____, y: days_of_month(a[0], b[0], m, y),
@@ -171,7 +255,10 @@ def _range_rules(today: date) -> list[Rule]:
     ]
     for first, second in (("BETWEEN", "AND"), ("FROM", "TO")):
         rules += [
-            make_rule(f"{first} PERIOD {second} PERIOD", lambda _, a, __, b: _between(a, b)),
+            make_rule(
+                f"{first} THE? PERIOD {second} THE? PERIOD",
+                lambda _, __, a, ___, ____, b: _between(a, b),
+            ),
             make_rule(
                 f"{first} MON {second} MON OF? YEAR",
                 lambda _, a, __, b, ___, y: months_of_year(a, b, y),
@@ -244,6 +331,31 @@ def _last_day(today: date, month: int, day: int) -> Period | None:
     return None
 
 
+def _last_part(today: date, month: int, part: str) -> Period | None:
+    """Return the last such part of a month of any year that has begun."""
+    period = calendar.month_part(today.year, month, part)
+    if period.after is not None and period.after > today:
+        period = calendar.month_part(today.year - 1, month, part)
+    return period
+
+
+def _season_part(year: int, named: str) -> Period:
+    part, season = named.split()
+    return calendar.season_part(year, season, part)
+
+
+def _turn_of_year(years: tuple[int, int]) -> Period:
+    return calendar.holiday_period(years[0], "new_years_eve")
+
+
+def _between_holidays(year: int, first: str, last: str) -> Period | None:
+    """Return the days between two holidays of a year; New Year is at its end."""
+    start, end = calendar.holiday_period(year, first), calendar.holiday_period(year, last)
+    if start.after is not None and end.after is not None and end.after < start.after:
+        end = calendar.holiday_period(year + 1, last)
+    return _between(start, end)
+
+
 def _last_month(today: date, month: int) -> Period:
     """Return the last such month that has begun."""
     return calendar.month_period(today.year - (month > today.month), month)
@@ -265,6 +377,11 @@ def _years(years: tuple[int, int]) -> Period:
 
 def _decade(first: int) -> Period:
     return Period(date(first, 1, 1), date(first + 10, 1, 1))
+
+
+def _decade_part(today: date, first: int, part: str) -> Period | None:
+    period = calendar.decade_part(first, part)
+    return period if period.after is not None and period.after <= today else None
 
 
 def _between(first: Period | None, last: Period | None) -> Period | None:

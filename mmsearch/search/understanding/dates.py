@@ -16,16 +16,20 @@ from mmsearch.search.understanding import calendar
 from mmsearch.search.understanding.calendar import Period
 from mmsearch.search.understanding.date_rules import get_rules
 from mmsearch.search.understanding.matcher import Match, Matcher
+from mmsearch.search.understanding.misspelt_dates import correct_words
 from mmsearch.search.understanding.names_of_things import GENITIVES
 from mmsearch.search.understanding.vocabulary import ENTRIES
 from mmsearch.search.understanding.word_lists import (
     AMBIGUOUS_MONTHS,
     BRIDGES,
+    DATED_THINGS,
     EVENT_ENDINGS,
     EVENTS,
     EVES,
+    FAMILY,
     FRENCH,
     GERMAN,
+    KINSHIP,
     MEDIA,
     NUMBERED_THINGS,
     OBJECTS,
@@ -36,6 +40,7 @@ from mmsearch.search.understanding.word_lists import (
     STREETS,
     STYLES,
     THEMES,
+    VERSIONS,
     YEAR_LINKS,
 )
 from mmsearch.search.understanding.words import Word
@@ -67,6 +72,7 @@ class DateReader:
     """
 
     def __init__(self, words: Sequence[Word], today: date) -> None:
+        words = correct_words(words)
         self._words = words
         self._matcher = Matcher(words, get_rules(today), today.year)
         # Positions of the words of dates that are names.
@@ -80,7 +86,7 @@ class DateReader:
             best: Match | None = None
             if self._may_start(start):
                 matches = self._matcher.find("DATE", start)
-                if matches and self._is_of_street(start):
+                if matches and (self._is_of_street(start) or self._is_of_title(start)):
                     end = max(match.end for match in matches)
                     self._in_names.update(range(start, end))
                     start = end
@@ -131,6 +137,13 @@ class DateReader:
         # A bridge is a long weekend, too: pont du 8 mai 2021.
         return is_genitive and self._folded(position) in STREETS - BRIDGES
 
+    def _is_of_title(self, start: int) -> bool:
+        """Return True for the date of a song or a newspaper: *canzone 4 marzo 1943*."""
+        position = start - 1
+        while position >= 0 and self._folded(position) in YEAR_LINKS:
+            position -= 1
+        return self._folded(position) in DATED_THINGS
+
     # --- checks of the words around a match ---
 
     def _is_last_unit(self, start: int, match: Match) -> bool:
@@ -153,12 +166,35 @@ class DateReader:
         return self._folded(match.end) not in ("'s", "-")
 
     def _is_month_year(self, start: int, match: Match) -> bool:
-        """Return False for *women's march 2017* and *31 February 2019*."""
+        """Return False for *women's march 2017*, *feria de abril 2018*, *31 February 2019*."""
         before = start - 1 - (self._folded(start - 1) == ".")
         if self._folded(before).isdigit():
             return False
+        if (self._folded(start - 2), self._folded(start - 1)) == ("feria", "de"):
+            return False
         is_walk = self._words[start].text == "march" and start > 0
         return not (is_walk and self._folded(start - 1) not in STOP_WORDS)
+
+    def _is_short_day(self, start: int, match: Match) -> bool:
+        """Return False for *version 3.10.21* and *order 20211003*."""
+        before = self._folded(start - 1)
+        return not (before in NUMBERED_THINGS or before in VERSIONS or before[-1:] in ("v", "#"))
+
+    def _is_bare_year(self, start: int, match: Match) -> bool:
+        """Return False for *summer 99 cents* and *winter 40 x 60*."""
+        after = self._folded(match.end)
+        ends = not after or match.end == len(self._words) or after in STOP_WORDS
+        return (ends or after == ",") and self._is_no_compound(start, match)
+
+    def _is_part_of_month(self, start: int, match: Match) -> bool:
+        """Return False for *early march of the troops* and *late may 5*."""
+        after = self._folded(match.end)
+        is_walk = self._words[match.end - 1].text in ("march", "may") and after in ("of", "be")
+        return not is_walk and not after[:1].isdigit() and after not in ("'s", "-")
+
+    def _is_part_of_year(self, start: int, match: Match) -> bool:
+        # Mi 2020: mine, in Spanish.
+        return self._folded(start) != "mi"
 
     def _is_day(self, start: int, match: Match) -> bool:
         before = [self._folded(start - offset) for offset in range(1, 4)]
@@ -187,12 +223,15 @@ class DateReader:
         after = self._folded(match.end)
         if self._folded(start - 1) in PAST_PARTICIPLES or after in STYLES:
             return False
+        if self._begins(start) and (after not in THEMES or after in FAMILY):
+            # In den Achtzigern Familie im Garten.
+            return True
         return not after or after in STOP_WORDS or not after.isalnum()
 
     def _is_of_decade(self, start: int, match: Match) -> bool:
         """Return True for a decade that is alone, or that follows a word for pictures."""
         if any(word.text not in ".?!" for word in self._words[match.end :]):
-            return False
+            return self._begins(start) and self._is_of_family(match.end)
         if self._words[start].folded in ("the", "die", "les", "los", "gli"):
             return start == 0 or _is_media_word(self._folded(start - 1))
         before = [word.folded for word in self._words[:start]]
@@ -214,6 +253,15 @@ class DateReader:
             is_number and first == "de" and self._folded(start + 2) not in ("anos", "a\u00f1os")
         )
         return is_dated and not is_themed and not is_bare
+
+    def _begins(self, start: int) -> bool:
+        return all(is_photo_word(word.folded) for word in self._words[:start])
+
+    def _is_of_family(self, end: int) -> bool:
+        """Return True for *90s family portraits*, but not *80s wedding dress*."""
+        rest = [word.folded for word in self._words[end : end + 2]]
+        is_family = bool(rest) and (rest[0] in FAMILY or rest[0] in KINSHIP or rest[0] in MEDIA)
+        return is_family and not any(word in THEMES or word in STYLES for word in rest)
 
     def _is_lone_year(self, start: int, taken: Collection[int]) -> bool:
         """Return True for a year at the end, or before a preposition or another filter."""
@@ -256,6 +304,10 @@ class DateReader:
         "in_month": _is_in_month,
         "month_year": _is_month_year,
         "day": _is_day,
+        "short_day": _is_short_day,
+        "bare_year": _is_bare_year,
+        "part_of_month": _is_part_of_month,
+        "part_of_year": _is_part_of_year,
         "today": _is_today,
         "hier": _is_hier,
         "in_decade": _is_in_decade,

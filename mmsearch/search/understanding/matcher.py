@@ -24,9 +24,14 @@ _DECADE: Final = re.compile(r"'?((?:19|20)?\d0)(s|ern?)")
 _ISO_DAY: Final = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})")
 _ISO_MONTH: Final = re.compile(r"(\d{4})-(\d{2})")
 _DAY_FIRST: Final = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})")
-_MONTH_YEAR: Final = re.compile(r"(\d{1,2})/(\d{4})")
+_DAY_SHORT_YEAR: Final = re.compile(r"(\d{1,2})([/.])(\d{1,2})\2(\d{2})")
+_JOINED_DAY: Final = re.compile(r"((?:19|20)\d\d)(\d\d)(\d\d)")
+_MONTH_YEAR: Final = re.compile(r"(\d{1,2})[/.-](\d{4})")
+_YEAR_MONTH: Final = re.compile(r"(\d{4})/(\d{1,2})")
 _DAY_AND_MONTH: Final = re.compile(r"(\d{1,2})\.(\d{1,2})")
+_DAYS: Final = re.compile(r"(\d{1,2})[-/\u2013](\d{1,2})")
 _YEARS: Final = re.compile(r"(\d{4})[-/](\d{4}|\d{2})")
+_SHORT_YEARS: Final = re.compile(r"(\d\d)[-/](\d\d)")
 
 
 class Rule(NamedTuple):
@@ -129,7 +134,10 @@ class Matcher:
         first, last = self.words[start], self.words[end - 1]
         is_possessive = end < len(self.words) and self.words[end].folded == "'s"
         return (first.starts_free or first.text == "-") and (
-            last.ends_free or is_possessive or last.folded[-1] == "'"
+            last.ends_free
+            or is_possessive
+            or last.folded in ("mid-", "mi-")
+            or last.folded[-1] == "'"
         )
 
     def _match(
@@ -167,8 +175,19 @@ class Matcher:
     def _short_year(self, start: int) -> Iterator[Match]:
         text = self.words[start].folded
         if len(text) == 3 and text[0] == "'" and text[1:].isdigit():
-            century = 2000 if 2000 + int(text[1:]) <= self.max_year else 1900
-            yield Match(start + 1, century + int(text[1:]), ALL_LANGUAGES)
+            yield Match(start + 1, self._whole_year(text[1:]), ALL_LANGUAGES)
+
+    def _bare_year(self, start: int) -> Iterator[Match]:
+        """Yield the year of two digits that can be no day of a month."""
+        text = self.words[start].folded
+        is_number = len(text) == 2 and text.isascii() and text.isdigit()
+        if is_number and (int(text) > 31 or text[0] == "0") and self.is_free(start, start + 1):
+            yield Match(start + 1, self._whole_year(text), ALL_LANGUAGES)
+
+    def _whole_year(self, digits: str) -> int:
+        """Return the last year that ends with two digits."""
+        year = 2000 + int(digits)
+        return year if year <= self.max_year else year - 100
 
     def _day(self, start: int) -> Iterator[Match]:
         found = _ORDINAL.fullmatch(self.words[start].folded)
@@ -218,6 +237,14 @@ class Matcher:
             if self.is_year(first) and last == first + 1 and self.is_free(start, start + 1):
                 yield Match(start + 1, (first, last), ALL_LANGUAGES)
 
+    def _short_pair(self, start: int) -> Iterator[Match]:
+        """Yield the years of *21/22*, after a word that says that they are years."""
+        found = _SHORT_YEARS.fullmatch(self.words[start].folded)
+        if found and self.is_free(start, start + 1):
+            first = self._whole_year(found[1])
+            if (first + 1) % 100 == int(found[2]):
+                yield Match(start + 1, (first, first + 1), ALL_LANGUAGES)
+
     def _years(self, start: int) -> Iterator[Match]:
         text = self.words[start].folded
         found = _YEARS.fullmatch(text)
@@ -241,6 +268,64 @@ class Matcher:
         if self.is_year(year):
             yield Match(start + 1, (year, month, day), ALL_LANGUAGES)
 
+    def _short_numeric_day(self, start: int) -> Iterator[Match]:
+        """Yield the day of *3.10.21* and *20211003*, which may be a number of something."""
+        text = self.words[start].folded
+        if not self.is_free(start, start + 1):
+            return
+        if found := _JOINED_DAY.fullmatch(text):
+            year, month, day = map(int, found.groups())
+        elif found := _DAY_SHORT_YEAR.fullmatch(text):
+            day, month, year = int(found[1]), int(found[3]), self._whole_year(found[4])
+            if month > 12 and found[2] == "/":
+                day, month = month, day
+        else:
+            return
+        yield Match(start + 1, (year, month, day), ALL_LANGUAGES)
+
+    def _numeric_days(self, start: int) -> Iterator[Match]:
+        """Yield the first and last day of *24.-26.12.2019* and *24.12.-3.1.2020*."""
+        words = self.words[start : start + 4]
+        if len(words) < 4 or words[1].text != "." or words[2].text not in "-\u2013":
+            return
+        first, last = re.split(r"[.]", words[0].folded), _DAY_FIRST.fullmatch(words[3].folded)
+        if not (last and all(map(str.isdigit, first)) and words[0].starts_free):
+            return
+        day, month, year = int(last[1]), int(last[3]), int(last[4])
+        if len(first) <= 2 and self.is_year(year) and words[3].ends_free:
+            first_month = int(first[1]) if len(first) == 2 else month
+            starts = (year - (first_month > month), first_month, int(first[0]))
+            yield Match(start + 4, (starts, (year, month, day)), ALL_LANGUAGES)
+
+    def _day_pair(self, start: int) -> Iterator[Match]:
+        """Yield the first and last day of *24-26*, *24/25* and *24.-26.* before a month."""
+        words = self.words[start : start + 5]
+        if not words[0].starts_free:
+            return
+        found, end = _DAYS.fullmatch(words[0].folded), start + 1
+        days = list(found.groups()) if found else []
+        texts = [word.text for word in words]
+        if len(texts) == 5 and (texts[1], texts[4]) == (".", ".") and texts[2] in "-\u2013/":
+            days, end = [texts[0], texts[3]], start + 5
+        if len(days) == 2 and all(map(str.isdigit, days)):
+            first, last = map(int, days)
+            if 1 <= first < last <= 31 and self.words[end - 1].ends_free:
+                yield Match(end, (first, last), ALL_LANGUAGES)
+
+    def _month_pair(self, start: int) -> Iterator[Match]:
+        """Yield the months of *Juli/August*."""
+        words = self.words[start : start + 3]
+        if len(words) == 3 and words[1].text in "/-\u2013" and words[2].ends_free:
+            for first in self._months(words[0]):
+                for last in self._months(words[2]):
+                    if both := first.languages & last.languages:
+                        yield Match(start + 3, (first.value, last.value), both)
+
+    def _months(self, word: Word) -> Iterator[Match]:
+        for phrase, kind, value, bits in ENTRIES.get(word.folded, ()):
+            if kind in ("MONTH", "SHORT_MONTH") and len(phrase) == 1:
+                yield Match(0, value, bits)
+
     def _day_and_month(self, start: int) -> Iterator[Match]:
         found = _DAY_AND_MONTH.fullmatch(self.words[start].folded)
         is_marked = start + 1 < len(self.words) and self.words[start + 1].text == "."
@@ -258,6 +343,8 @@ class Matcher:
             year, month = int(found[1]), int(found[2])
         elif found := _MONTH_YEAR.fullmatch(text):
             month, year = int(found[1]), int(found[2])
+        elif found := _YEAR_MONTH.fullmatch(text):
+            year, month = int(found[1]), int(found[2])
         else:
             return
         if self.is_year(year) and 1 <= month <= 12 and self.is_free(start, start + 1):
@@ -266,6 +353,12 @@ class Matcher:
     _numbers: ClassVar = {
         "YEAR": _year,
         "SHORT_YEAR": _short_year,
+        "BARE_YEAR": _bare_year,
+        "SHORT_PAIR": _short_pair,
+        "SHORT_NUMERIC_DAY": _short_numeric_day,
+        "NUMERIC_DAYS": _numeric_days,
+        "DAY_PAIR": _day_pair,
+        "MONTH_PAIR": _month_pair,
         "DAY": _day,
         "COUNT": _count,
         "DECADE": _decade,

@@ -228,13 +228,31 @@ class PeopleReader:
     def _is_no_word(self, start: int, name: str) -> bool:
         """Return True if a name cannot be taken for a word of the language of the query."""
         if name in NAMES_WITH_CAPITALS:
-            return False
+            return self._acts(start, name)
         if start == 0 and self._words[0].text == "mia":
             # A possessive has a noun: mia im kindergarten is a person.
             after = self._folded(1)
             return after in STOP_WORDS or after in CONJUNCTIONS or after in VERBS
         languages = [code for code, names in NAMES_AS_WORDS.items() if name in names]
         return not languages or self._is_no_word_of(languages, start)
+
+    def _acts(self, start: int, name: str) -> bool:
+        """Return True for a whole name with a capital that does or has something.
+
+        *Florence cuts the cake* and *Florence's cake* are of a person, *Florence at night* is not.
+        """
+        if (name,) not in self._names.whole or not self._words[start].text[0].isupper():
+            return False
+        after = self._folded(start + 1)
+        is_joined = after in CONJUNCTIONS and self._is_known_at(start + 2)
+        is_joined = is_joined or (
+            self._folded(start - 1) in CONJUNCTIONS and self._is_known_at(start - 2)
+        )
+        is_verb = after in VERBS or after.endswith(GERUND_ENDINGS)
+        return is_joined or is_verb or after == "'s" or name != self._words[start].folded
+
+    def _is_known_at(self, position: int) -> bool:
+        return 0 <= position < len(self._words) and self._is_known(position)
 
     def _is_no_word_of(self, languages: Sequence[str], start: int) -> bool:
         code, log_odds = self._language()

@@ -24,6 +24,7 @@ from mmsearch.search.understanding.query_language import query_language
 from mmsearch.search.understanding.word_lists import (
     ABBREVIATIONS,
     ARTICLES,
+    JOINED_ARTICLES,
     NEAR_PHRASES,
     NO_PLACES,
     PLACE_PREPOSITIONS,
@@ -218,7 +219,8 @@ class PlaceReader:
         before, after = self._before(start), self._folded(end)
         # Melon au porto: French has no article before a city.
         is_ware = before in ("au", "aux") and name.islower() and places[0].kind == "city"
-        if is_ware or after in THINGS_AFTER_PLACES or self._is_of_thing(start):
+        is_thing = is_ware or after in THINGS_AFTER_PLACES or self._is_of_thing(start)
+        if is_thing or self._is_noun(start, after, name, places):
             return False
         has_preposition = before in PLACE_PREPOSITIONS or self._is_near(start)
         if self._is_word(name, places):
@@ -237,6 +239,18 @@ class PlaceReader:
             or self._lies_in_next(end, places)
         )
         return may_stand and not self._is_part_of_name(end, name, places)
+
+    def _is_noun(self, start: int, after: str, name: str, places: Sequence[Place]) -> bool:
+        """Return True for a word with an article: *nel porto*, *Kiel eines Schiffes*."""
+        if after in ("eines", "einer") and query_language(self._text).code == "de":
+            return True
+        is_city = places[0].kind == "city"
+        return (
+            is_city
+            and name.islower()
+            and fold_word(name) in PLACES_AS_WORDS
+            and self._folded(start - 1) in JOINED_ARTICLES
+        )
 
     def _is_word_for_place(self, start: int, end: int, name: str, places: Sequence[Place]) -> bool:
         """Return True if a word is meant as a place, as the words around it say."""

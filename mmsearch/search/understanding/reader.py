@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.core.understood import Chip, Understood
-from mmsearch.search.understanding.calendar import DAY, Period
+from mmsearch.search.understanding.calendar import DAY, Period, month_period, year_period
 from mmsearch.search.understanding.dates import DateReader, is_photo_word
 from mmsearch.search.understanding.folding import fold_word
 from mmsearch.search.understanding.names_of_things import find_fixed_names
@@ -26,6 +26,7 @@ from mmsearch.search.understanding.word_lists import (
     EVERYTHING,
     LINKS,
     NEGATIONS,
+    TAKEN,
 )
 from mmsearch.search.understanding.words import Word, split_text
 
@@ -235,9 +236,19 @@ def _join_periods(spans: list[Span]) -> tuple[Period | None, list[Span]]:
         befores = [day for day in (joined.before, period.before) if day is not None]
         months = joined.months or period.months
         joined = Period(max(afters, default=None), min(befores, default=None), months)
+        joined = _months_of_year(joined)
     if joined is not None and joined.after and joined.before and joined.after >= joined.before:
         return None, [span for span in spans if span.kind != "date"]
     return joined, spans
+
+
+def _months_of_year(period: Period) -> Period:
+    """Return a month of any year that is limited to a calendar year as the month of that year."""
+    after, before, months = period.after, period.before, period.months
+    is_run = months and len(months) == months[-1] - months[0] + 1
+    if is_run and after and before and period == replace(year_period(after.year), months=months):
+        return month_period(after.year, months[0], len(months))
+    return period
 
 
 def _remaining_text(text: str, words: Sequence[Word], spans: Sequence[Span]) -> str:
@@ -273,6 +284,9 @@ def _linked_positions(words: Sequence[Word], span: Span, taken: Collection[int])
     while before >= 0 and before not in taken and words[before].folded in LINKS:
         yield before
         before -= 1
+    if before > 0 and words[before].folded in TAKEN and is_photo_word(words[before - 1].folded):
+        # Photos taken in July.
+        yield before
     # Anna and a dog: the link is to the filter.
     if after < len(words) and words[after].folded in CONJUNCTIONS:
         yield after

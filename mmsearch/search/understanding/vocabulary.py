@@ -59,6 +59,8 @@ _NUMBERS = {
 }
 
 _MORE_NUMBERS = (
+    ("couple of", 2, "en"), ("a couple of", 2, "en"), ("a couple", 2, "en"),
+    ("un par de", 2, "es"), ("un paio di", 2, "it"),
     ("fifteen", 15, "en"), ("twenty", 20, "en"), ("thirty", 30, "en"),
     ("funfzehn", 15, "de"), ("zwanzig", 20, "de"), ("dreissig", 30, "de"),
     ("quinze", 15, "fr"), ("vingt", 20, "fr"), ("trente", 30, "fr"),
@@ -82,7 +84,7 @@ _WORDS: dict[str, dict[str, dict[str, str]]] = {
     "UNIT": {
         "day": {"en": "day, days", "de": "tag, tage, tagen", "fr": "jour, jours",
                 "es": "dia, dias", "it": "giorno, giorni"},
-        "week": {"en": "week, weeks", "de": "woche, wochen",
+        "week": {"en": "week, weeks, wk, wks", "de": "woche, wochen",
                    "fr": "semaine, semaines, semaine - ci, semaine ci",
                  "es": "semana, semanas", "it": "settimana, settimane"},
         "weekend": {"en": "weekend", "de": "wochenende",
@@ -91,7 +93,7 @@ _WORDS: dict[str, dict[str, dict[str, str]]] = {
         "month": {"en": "month, months", "de": "monat, monate, monaten, monats",
                    "fr": "mois, mois - ci, mois ci",
                   "es": "mes, meses", "it": "mese, mesi"},
-        "year": {"en": "year, years", "de": "jahr, jahre, jahren, jahres",
+        "year": {"en": "year, years, yr, yrs", "de": "jahr, jahre, jahren, jahres",
                  "fr": "an, ans, annee, annees, annee - ci, annee ci", "es": "ano, anos",
                    "it": "anno, anni"},
     },
@@ -115,41 +117,60 @@ _WORDS: dict[str, dict[str, dict[str, str]]] = {
              "es": "este, esta", "it": "questo, questa, quest'"},
     },
     "RELATIVE_DAY": {
-        "0": {"en": "today", "de": "heute", "fr": "aujourd'hui", "es": "hoy", "it": "oggi"},
-        "1": {"en": "yesterday", "de": "gestern", "es": "ayer", "it": "ieri"},
+        "0": {"en": "today, this morning, this afternoon, this evening, tonight", "de": "heute",
+              "fr": "aujourd'hui, ce matin, cet apres - midi, cet apres midi, ce midi",
+              "es": "hoy, esta manana, esta tarde",
+              "it": "oggi, stamattina, stamane, stasera, questa mattina, questo pomeriggio"},
+        "1": {"en": "yesterday, last night", "de": "gestern, letzte nacht, vergangene nacht",
+              "fr": "la nuit derniere, cette nuit", "es": "ayer, anoche",
+              "it": "ieri, la notte scorsa, la scorsa notte, scorsa notte"},
         "2": {"en": "the day before yesterday, day before yesterday", "de": "vorgestern",
               "fr": "avant - hier, avant hier", "es": "anteayer, antes de ayer, antier",
               "it": "l' altro ieri, altro ieri, ieri l' altro"},
     },
     "HOLIDAY": {
         "christmas": {"en": "christmas, xmas, christmas time, christmastime",
-                      "de": "weihnachten", "fr": "noel", "es": "navidad, navidades",
+                      "de": "weihnachten, weihnacht", "fr": "noel", "es": "navidad, navidades",
                       "it": "natale"},
         "christmas_eve": {"en": "christmas eve", "de": "heiligabend, heiliger abend,"
                           " heiligen abend, heilig abend",
                           "fr": "reveillon de noel, la veille de noel, veille de noel",
                           "es": "nochebuena", "it": "vigilia di natale, la vigilia di natale"},
-        "christmas_day": {"en": "christmas day", "de": "1 . weihnachtstag,"
-                          " erster weihnachtstag, ersten weihnachtstag", "fr": "jour de noel",
+        "christmas_day": {"en": "christmas day",
+          "de": "1 . weihnachtstag, erster weihnachtstag, ersten weihnachtstag,"
+          " 1 . weihnachtsfeiertag, erster weihnachtsfeiertag,"
+          " ersten weihnachtsfeiertag, erste weihnachtsfeiertag", "fr": "jour de noel",
                           "es": "dia de navidad", "it": "giorno di natale"},
-        "boxing_day": {"en": "boxing day", "de": "2 . weihnachtstag, zweiter weihnachtstag,"
-                       " zweiten weihnachtstag", "it": "santo stefano"},
+        "boxing_day": {"en": "boxing day, st stephen 's day, st stephens day,"
+          " st . stephen 's day",
+          "de": "2 . weihnachtstag, zweiter weihnachtstag, zweiten weihnachtstag,"
+          " 2 . weihnachtsfeiertag, zweiter weihnachtsfeiertag,"
+          " zweiten weihnachtsfeiertag, zweite weihnachtsfeiertag,"
+          " stephanstag, stefanitag", "it": "santo stefano", "es": "san esteban"},
         "new_years_eve": {"en": "new year 's eve, new years eve, new year eve",
                           "de": "silvester, sylvester, silvesterabend",
                           "fr": "saint - sylvestre, saint sylvestre, st sylvestre,"
                           " la saint - sylvestre, la saint sylvestre, reveillon du nouvel an,"
                           " reveillon du jour de l' an",
-                          "es": "nochevieja, noche vieja, fin de ano", "it": "san silvestro,"
-                          " notte di san silvestro"},
-        "new_year": {"en": "new year 's day, new years day, new year, new years",
-                     "de": "neujahr, neujahrstag",
-                     "fr": "nouvel an, le nouvel an, jour de l' an, le jour de l' an",
-                     "es": "ano nuevo, dia de ano nuevo", "it": "capodanno"},
-        "epiphany": {"en": "epiphany", "de": "dreikonigstag, heilige drei konige",
-                     "es": "dia de reyes", "it": "epifania, befana"},
+                          "es": "nochevieja, noche vieja, fin de ano",
+                            "it": "san silvestro, notte di san silvestro, ultimo dell' anno,"
+                            " notte di capodanno"},
+        "new_year": {"en": "new year, new years", "de": "neujahr",
+                     "fr": "nouvel an, le nouvel an", "es": "ano nuevo", "it": "capodanno"},
+        "new_years_day": {"en": "new year 's day, new years day", "de": "neujahrstag",
+                          "fr": "jour de l' an, le jour de l' an", "es": "dia de ano nuevo",
+                          "it": "giorno di capodanno"},
+        "epiphany": {"en": "epiphany",
+          "de": "dreikonigstag, heilige drei konige, heiligen drei konige,"
+          " heilige drei koenige, heilig drei konig",
+                     "es": "dia de reyes, reyes, los reyes, dia de los reyes, reyes magos,"
+                       " epifania", "it": "epifania, befana",
+                       "fr": "epiphanie, l' epiphanie, jour des rois, fete des rois"},
         "valentine": {"en": "valentine 's day, valentines day", "de": "valentinstag",
                       "fr": "saint - valentin, saint valentin, la saint - valentin,"
-                      " la saint valentin", "es": "san valentin", "it": "san valentino"},
+                        " la saint valentin, st valentin, la st valentin, st - valentin,"
+                        " la st - valentin", "es": "san valentin, dia de san valentin",
+                        "it": "san valentino, festa degli innamorati"},
         "easter": {"en": "easter, holy week", "de": "ostern, osterfest, karwoche",
                    "fr": "paques, semaine sainte",
                    "es": "pascua, pascuas, semana santa",
@@ -169,18 +190,76 @@ _WORDS: dict[str, dict[str, dict[str, str]]] = {
                        "es": "todos los santos, dia de todos los santos", "it": "ognissanti"},
         "st_nicholas": {"de": "nikolaus, nikolaustag"},
         "st_patrick": {"en": "st patrick 's day, st . patrick 's day, saint patrick 's day,"
-                       " st patricks day"},
+                       " st patricks day",
+                         "fr": "saint patrick, saint - patrick, la saint - patrick",
+                         "it": "san patrizio", "es": "san patricio"},
         "thanksgiving": {"en": "thanksgiving, thanksgiving day"},
         "independence_day": {"en": "4th of july, fourth of july, independence day"},
-        "bastille_day": {"fr": "14 juillet, quatorze juillet", "en": "bastille day"},
+        "bastille_day": {"fr": "14 juillet, quatorze juillet, fete nationale, la fete nationale",
+          "en": "bastille day"},
         "german_unity": {"de": "tag der deutschen einheit"},
         "may_day": {"de": "tag der arbeit, erster mai, ersten mai",
                     "fr": "fete du travail, premier mai",
-                    "es": "dia del trabajo, primero de mayo",
-                    "it": "festa dei lavoratori, primo maggio"},
+                    "es": "dia del trabajo, primero de mayo, dia del trabajador",
+                    "it": "festa dei lavoratori, primo maggio, festa del lavoro", "en": "may day"},
         "liberation_day": {"it": "festa della liberazione"},
+        "candlemas": {"en": "candlemas", "fr": "chandeleur, la chandeleur", "de": "lichtmess",
+                      "es": "dia de la candelaria", "it": "candelora"},
+        "womens_day": {"en": "women 's day, womens day, international women 's day",
+                       "de": "frauentag, weltfrauentag",
+                         "fr": "journee de la femme, journee des femmes",
+                       "es": "dia de la mujer", "it": "festa della donna"},
+        "st_george": {"es": "sant jordi, dia de sant jordi, san jorge", "en": "st george 's day"},
+        "walpurgis_night": {"de": "walpurgisnacht"},
+        "republic_day": {"it": "festa della repubblica"},
+        "st_john_eve": {"es": "noche de san juan", "it": "notte di san giovanni"},
+        "st_john": {"fr": "saint - jean, la saint - jean, saint jean, la saint jean",
+                    "de": "johannistag"},
+        "day_of_the_dead": {"en": "day of the dead", "es": "dia de los muertos, dia de muertos"},
+        "bonfire_night": {"en": "bonfire night, guy fawkes night, guy fawkes"},
+        "st_martin": {"de": "martinstag, sankt martin",
+          "en": "veterans day, remembrance day, armistice day,"
+                      " martinmas", "fr": "armistice"},
+        "immaculate_conception": {"es": "inmaculada, la inmaculada",
+          "it": "immacolata, l' immacolata"},
+        "hispanic_day": {"es": "dia de la hispanidad, dia del pilar"},
+        "fat_thursday": {"de": "weiberfastnacht, altweiber", "it": "giovedi grasso",
+                         "es": "jueves lardero", "fr": "jeudi gras"},
+        "rose_monday": {"de": "rosenmontag", "es": "lunes de carnaval", "fr": "lundi gras",
+                        "it": "lunedi grasso"},
+        "shrove_tuesday": {"en": "shrove tuesday, pancake tuesday, pancake day, mardi gras,"
+                           " fat tuesday",
+                           "de": "faschingsdienstag, fastnachtsdienstag, veilchendienstag",
+                           "fr": "mardi gras", "es": "martes de carnaval", "it": "martedi grasso"},
+        "ash_wednesday": {"en": "ash wednesday", "de": "aschermittwoch",
+                          "fr": "mercredi des cendres", "es": "miercoles de ceniza",
+                          "it": "mercoledi delle ceneri"},
+        "palm_sunday": {"en": "palm sunday", "de": "palmsonntag",
+                        "fr": "dimanche des rameaux, rameaux, les rameaux",
+                        "es": "domingo de ramos", "it": "domenica delle palme"},
+        "maundy_thursday": {"en": "maundy thursday, holy thursday", "de": "grundonnerstag",
+                            "fr": "jeudi saint", "es": "jueves santo", "it": "giovedi santo"},
+        "holy_saturday": {"en": "holy saturday, easter saturday", "de": "karsamstag, ostersamstag",
+                          "fr": "samedi saint", "es": "sabado santo", "it": "sabato santo"},
+        "ascension": {"en": "ascension day", "de": "christi himmelfahrt, himmelfahrt,"
+                      " himmelfahrtstag", "fr": "ascension, l' ascension, jeudi de"
+                      " l' ascension", "it": "ascensione"},
+        "whit_sunday": {"en": "whit sunday", "de": "pfingstsonntag"},
+        "whit_monday": {"en": "whit monday", "de": "pfingstmontag", "fr": "lundi de pentecote",
+                        "it": "lunedi di pentecoste", "es": "lunes de pentecostes"},
+        "corpus_christi": {"en": "corpus christi", "de": "fronleichnam", "fr": "fete - dieu,"
+                           " fete dieu", "es": "corpus christi, corpus", "it": "corpus domini"},
+        "martin_luther_king_day": {"en": "martin luther king day, mlk day"},
+        "memorial_day": {"en": "memorial day"},
+        "labor_day": {"en": "labor day"},
+        "columbus_day": {"en": "columbus day, indigenous peoples day"},
+        "advent_1": {"de": "1 . advent, erster advent, ersten advent, erste advent"},
+        "advent_2": {"de": "2 . advent, zweiter advent, zweiten advent, zweite advent"},
+        "advent_3": {"de": "3 . advent, dritter advent, dritten advent, dritte advent"},
+        "advent_4": {"de": "4 . advent, vierter advent, vierten advent, vierte advent"},
         "ferragosto": {"en": "assumption day", "de": "maria himmelfahrt, mariae himmelfahrt",
-                       "fr": "assomption, l' assomption", "es": "dia de la asuncion",
+                       "fr": "assomption, l' assomption, 15 aout, quinze aout, le quinze aout",
+                         "es": "dia de la asuncion",
                        "it": "ferragosto"},
     },
     "TENS": {
@@ -197,6 +276,73 @@ _WORDS: dict[str, dict[str, dict[str, str]]] = {
                "fr": "quatre - vingt - dix, quatre vingt dix", "es": "noventa",
                "it": "novanta"},
     },
+    # Early May, Mitte 2019, a finales de 2018, late summer 2019.
+    "PART": {
+        "early": {
+            "en": "early, early in, beginning of, start of, beginning of the year",
+            "de": "anfang, anfang des, anfang der, anfangs, anfang des jahres, beginn, beginn des,"
+            " beginn der",
+            "fr": "debut, debut de, debut du, debut d', debut de l', debut des, debut de l' annee",
+            "es": "principios de, principios del, principio de, principio del, comienzos de,"
+            " comienzos del, comienzo de, comienzo del, inicios de, inicios del, inicio de,"
+            " inicio del, primeros de, principios del ano",
+            "it": "inizio, inizio di, inizio del, inizio dell', inizio degli, inizi di, inizi del,"
+            " inizi dell', inizi degli, primi di, inizio dell' anno",
+        },
+        "mid": {
+            "en": "mid, mid-, middle of, middle of the year",
+            "de": "mitte, mitte des, mitte der, mitte des jahres",
+            "fr": "mi, mi-, milieu de, milieu du, milieu d', milieu de l', milieu des,"
+            " milieu de l' annee",
+            "es": "mediados de, mediados del, mediados del ano",
+            "it": "meta, meta di, meta del, meta dell', meta degli, meta dell' anno",
+        },
+        "late": {
+            "en": "late, late in, end of, end of the year",
+            "de": "ende, ende des, ende der, ende des jahres",
+            "fr": "fin, fin de, fin du, fin d', fin de l', fin des, fin de l' annee",
+            "es": "finales de, finales del, final de, final del, fines de, fines del, fin de,"
+            " fin del, finales del ano",
+            "it": "fine, fine di, fine del, fine dell', fine degli, fine dell' anno",
+        },
+    },
+    "PART_OF_SEASON": {
+        "early spring": {"de": "vorfruhling, vorfruehling"},
+        "early summer": {"de": "fruhsommer, fruehsommer"},
+        "mid summer": {"de": "hochsommer", "en": "midsummer"},
+        "late summer": {"de": "spatsommer, spaetsommer"},
+        "early autumn": {"de": "fruhherbst, fruehherbst"},
+        "late autumn": {"de": "spatherbst, spaetherbst"},
+        "mid winter": {"en": "midwinter"},
+        "late winter": {"de": "spatwinter, spaetwinter"},
+    },
+    "TURN_OF_YEAR": {"": {"de": "silvester, sylvester, jahreswechsel, neujahr",
+                          "en": "new year 's eve, new years eve, new year",
+                          "fr": "saint - sylvestre, saint sylvestre, nouvel an",
+                          "es": "nochevieja", "it": "capodanno"}},
+    "HALF_YEAR": {"": {"en": "half a year", "de": "einem halben jahr, nem halben jahr",
+                       "es": "medio ano", "fr": "une demi - annee", "it": "mezzo anno"}},
+    "DAY_NAME": {
+        str(number): {"en": words[0], "de": words[1], "fr": words[2], "es": words[3],
+                      "it": words[4]}
+        for number, words in enumerate((
+            ("first", "ersten, erster, erste", "premier", "primero, uno", "primo"),
+            ("second", "zweiten, zweiter, zweite", "deux", "dos", "due"),
+            ("third", "dritten, dritter, dritte", "trois", "tres", "tre"),
+            ("fourth", "vierten, vierter, vierte", "quatre", "cuatro", "quattro"),
+            ("fifth", "funften, funfter, funfte", "cinq", "cinco", "cinque"),
+            ("sixth", "sechsten, sechster, sechste", "six", "seis", "sei"),
+            ("seventh", "siebten, siebter, siebte", "sept", "siete", "sette"),
+            ("eighth", "achten, achter, achte", "huit", "ocho", "otto"),
+            ("ninth", "neunten, neunter, neunte", "neuf", "nueve", "nove"),
+            ("tenth", "zehnten, zehnter, zehnte", "dix", "diez", "dieci"),
+        ), 1)
+    },
+    "END_OF": {"": {"en": "end of", "de": "ende", "fr": "fin de, fin du, fin", "es": "final de,"
+                    " finales de, fin de", "it": "fine di, fine del, fine"}},
+    "INCLUSIVE": {"": {"en": "inclusive, included", "de": "einschliesslich, inklusive, inkl",
+                       "fr": "inclus, compris", "es": "incluido, inclusive",
+                       "it": "incluso, inclusa, compreso, compresa"}},
     # Prepositions and small words, by what they do in a date.
     "OF": {"": {"en": "of, in, of the year", "de": "des jahres, im jahr",
                 "fr": "de, en, de l' annee",
@@ -238,17 +384,24 @@ _WORDS: dict[str, dict[str, dict[str, str]]] = {
                   "it": "dal, dall', da"}},
     "TO": {"": {"en": "to, until, till, through, -", "de": "bis, bis zum, -",
                 "fr": "a, au, jusqu' en, jusqu' a, jusqu' au, -", "es": "a, hasta, al, -",
-                "it": "al, all', a, ad, fino al, -"}},
+                "it": "al, all', alla, a, ad, fino al, fino alla, fino all', -"}},
     "SINCE": {"": {"en": "since, starting from", "de": "seit, ab, seit dem jahr",
-                   "fr": "depuis, a partir de, depuis l'", "es": "desde, a partir de, desde el",
-                   "it": "dal, da, dall', a partire dal"}},
+                   "fr": "depuis, a partir de, a partir du, a partir d', a compter de,"
+                   " a compter du, depuis l'",
+                   "es": "desde, a partir de, a partir del, desde el",
+                   "it": "dal, da, dall', dalla, dallo, a partire dal, a partire da,"
+                   " a partire dalla, a partire dall'"}},
     "BEFORE": {"": {"en": "before, earlier than, prior to", "de": "vor",
                     "fr": "avant, avant l'", "es": "antes de, antes del, anterior a",
                     "it": "prima del, prima di, prima dell'"}},
     "AFTER": {"": {"en": "after, later than", "de": "nach", "fr": "apres",
                    "es": "despues de, despues del", "it": "dopo, dopo il, dopo l'"}},
-    "UNTIL": {"": {"en": "until, up to, till", "de": "bis", "fr": "jusqu' en, jusqu' a",
-                   "es": "hasta", "it": "fino al, fino a"}},
+    "UNTIL": {"": {"en": "until, up to, till, up until, up to and including, until and including",
+                   "de": "bis, bis zum, bis zur, bis einschliesslich, bis inklusive, bis inkl,"
+                   " bis inkl ., bis einschl, bis einschl ., bis und mit",
+                   "fr": "jusqu' en, jusqu' a, jusqu' au, jusqu' aux, jusqu'",
+                   "es": "hasta", "it": "fino al, fino a, fino alla, fino all', fino ad,"
+                   " fino agli, sino al, sino a, sino alla"}},
     "AGO_BEFORE": {"": {"de": "vor", "fr": "il y a", "es": "hace"}},
     "AGO_AFTER": {"": {"en": "ago", "it": "fa"}},
     "THE": {"": {"en": "the", "de": "die, den, der, das, dem", "fr": "le, la, les, l'",

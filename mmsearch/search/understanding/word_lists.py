@@ -27,6 +27,13 @@ NUMBERED_THINGS: Final = _words("""
 """)
 """Folded words after which a number is no year."""
 
+VERSIONS: Final = _words("""
+    version versione ios android python java php firmware release kernel update ubuntu debian macos
+    order bestellung commande pedido ordine invoice rechnung facture factura fattura id serial tel
+    phone telefon ticket
+""")
+"""Folded words after which digits that may be a day are the number of something."""
+
 PAST_PARTICIPLES: Final = _words("""
     born built made founded established printed published released painted designed written
     geboren gebaut erbaut gegrundet gemacht hergestellt gemalt gedruckt ne nee construit
@@ -87,6 +94,16 @@ THEMES: Final = _words("""
 """)
 """Folded words of things that are of a decade as a style, or were made in it."""
 
+FAMILY: Final = _words("""
+    family families kids children grandparents parents relatives school class wedding weddings
+    childhood vacation vacations holiday holidays memories
+    familie kinder grosseltern eltern verwandte kindheit klasse hochzeit urlaub ferien
+    famille enfants grands grand parents enfance ecole classe mariage mariages vacances
+    familia ninos hijos abuelos padres infancia escuela colegio boda bodas vacaciones
+    famiglia bambini figli nonni genitori infanzia scuola matrimonio vacanze vacanza
+""")
+"""Folded words after a decade that is when pictures were taken, not a style."""
+
 MEDIA: Final = _words("""
     slide slides negative negatives polaroid polaroids snapshot snapshots video videos film films
     footage scan scans portrait portraits pic pics
@@ -99,7 +116,7 @@ MEDIA: Final = _words("""
 
 EVES: Final = _words("""
     nochevieja silvester sylvester sylvestre silvestro capodanno nochebuena heiligabend
-    halloween eve
+    halloween eve santo saint ramos rameaux palme ceniza ceneri cendres gras grasso juan
 """)
 """Folded names of holidays of one night, which are the date in *uvas de nochevieja 2021*, too."""
 
@@ -133,6 +150,13 @@ OBJECTS: Final = _words("""
     maison casa building
 """)
 """Folded words of things that may be from a year."""
+
+DATED_THINGS: Final = _words("""
+    song songs lied lieder schlager chanson chansons cancion canciones canzone canzoni
+    newspaper newspapers zeitung zeitungen journal journaux periodico periodicos giornale giornali
+    magazine zeitschrift revista rivista calendar kalender calendrier calendario
+""")
+"""Folded words before a date that is theirs, not that of a photograph."""
 
 YEAR_LINKS: Final = _words("""
     from of in im en nel aus von vom de del du d' di dal des the year jahr el
@@ -279,10 +303,22 @@ ARTICLES: Final = _words("""
 """)
 """Folded articles."""
 
+JOINED_ARTICLES: Final = ARTICLES | _words("""
+    im am zum vom beim au aux du des del al nel nello nella nell' al allo alla all' dal dallo
+    dalla dall' sul sulla sull' dello della dell'
+""")
+"""Folded articles, and prepositions with one, which stand before no name of a city."""
+
 EVERYTHING: Final = _words("""
     all everything alles alle tout toutes tous todo todos todas tutto tutte tutti
 """)
 """Folded words that describe no picture."""
+
+TAKEN: Final = _words("""
+    taken shot made aufgenommen gemacht entstanden geschossen prise prises faite faites tomada
+    tomadas hecha hechas sacada sacadas scattata scattate fatta fatte
+""")
+"""Folded words between *photos* and a filter that mean nothing without it."""
 
 LINKS: Final = (
     CONJUNCTIONS

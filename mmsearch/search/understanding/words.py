@@ -14,12 +14,14 @@ _TOKEN: Final = re.compile(
     | (?<!\w)['\u2019]\d\ds?(?!\w)            # '19, '90s
     | \d+(?:[./\u2013-]\d+)+                  # 2019-05-03, 3.5.2019, 2015-2018
     | (?<!\w)(?:l|d|dell|nell|all|dall|sull|un|quest|quell|qu|jusqu)['\u2019](?=\w)
+    | (?<![\w-])mid?-(?=\w)                       # mid-August, mi-ao\u00fbt
     | (?<=\w)['\u2019]s(?!\w)
     | [^\W_]+(?:['\u2019](?!s(?!\w))[^\W\d_]+)*
     | \S
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_MIDDLE: Final = re.compile(r"(?<![\w-])mid?-$", re.IGNORECASE)
 _BEFORE: Final = "([{'\"\u2019\u201c\u201e\u00ab\u00bf\u00a1,;"
 _AFTER: Final = ")]}'\"\u2019\u201d\u00bb,;:!?\u2026"
 
@@ -64,7 +66,9 @@ def _starts_free(text: str, start: int) -> bool:
     if not start or text[start - 1].isspace() or text[start - 1] in _BEFORE:
         return True
     # l'11 maggio: an article that has lost its vowel.
-    return text[start - 1] in "'\u2019"
+    if text[start - 1] in "'\u2019":
+        return True
+    return text[start - 1] == "-" and _MIDDLE.search(text, 0, start) is not None
 
 
 def _ends_free(text: str, end: int) -> bool:

@@ -41,6 +41,8 @@ def read(query, known=KNOWN, **options):
         ("Lisbon", "Lisbon", ""),
         ("lisbon at night", "Lisbon", "at night"),
         ("Straßenbahn in Lissabon", "Lisbon", "Straßenbahn"),
+        ("nave nel porto di Lisbona", "Lisbon", "nave nel porto"),
+        ("das Essen eines Kindes in Paris", "Paris", "das Essen eines Kindes"),
         ("les rues de Lisbonne", "Lisbon", "les rues"),
         ("tranvías en Lisboa", "Lisbon", "tranvías"),
         ("tram a Lisbona", "Lisbon", "tram"),
