@@ -61,6 +61,7 @@ EASTER_HOLIDAYS: Final = {
     "easter_monday": (1, 1),
     "ascension": (39, 1),
     "pentecost": (49, 2),
+    "whit_saturday": (48, 1),
     "whit_sunday": (49, 1),
     "whit_monday": (50, 1),
     "corpus_christi": (60, 1),
@@ -75,6 +76,14 @@ WEEKDAY_HOLIDAYS: Final = {
     "thanksgiving": (11, 3, 4),
 }
 """Month, weekday from 0 for Monday, and which one of the month, of holidays; -1 is the last."""
+
+MAIN_DAYS: Final = {
+    "christmas": "christmas_day",
+    "easter": "easter_sunday",
+    "pentecost": "whit_sunday",
+    "new_year": "new_years_day",
+}
+"""The main day of holidays of several days."""
 
 ADVENT_SUNDAYS: Final = ("advent_1", "advent_2", "advent_3", "advent_4")
 """The four Sundays before Christmas Day."""
@@ -185,6 +194,29 @@ def month_part(year: int, month: int, part: str) -> Period:
     first, last = PART_DAYS[part]
     end = whole.before if part == "late" else date(year, month, last) + DAY
     return Period(date(year, month, first), end)
+
+
+def month_span(year: int, month: int, span: str, number: int) -> Period | None:
+    """Return a week of seven days, a weekend or a half of a month; number -1 is the last."""
+    whole = month_period(year, month)
+    first, end = date(year, month, 1), whole.before
+    if end is None or number == 0:
+        return None
+    if span == "half":
+        middle = date(year, month, 16)
+        return {1: Period(first, middle), 2: Period(middle, end)}.get(number)
+    if span == "weekend":
+        saturday = nth_weekday(year, month, 5, number)
+        return Period(saturday, saturday + 2 * DAY) if saturday < end else None
+    if number < 0:
+        return Period(end - 7 * DAY, end)
+    return Period(first + 7 * (number - 1) * DAY, first + 7 * number * DAY)
+
+
+def holiday_neighbour(year: int, holiday: str, days: int) -> Period | None:
+    """Return the day before (-1) or after (1) the main day of a holiday."""
+    first = holiday_period(year, MAIN_DAYS.get(holiday, holiday)).after
+    return None if first is None else Period(first + days * DAY, first + (days + 1) * DAY)
 
 
 def year_part(year: int, part: str) -> Period:

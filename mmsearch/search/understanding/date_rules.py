@@ -40,6 +40,15 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
         make_rule(
             "HOLIDAY OF? BARE_YEAR", lambda h, _, y: calendar.holiday_period(y, h), "", "bare_year"
         ),
+        make_rule("HOLIDAY DAYTIME OF? YEAR", lambda h, _, __, y: calendar.holiday_period(y, h)),
+        make_rule(
+            "DAY_BEFORE HOLIDAY OF? YEAR",
+            lambda _, h, __, y: calendar.holiday_neighbour(y, h, -1),
+        ),
+        make_rule(
+            "DAY_AFTER HOLIDAY OF? YEAR",
+            lambda _, h, __, y: calendar.holiday_neighbour(y, h, 1),
+        ),
         make_rule("TURN_OF_YEAR YEAR_PAIR", lambda _, years: _turn_of_year(years)),
         make_rule("TURN_OF_YEAR SHORT_PAIR", lambda _, years: _turn_of_year(years)),
     ]
@@ -56,20 +65,30 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
         make_rule("DAY .? DAY_OF? MON ,? OF? YEAR", lambda d, _, m, __, y: _day(y, m, d[0])),
         make_rule("MON THE? DAY ,? YEAR", lambda m, _, d, y: _day(y, m, d[0]), "en"),
         make_rule("SHORT_NUMERIC_DAY", lambda found: _day(*found), "", "short_day"),
+        make_rule(
+            "DAY .? DAY_OF? DAY_MONTH .? DAY_OF? YEAR",
+            lambda d, _, m, __, y: _day(y, int(m), d[0]),
+        ),
         make_rule("DAY_NAME DAY_OF? MON OF? YEAR", lambda d, _, m, __, y: _day(y, m, int(d))),
     ]
     parts = _part_rules(today)
     relative = [
         make_rule("RELATIVE_DAY", past("RELATIVE_DAY"), "", "today"),
         make_rule("hier", lambda: calendar.unit_period(today, "day", 1), "fr", "hier"),
-        make_rule("COUNT UNIT AGO_AFTER", lambda n, u, _: _ago(today, n, u)),
-        make_rule("AGO_BEFORE COUNT UNIT", lambda _, n, u: _ago(today, n, u)),
+        make_rule("ABOUT? COUNT UNIT AGO_AFTER", lambda _, n, u, __: _ago(today, n, u)),
+        make_rule("COUNT UNIT AGO_AFTER ABOUT", lambda n, u, *_: _ago(today, n, u), "it"),
+        make_rule("AGO_BEFORE ABOUT? COUNT UNIT", lambda _, __, n, u: _ago(today, n, u)),
+        make_rule("COUNT UNIT AGO_AFTER TODAY", lambda n, u, *_: _this_day_ago(today, n, u)),
+        make_rule("TODAY COUNT UNIT AGO_AFTER", lambda _, n, u, __: _this_day_ago(today, n, u)),
+        make_rule("TODAY AGO_BEFORE COUNT UNIT", lambda _, __, n, u: _this_day_ago(today, n, u)),
+        make_rule("AGO_BEFORE COUNT UNIT TODAY", lambda _, n, u, __: _this_day_ago(today, n, u)),
         make_rule("THE? LAST COUNT UNIT", lambda _, __, n, u: calendar.last_units(today, u, n)),
         make_rule("THE? COUNT LAST UNIT", lambda _, n, __, u: calendar.last_units(today, u, n)),
         make_rule("THIS_YEAR", lambda _: calendar.year_period(today.year)),
         make_rule("HALF_YEAR AGO_AFTER", lambda *_: _ago(today, 6, "month")),
         make_rule("AGO_BEFORE HALF_YEAR", lambda *_: _ago(today, 6, "month")),
         make_rule("WEEKDAY ,? THE? FULL_DAY", lambda _, __, day: day),
+        make_rule("SHORT_WEEKDAY .? ,? THE? FULL_DAY", lambda _, __, day: day),
     ]
     for kind, make in (
         ("SEASON", calendar.season_period),
@@ -187,6 +206,18 @@ def _part_rules(today: date) -> list[Rule]:
             "PART THE? SEASON OF? RELATIVE_YEAR",
             lambda p, _, s, __, y: calendar.season_part(y, s, p),
         ),
+        make_rule(
+            "NTH SPAN MON ,? OF? YEAR",
+            lambda n, span, m, _, y: calendar.month_span(y, m, span, int(n)),
+        ),
+        make_rule("NTH MONTH_WEEK YEAR", lambda n, m, y: calendar.month_span(y, m, "week", int(n))),
+        make_rule(
+            "NTH MONTH_WEEKEND YEAR", lambda n, m, y: calendar.month_span(y, m, "weekend", int(n))
+        ),
+        make_rule("NTH MONTH_HALF YEAR", lambda n, m, y: calendar.month_span(y, m, "half", int(n))),
+        make_rule("NTH SPAN THE? YEAR", lambda n, span, _, y: _half_year(y, span, int(n))),
+        make_rule("NTH QUARTER OF? YEAR", lambda n, _, __, y: _quarter(y, int(n))),
+        make_rule("SHORT_QUARTER OF? YEAR", lambda n, _, y: _quarter(y, int(n))),
         make_rule("PART THE? YEAR", lambda p, _, y: calendar.year_part(y, p), "", "part_of_year"),
         make_rule("PART THE? RELATIVE_YEAR", lambda p, _, y: calendar.year_part(y, p)),
     ]
@@ -255,6 +286,14 @@ def _range_rules(today: date) -> list[Rule]:
     ]
     for first, second in (("BETWEEN", "AND"), ("FROM", "TO")):
         rules += [
+            make_rule(
+                f"{first} THE? DAY .? {second} THE? DAY .? DAY_OF? MON OF? YEAR",
+                lambda _, __, a, ___, ____, b, _____, m, ______, y: days_of_month(a[0], b[0], m, y),
+            ),
+            make_rule(
+                f"{first} THE? DAY .? DAY_OF? MON {second} THE? DAY .? DAY_OF? MON OF? YEAR",
+                lambda *v: _between(_day(v[11], v[4], v[2][0]), _day(v[11], v[9], v[7][0])),
+            ),
             make_rule(
                 f"{first} THE? PERIOD {second} THE? PERIOD",
                 lambda _, __, a, ___, ____, b: _between(a, b),
@@ -337,6 +376,24 @@ def _last_part(today: date, month: int, part: str) -> Period | None:
     if period.after is not None and period.after > today:
         period = calendar.month_part(today.year - 1, month, part)
     return period
+
+
+def _half_year(year: int, span: str, number: int) -> Period | None:
+    if span != "half" or number not in (1, 2):
+        return None
+    return calendar.month_period(year, 6 * number - 5, 6)
+
+
+def _quarter(year: int, number: int) -> Period | None:
+    return calendar.month_period(year, 3 * number - 2, 3) if number > 0 else None
+
+
+def _this_day_ago(today: date, number: int, unit: str) -> Period | None:
+    """Return the same day some units ago: *a year ago today*."""
+    if unit in ("day", "weekend"):
+        return None
+    found = calendar.last_units(today, unit, number)
+    return None if found is None else calendar.whole_day(found.after)
 
 
 def _season_part(year: int, named: str) -> Period:

@@ -40,6 +40,7 @@ from mmsearch.search.understanding.word_lists import (
     STREETS,
     STYLES,
     THEMES,
+    UNITS,
     VERSIONS,
     YEAR_LINKS,
 )
@@ -178,6 +179,8 @@ class DateReader:
     def _is_short_day(self, start: int, match: Match) -> bool:
         """Return False for *version 3.10.21* and *order 20211003*."""
         before = self._folded(start - 1)
+        if self._folded(match.end) in UNITS:
+            return False
         return not (before in NUMBERED_THINGS or before in VERSIONS or before[-1:] in ("v", "#"))
 
     def _is_bare_year(self, start: int, match: Match) -> bool:
@@ -193,8 +196,8 @@ class DateReader:
         return not is_walk and not after[:1].isdigit() and after not in ("'s", "-")
 
     def _is_part_of_year(self, start: int, match: Match) -> bool:
-        # Mi 2020: mine, in Spanish.
-        return self._folded(start) != "mi"
+        # Mi 2020: mine, in Spanish. Meta 2019: the finish.
+        return self._words[start].text.lower() not in ("mi", "meta")
 
     def _is_day(self, start: int, match: Match) -> bool:
         before = [self._folded(start - offset) for offset in range(1, 4)]
@@ -212,7 +215,9 @@ class DateReader:
         return is_marked or (not folded[0][0].isdigit() and folded[0] != month)
 
     def _is_today(self, start: int, match: Match) -> bool:
-        return self._folded(start - 1) != "usa"
+        # Last night of the proms.
+        is_of_series = self._folded(match.end) == "of"
+        return self._folded(start - 1) != "usa" and not is_of_series
 
     def _is_hier(self, start: int, match: Match) -> bool:
         """Return True if *hier* is French (yesterday), not German (here)."""

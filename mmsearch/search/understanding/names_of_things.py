@@ -224,6 +224,7 @@ THINGS_AFTER_PLACES: Final = (
 """Folded words that make the name of a place before them that of a thing."""
 
 _FIXED = """
+    roter milan,rote milane,schwarzer milan,schwarze milane,milan royal,milan noir,milans royaux
     real madrid,ac milan,as roma,as monaco,inter mailand,inter milan,inter de milan,inter milano
     bayern munchen,bayern muenchen,bayern munich,fc bayern,bayern monaco,bayern de munich
     paris saint germain,paris saint - germain,paris sg,paris fc,red bull salzburg,rb salzburg

@@ -13,6 +13,7 @@ from mmsearch.search.understanding.folding import fold_word, name_forms
 from mmsearch.search.understanding.query_language import query_language
 from mmsearch.search.understanding.word_lists import (
     CONJUNCTIONS,
+    FAMILY_EVENTS,
     KINSHIP,
     NAMES_AS_WORDS,
     NAMES_WITH_CAPITALS,
@@ -82,6 +83,8 @@ _OTHERS_BEFORE: Final = {"ben": frozenset(("va", "uncle", "big", "eh", "bon", "m
 """Folded words before a first name that make it another name or a word."""
 
 _SURE_LOG_ODDS: Final = 1.0
+
+OF: Final = frozenset(("of", "de", "von", "di", "d'"))
 
 GERUND_ENDINGS: Final = ("ando", "endo")
 """Endings of Spanish and Italian words that say what somebody does: *haciendo*."""
@@ -249,6 +252,8 @@ class PeopleReader:
             self._folded(start - 1) in CONJUNCTIONS and self._is_known_at(start - 2)
         )
         is_verb = after in VERBS or after.endswith(GERUND_ENDINGS)
+        is_event = self._folded(start - 1) in OF and self._folded(start - 2) in FAMILY_EVENTS
+        is_verb = is_verb or is_event
         return is_joined or is_verb or after == "'s" or name != self._words[start].folded
 
     def _is_known_at(self, position: int) -> bool:

@@ -25,12 +25,15 @@ from mmsearch.search.understanding.word_lists import (
     ABBREVIATIONS,
     ARTICLES,
     JOINED_ARTICLES,
+    NAMES_WITH_CAPITALS,
+    NAMESAKES,
     NEAR_PHRASES,
     NO_PLACES,
     PLACE_PREPOSITIONS,
     PLACES_AND_PEOPLE,
     PLACES_AS_WORDS,
     SIGHTS,
+    VERBS,
     WEAK_PLACE_PREPOSITIONS,
     WORDS_AFTER_PREPOSITIONS,
     WORDS_OF_LANGUAGES,
@@ -51,6 +54,9 @@ LOWER_ABBREVIATIONS: Final = frozenset(
 """Abbreviations of places that are no words."""
 
 OF: Final = frozenset(("of", "de", "d'", "di", "du"))
+
+
+_LONGEST_NEAR_PHRASES: Final = sorted(NEAR_PHRASES, key=len, reverse=True)
 
 
 class Gazetteer(Protocol):
@@ -227,7 +233,7 @@ class PlaceReader:
             return self._is_word_for_place(start, end, name, places)
         if has_preposition:
             return True
-        if any(word.folded in MATCHES for word in self._words):
+        if any(word.folded in MATCHES for word in self._words) or self._acts(name, after):
             # Match Marseille Lyon: the clubs.
             return False
         if name.islower() and fold_word(name) in PLACES_AS_WORDS:
@@ -239,6 +245,14 @@ class PlaceReader:
             or self._lies_in_next(end, places)
         )
         return may_stand and not self._is_part_of_name(end, name, places)
+
+    def _acts(self, name: str, after: str) -> bool:
+        """Return True for somebody with the name of a place: *Sydney sleeping on the sofa*."""
+        folded = fold_word(name)
+        is_namesake = (
+            folded in PLACES_AND_PEOPLE or folded in NAMES_WITH_CAPITALS or folded in NAMESAKES
+        )
+        return is_namesake and after in VERBS
 
     def _is_noun(self, start: int, after: str, name: str, places: Sequence[Place]) -> bool:
         """Return True for a word with an article: *nel porto*, *Kiel eines Schiffes*."""
@@ -399,7 +413,7 @@ def _lies_in(place: Place, other: Place) -> bool:
 
 def near_start(words: Sequence[Word], start: int) -> int:
     """Return the position of the first word of a phrase such as *close to* before a name."""
-    for phrase in NEAR_PHRASES:
+    for phrase in _LONGEST_NEAR_PHRASES:
         count = len(phrase)
         before = words[max(0, start - count) : start]
         if tuple(word.folded for word in before) == phrase:

@@ -59,6 +59,10 @@ _NUMBERS = {
 }
 
 _MORE_NUMBERS = (
+    ("une dizaine d'", 10, "fr"), ("une quinzaine de", 15, "fr"), ("une quinzaine d'", 15, "fr"),
+    ("une vingtaine d'", 20, "fr"), ("une trentaine d'", 30, "fr"), ("une douzaine d'", 12, "fr"),
+    ("una decina di", 10, "it"), ("una quindicina di", 15, "it"), ("una ventina di", 20, "it"),
+    ("una trentina di", 30, "it"), ("una decena de", 10, "es"), ("una docena de", 12, "es"),
     ("couple of", 2, "en"), ("a couple of", 2, "en"), ("a couple", 2, "en"),
     ("un par de", 2, "es"), ("un paio di", 2, "it"),
     ("fifteen", 15, "en"), ("twenty", 20, "en"), ("thirty", 30, "en"),
@@ -66,6 +70,11 @@ _MORE_NUMBERS = (
     ("quinze", 15, "fr"), ("vingt", 20, "fr"), ("trente", 30, "fr"),
     ("quince", 15, "es"), ("veinte", 20, "es"), ("treinta", 30, "es"),
     ("quindici", 15, "it"), ("venti", 20, "it"), ("trenta", 30, "it"),
+)  # fmt: skip
+
+_MONTH_SPANS = (
+    ("woche", "MONTH_WEEK"), ("wochenende", "MONTH_WEEKEND"), ("halfte", "MONTH_HALF"),
+    ("haelfte", "MONTH_HALF"),
 )  # fmt: skip
 
 _WORDS: dict[str, dict[str, dict[str, str]]] = {
@@ -171,8 +180,9 @@ _WORDS: dict[str, dict[str, dict[str, str]]] = {
                         " la saint valentin, st valentin, la st valentin, st - valentin,"
                         " la st - valentin", "es": "san valentin, dia de san valentin",
                         "it": "san valentino, festa degli innamorati"},
-        "easter": {"en": "easter, holy week", "de": "ostern, osterfest, karwoche",
-                   "fr": "paques, semaine sainte",
+        "easter": {"en": "easter, holy week, easter weekend",
+                   "de": "ostern, osterfest, karwoche, osterwochenende, osterfeiertage",
+                   "fr": "paques, semaine sainte, week - end de paques, weekend de paques",
                    "es": "pascua, pascuas, semana santa",
                    "it": "pasqua, settimana santa"},
         "easter_sunday": {"en": "easter sunday", "de": "ostersonntag",
@@ -182,7 +192,9 @@ _WORDS: dict[str, dict[str, dict[str, str]]] = {
                           "es": "lunes de pascua", "it": "pasquetta, lunedi dell' angelo"},
         "good_friday": {"en": "good friday", "de": "karfreitag", "fr": "vendredi saint",
                         "es": "viernes santo", "it": "venerdi santo"},
-        "pentecost": {"en": "pentecost, whitsun", "de": "pfingsten", "fr": "pentecote",
+        "whit_saturday": {"de": "pfingstsamstag"},
+        "pentecost": {"en": "pentecost, whitsun", "de": "pfingsten, pfingstwochenende",
+                      "fr": "pentecote, week - end de pentecote, week - end de la pentecote",
                       "es": "pentecostes", "it": "pentecoste"},
         "halloween": {"en": "halloween", "de": "halloween", "fr": "halloween",
                       "es": "halloween", "it": "halloween"},
@@ -343,16 +355,79 @@ _WORDS: dict[str, dict[str, dict[str, str]]] = {
     "INCLUSIVE": {"": {"en": "inclusive, included", "de": "einschliesslich, inklusive, inkl",
                        "fr": "inclus, compris", "es": "incluido, inclusive",
                        "it": "incluso, inclusa, compreso, compresa"}},
+    # First week of June, zweite Augusthälfte, 2e trimestre 2021.
+    "NTH": {
+        str(number): {"en": words[0], "de": words[1], "fr": words[2], "es": words[3],
+                      "it": words[4]}
+        for number, words in enumerate((
+            ("first, 1st, the first", "erste, ersten, erster, 1 .",
+             "premier, premiere, 1er, 1ere, 1re", "primera, primer, 1a, 1er", "prima, primo, 1a"),
+            ("second, 2nd, the second", "zweite, zweiten, zweites, 2 .",
+             "deuxieme, second, seconde, 2e, 2eme", "segunda, segundo, 2a, 2o",
+             "seconda, secondo, 2a, 2o"),
+            ("third, 3rd, the third", "dritte, dritten, drittes, 3 .", "troisieme, 3e, 3eme",
+             "tercera, tercer, 3a, 3er", "terza, terzo, 3a, 3o"),
+            ("fourth, 4th, the fourth", "vierte, vierten, viertes, 4 .", "quatrieme, 4e, 4eme",
+             "cuarta, cuarto, 4a, 4o", "quarta, quarto, 4a, 4o"),
+        ), 1)
+    } | {"-1": {"en": "last, the last", "de": "letzte, letzten, letztes",
+                "fr": "derniere, dernier", "es": "ultima, ultimo", "it": "ultima, ultimo"}},
+    "SPAN": {
+        "week": {"en": "week of, week in", "de": "woche, woche im, woche des",
+                 "fr": "semaine de, semaine d'", "es": "semana de", "it": "settimana di"},
+        "weekend": {"en": "weekend of, weekend in", "de": "wochenende im, wochenende",
+                    "fr": "week - end de, weekend de, week - end d'", "es": "fin de semana de",
+                    "it": "weekend di, fine settimana di"},
+        "half": {"en": "half of", "de": "halfte, halfte des, haelfte", "fr": "moitie de,"
+                 " moitie d', quinzaine de, quinzaine d'", "es": "mitad de, quincena de",
+                 "it": "meta di, meta del, quindicina di"},
+    },
+    "QUARTER": {"": {"en": "quarter, quarter of", "de": "quartal", "fr": "trimestre",
+                     "es": "trimestre, trimestre de", "it": "trimestre, trimestre del"}},
+    "SHORT_QUARTER": {str(number): dict.fromkeys(LANGUAGES, f"q{number}")
+                      for number in range(1, 5)},
+    "SHORT_WEEKDAY": {"": {
+        "en": "mon, tue, tues, wed, thu, thur, thurs, fri, sat, sun",
+        "de": "mo, di, mi, do, fr, sa, so", "fr": "lun, mar, mer, jeu, ven, sam, dim",
+        "es": "lun, mar, mie, jue, vie, sab, dom", "it": "lun, mar, mer, gio, ven, sab, dom"}},
+    # Abbreviations that are words, too, for days with a year.
+    "DAY_MONTH": {
+        "3": {"en": "mar", "de": "mar, mrz, maer", "es": "mar", "it": "mar"},
+        "5": {"es": "may", "it": "mag"}, "8": {"es": "ago", "it": "ago"},
+        "9": {"it": "set", "es": "set"},
+    },
+    "DAYTIME": {"": {"en": "morning, evening, night, afternoon", "de": "morgen, abend, nacht",
+                     "fr": "matin, soir, au matin, au soir", "it": "mattina, sera, notte",
+                     "es": "por la manana, por la noche"}},
+    "TODAY": {"": {"en": "today", "de": "heute", "fr": "aujourd'hui, jour pour jour",
+                   "es": "hoy", "it": "oggi"}},
+    "ABOUT": {"": {
+        "en": "about, around, roughly, some, almost, nearly, over, just over, more than",
+        "de": "gut, etwa, ungefahr, ungefaehr, circa, ca, ca ., rund, fast, knapp, uber, ueber",
+        "fr": "environ, presque, a peu pres, plus d', plus de, bien",
+        "es": "unos, unas, casi, aproximadamente, mas de", "it": "circa, quasi, piu di"}},
+    "DAY_BEFORE": {"": {
+        "en": "the day before, day before, eve of, the eve of",
+        "de": "tag vor, vorabend von, vorabend zu",
+        "fr": "veille de, veille du, veille d', la veille de, la veille du, la veille d'",
+        "es": "vispera de, la vispera de, dia antes de, el dia antes de",
+        "it": "vigilia di, la vigilia di, il giorno prima di, giorno prima di"}},
+    "DAY_AFTER": {"": {
+        "en": "the day after, day after", "de": "tag nach",
+        "fr": "lendemain de, lendemain du, le lendemain de, le lendemain du",
+        "es": "dia despues de, el dia despues de, dia siguiente a, el dia siguiente a",
+        "it": "il giorno dopo, giorno dopo"}},
     # Prepositions and small words, by what they do in a date.
     "OF": {"": {"en": "of, in, of the year", "de": "des jahres, im jahr",
                 "fr": "de, en, de l' annee",
                 "es": "de, del, del ano, en, de el", "it": "del, nel, dell' anno, dell', di"}},
     "DAY_OF": {"": {"en": "of", "es": "de"}},
     "IN_YEAR": {"": {
-        "en": "in, in the year, during, from the year, of the year",
+        "en": "in, in the year, during, from the year, of the year, back in",
         "de": "in, im jahr, im jahre, aus dem jahr, aus dem jahre, vom jahr",
-        "fr": "en, en l' an, en l' annee, dans l' annee, de l' annee",
-        "es": "en, en el ano, en el, del ano", "it": "nel, nell' anno, dell' anno"}},
+        "fr": "en, en l' an, en l' annee, dans l' annee, de l' annee, courant",
+        "es": "en, en el ano, en el, del ano, alla por, alla por el",
+        "it": "nel, nell' anno, dell' anno, nel lontano"}},
     "IN_MONTH": {"": {
         "en": "in, during, in the month of", "de": "im, im monat",
         "fr": "en, au mois de, au mois d', pendant le mois de, du mois de",
@@ -420,6 +495,9 @@ def _iter_phrases() -> Iterator[tuple[str, str, Any, str]]:
     yield from (("janner", "MONTH", 1, "de"), ("jaenner", "MONTH", 1, "de"))
     yield from (("maerz", "MONTH", 3, "de"), ("setiembre", "MONTH", 9, "es"))
     yield ("sonnabend", "WEEKDAY", 5, "de")
+    for number, name in enumerate(_MONTHS["de"].split(), 1):
+        # Letzte Juliwoche, zweite Augusthälfte.
+        yield from ((f"{name}{end}", kind, number, "de") for end, kind in _MONTH_SPANS)
     yield from ((word, "NUMBER", number, code) for word, number, code in _MORE_NUMBERS)
     for kind, values in _WORDS.items():
         for value, by_language in values.items():

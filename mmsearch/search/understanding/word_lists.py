@@ -16,7 +16,8 @@ NUMBERED_THINGS: Final = _words("""
     room zimmer raum chambre salle habitacion camera stanza sala hall route highway autobahn
     number nummer nr no numero page seite pagina iso model modell modele modelo modello type
     typ tipo line linie ligne linea flight flug vol vuelo volo gate version locker zone area
-    bus tram peugeot bmw mazda fiat audi mercedes porsche ferrari toyota volvo renault
+    bus tram autobus autocar tranvia
+    peugeot bmw mazda fiat audi mercedes porsche ferrari toyota volvo renault
     citroen opel ford honda yamaha vespa lada skoda seat boeing airbus antonov tupolev
     concorde windows office word excel nokia iphone samsung canon nikon playstation xbox
     odyssey odyssee runner cyberpunk orwell race pin code copyright postleitzahl plz zip
@@ -34,12 +35,17 @@ VERSIONS: Final = _words("""
 """)
 """Folded words after which digits that may be a day are the number of something."""
 
+UNITS: Final = _words("""
+    mm cm m km kg g l ml cl inch inches zoll pouces pulgadas pollici v volt w watt x cups
+""")
+"""Folded units after digits that may be a day."""
+
 PAST_PARTICIPLES: Final = _words("""
     born built made founded established printed published released painted designed written
     geboren gebaut erbaut gegrundet gemacht hergestellt gemalt gedruckt ne nee construit
     construite fonde fondee peint peinte imprime nacido nacida construido construida fundado
     fundada fabricado fabricada pintado pintada nato nata costruito costruita fondato
-    fondata dipinto dipinta stampato
+    fondata dipinto dipinta stampato dated datee fechada fechado datata datato datiert
 """)
 """Folded words after which a year is that of a thing, not of a photograph."""
 
@@ -47,7 +53,10 @@ EVENTS: Final = _words("""
     vacation vacations holiday holidays trip trips wedding birthday graduation anniversary
     reunion olympics urlaub reise hochzeit geburtstag sommerurlaub skiurlaub ausflug feier
     vacances voyage mariage anniversaire vacaciones viaje boda cumpleanos vacanza vacanze
-    viaggio matrimonio compleanno
+    viaggio matrimonio compleanno rentree kermesse carnaval carnevale karneval fasching festival
+    prom christening baptism bapteme bautizo battesimo taufe comunion kommunion communion abitur
+    graduacion laurea nozze noces bodas gita excursion croisiere crucero crociera kreuzfahrt
+    marathon maraton maratona einschulung
 """)
 """Folded words beside which a year is that of an event."""
 
@@ -61,6 +70,12 @@ EVENT_ENDINGS: Final = (
     "party",
     "ausflug",
     "freizeit",
+    "ferien",
+    "taufe",
+    "markt",
+    "konzert",
+    "festival",
+    "marathon",
 )
 """Endings of such words in German: *Sommerfest*."""
 
@@ -215,6 +230,12 @@ NAMES_AS_WORDS: Final = {
     """),
 }
 """Folded first names that are also words of a language."""
+
+FAMILY_EVENTS: Final = _words("""
+    birthday wedding graduation christening baptism anniversaire mariage bapteme geburtstag hochzeit
+    taufe cumpleanos boda bautizo compleanno matrimonio battesimo nozze
+""")
+"""Folded words before *of* and the name of a person."""
 
 NAMES_WITH_CAPITALS: Final = _words("""
     april may june august florence paris victoria georgia virginia carolina austin dallas
@@ -383,6 +404,20 @@ NEAR_PHRASES: Final = tuple(
         "nei pressi di",
         "nei dintorni di",
         "intorno a",
+        "in and around",
+        "in und um",
+        "surroundings of",
+        "umgebung von",
+        "in der umgebung von",
+        "umland von",
+        "environs de",
+        "environs d'",
+        "alrededores de",
+        "los alrededores de",
+        "a las afueras de",
+        "dintorni di",
+        "i dintorni di",
+        "nella zona di",
     )
 )
 """Folded words that say that something is near to the place after them."""
@@ -422,6 +457,11 @@ PLACES_AND_PEOPLE: Final = _words("""
     kent devon dakota
 """)
 """Folded names of places that are a name or a word after *of*, too."""
+
+NAMESAKES: Final = _words("""
+    sydney london sofia adelaide alice phoenix rio kyoto tokyo oslo bruno lola
+""")
+"""More folded names of places that people and animals have."""
 
 WORDS_AFTER_PREPOSITIONS: Final = _words("""
     vienne cannes florence florencia genes brest nancy rio ginebra bordeaux

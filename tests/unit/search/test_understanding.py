@@ -434,6 +434,7 @@ def test_what_may_be_something_else_stays_text(query):
         ("Florence's cake", ("Florence",), "cake"),
         ("Florence souffle ses bougies", ("Florence",), "souffle ses bougies"),
         ("Florence et Anna", ("Florence", "Anna"), ""),
+        ("anniversaire de Florence", ("Florence",), "anniversaire"),
         ("anniversaire d'Anna", ("Anna",), "anniversaire"),
         ("maria rossi", ("Maria Rossi",), ""),
         ("Maria", ("Maria Rossi",), ""),

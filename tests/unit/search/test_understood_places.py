@@ -71,6 +71,9 @@ def test_places_are_read(query, place, text):
     ("query", "place", "text"),
     [
         ("lighthouse near Lisbon", "Lisbon", "lighthouse"),
+        ("in und um Salzburg", "Salzburg", ""),
+        ("alrededores de Granada", "Granada", ""),
+        ("dintorni di Pisa", "Pisa", ""),
         ("lighthouse close to Lisbon", "Lisbon", "lighthouse"),
         ("Weinberge in der Nähe von Florenz", "Florence", "Weinberge"),
         ("château près de Tours", "Tours", "château"),
