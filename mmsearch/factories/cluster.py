@@ -26,10 +26,12 @@ class Cluster:
 
     Attributes:
         executor: Runs tasks on the workers.
+        workers: Number of workers.
         cpus_per_worker: Number of processors of each worker.
     """
 
     executor: Executor
+    workers: int
     cpus_per_worker: int
 
     @contextmanager
@@ -61,7 +63,7 @@ def open_cluster(settings: Settings) -> Iterator[Cluster | None]:
     plugin = plugins.load("executors", settings.executor)
     executor = plugin.build(settings.workers, settings.ray_address, settings.gpus_per_worker)
     try:
-        yield Cluster(executor, executor.cpus_per_worker)
+        yield Cluster(executor, executor.workers, executor.cpus_per_worker)
     finally:
         executor.close()
 

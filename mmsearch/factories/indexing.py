@@ -36,6 +36,7 @@ from mmsearch.factories.search_servers import make_collection_builder
 from mmsearch.factories.sources import SourceItemLoader
 from mmsearch.factories.warm_parts import WarmParts, make_decode_executor
 from mmsearch.indexing.build import EXACT, IndexBuilder, check_vector_index_name
+from mmsearch.indexing.commit import ShardSizer
 from mmsearch.indexing.encode import DecoderFactory, ShardEncoder, find_shared_worker
 from mmsearch.indexing.file_reader import FileReaders
 from mmsearch.indexing.indexer import Indexer
@@ -138,6 +139,7 @@ def make_indexer(
             shard_executor=shard_executor,
             hash_executor=hash_executor,
             readers=None if cluster is None else FileReaders(cluster.executor, make_decoder),
+            make_sizer=partial(ShardSizer, cluster.workers if cluster else 0),
         )
 
 

@@ -24,38 +24,67 @@ A few shards are in memory at a time, with the texts of all their items.
 COMMIT_INTERVAL_S = 4.0
 """Target time between two commits; the shard size is adapted to it."""
 
+CLUSTER_COMMIT_INTERVAL_S = 10.0
+"""The same on a cluster, where a shard costs messages, too."""
+
+WORKER_SHARD_S = 120.0
+"""Target maximum of the seconds that a worker of a cluster takes for a shard."""
+
 
 class ShardSizer:
     """Size of the next shard: the number of contents that are encoded between two commits.
 
     Several shards are encoded at once, and may be committed one right after the other. So the speed
-    is that of all shards committed in at least the last `COMMIT_INTERVAL_S`, if the run is so old.
+    is that of all shards committed in at least the last interval between commits, if the run is
+    so old. Towards the end of a run on a cluster, shards get smaller: all workers have some.
+
+    Args:
+        cluster_workers: Number of workers of the cluster; 0 for threads of this process.
 
     Attributes:
-        size: Number of contents of the next shard.
+        left: Maximum number of contents that are in no shard yet; None while unknown.
     """
 
-    def __init__(self) -> None:
-        self.size = INITIAL_SHARD_SIZE
+    def __init__(self, cluster_workers: int = 0) -> None:
+        self.left: int | None = None
+        self._workers = cluster_workers
+        self._interval_s = COMMIT_INTERVAL_S
+        if cluster_workers:
+            self._interval_s = min(CLUSTER_COMMIT_INTERVAL_S, WORKER_SHARD_S / cluster_workers)
+        self._size = INITIAL_SHARD_SIZE
         # Times at which shards were committed, and their contents; the first is the start.
         self._commits: deque[tuple[float, int]] = deque()
 
-    def start_shard(self) -> None:
-        """Note that a shard is about to be encoded."""
+    @property
+    def size(self) -> int:
+        """Number of contents of the next shard."""
+        if self._workers < 2 or self.left is None:
+            return self._size
+        return max(min(self._size, self.left // (2 * self._workers)), MIN_SHARD_SIZE)
+
+    def start_shard(self, count: int) -> None:
+        """Note that a shard of ``count`` contents is about to be encoded."""
+        if self.left is not None:
+            self.left -= count
         if not self._commits:
             self._commits.append((time.monotonic(), 0))
+
+    def skip_content(self) -> None:
+        """Note a content that will be in no shard."""
+        if self.left is not None:
+            self.left -= 1
 
     def commit_shard(self, count: int) -> None:
         """Adapt the size to a shard of ``count`` contents that has been committed."""
         now = time.monotonic()
         self._commits.append((now, count))
-        while now - self._commits[1][0] >= COMMIT_INTERVAL_S:
+        while now - self._commits[1][0] >= self._interval_s:
             self._commits.popleft()
         elapsed_s = now - self._commits[0][0]
         num_contents = sum(count for _, count in islice(self._commits, 1, None))
         contents_per_s = num_contents / max(elapsed_s, 1e-3)
-        self.size = int(
-            min(max(contents_per_s * COMMIT_INTERVAL_S, MIN_SHARD_SIZE), MAX_SHARD_SIZE)
+        self._size = int(
+            min(max(contents_per_s * self._interval_s, MIN_SHARD_SIZE), MAX_SHARD_SIZE)
         )
 
 
@@ -84,7 +113,7 @@ class ShardMaker:
     def __call__(self, contents: Sequence[EncodeTask]) -> Shard:
         """Return the shard of new contents, which is to be encoded now."""
         self._before_encoding()
-        self._sizer.start_shard()
+        self._sizer.start_shard(len(contents))
         num_ids = sum(self._max_items(content.source) for content in contents)
         shard = Shard(self._next_segment, self._next_id, tuple(contents), num_ids)
         self._next_segment += 1

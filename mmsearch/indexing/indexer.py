@@ -28,6 +28,7 @@ from mmsearch.indexing.build import (
     ShouldStop,
     is_due,
 )
+from mmsearch.indexing.commit import ShardSizer
 from mmsearch.indexing.duplicates import update_duplicates
 from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, DecoderFactory, ShardEncoder, share_worker
 from mmsearch.indexing.file_reader import FileReaders
@@ -75,6 +76,7 @@ class Indexer:
         shard_executor: Runs shard workers.
         hash_executor: Runs the tasks that read files and compute their digests.
         readers: Workers on other hosts that read the files of folders; None for this one.
+        make_sizer: Chooses the sizes of the shards of a run.
     """
 
     layout: IndexLayout
@@ -93,6 +95,7 @@ class Indexer:
     shard_executor: Executor
     hash_executor: Executor
     readers: FileReaders | None = None
+    make_sizer: Callable[[], ShardSizer] = ShardSizer
 
     def run(
         self,
@@ -131,6 +134,7 @@ class Indexer:
             before_changes=before_changes,
             max_items=self.make_decoder.max_items,
             readers=self.readers,
+            sizer=self.make_sizer(),
         )
         report = self._execute(
             run,
@@ -188,6 +192,7 @@ class Indexer:
             progress=progress,
             before_encoding=background_build.start,
             max_items=self.make_decoder.max_items,
+            sizer=self.make_sizer(),
         )
         return self._execute(run, background_build, progress, is_addition=is_partial)
 

@@ -62,6 +62,7 @@ class IndexRun:
         before_changes: Called once before anything is written about files.
         max_items: Maximum number of items of a content, for which ids are reserved.
         readers: Workers on other hosts that read the files instead of ``hash_executor``.
+        sizer: Chooses the sizes of shards.
 
     Attributes:
         stats: Counts of the run so far.
@@ -83,6 +84,7 @@ class IndexRun:
         before_changes: Callable[[], None] = lambda: None,
         max_items: Callable[[DecodeTask], int] = lambda task: 1,
         readers: FileReaders | None = None,
+        sizer: ShardSizer | None = None,
     ) -> None:
         self._before_changes = before_changes
         self._request = request
@@ -108,7 +110,7 @@ class IndexRun:
         self._kept_tables: list[tuple[bytes, CaptionTable]] = []
         # Digests committed since the last `find_item_ids`.
         self._newly_encoded: set[bytes] = set()
-        self._shards = ShardSizer()
+        self._shards = sizer or ShardSizer()
         self._readers = readers
         # By path, for what readers have found to have several items.
         self._num_items: dict[bytes, int] = {}
@@ -150,7 +152,8 @@ class IndexRun:
         self.stats.total = num_seen
         self._progress(self.stats.progress("encode"))
         resolver = ContentResolver(self._scan.records, gone, self._request.retry_failed)
-        if comparison.count(FileStatus.NEEDS_READ):
+        self._shards.left = num_to_read = comparison.count(FileStatus.NEEDS_READ)
+        if num_to_read:
             self._load_kept_tables(gone)
         if num_texts_changed:
             self._refresh_texts(self._scan.select(FileStatus.TEXTS_CHANGED))
@@ -304,6 +307,7 @@ class IndexRun:
             for file, result in chunk:
                 if isinstance(result, TaskFailure):
                     self._record_unread(file, resolver, result.reason)
+                    self._shards.skip_content()
                     continue
                 indexed = self._make_indexed_file(file, result.digest, result.texts)
                 if self._kept_tables:
@@ -316,6 +320,8 @@ class IndexRun:
                     contents.append(EncodeTask(indexed.digest, source, texts))
                     if self._max_items(source) > 1:
                         num_bytes += file.size
+                else:
+                    self._shards.skip_content()
                 if len(contents) >= self._shards.size or num_bytes >= MAX_SHARD_BYTES:
                     yield self._make_shard(contents)
                     contents, num_bytes = [], 0

@@ -82,6 +82,7 @@ class SourceRun:
         progress: Receives the state of the run, from several threads.
         before_encoding: Called before each shard is encoded.
         max_items: Maximum number of items of a content, for which ids are reserved.
+        sizer: Chooses the sizes of shards.
 
     Attributes:
         stats: Counts of the run so far.
@@ -104,6 +105,7 @@ class SourceRun:
         progress: Callable[[Progress], None],
         before_encoding: Callable[[], None] = lambda: None,
         max_items: Callable[[DecodeTask], int] = lambda task: 1,
+        sizer: ShardSizer | None = None,
     ) -> None:
         self._source = source
         self._record = record
@@ -123,7 +125,7 @@ class SourceRun:
         self._open_parts: list[_Part] = []
         # Keys of the last run that this run did not find, by part.
         self._missing: dict[bytes, set[bytes]] = {}
-        self._sizer = ShardSizer()
+        self._sizer = sizer or ShardSizer()
         self._make_shard = ShardMaker(catalog, self._sizer, before_encoding, max_items)
         self._batcher = CommitBatcher(catalog, record.id, self._on_commit)
 

@@ -4,10 +4,12 @@ from hypothesis import strategies as st
 
 from mmsearch.indexing import commit
 from mmsearch.indexing.commit import (
+    CLUSTER_COMMIT_INTERVAL_S,
     COMMIT_INTERVAL_S,
     INITIAL_SHARD_SIZE,
     MAX_SHARD_SIZE,
     MIN_SHARD_SIZE,
+    WORKER_SHARD_S,
     ShardSizer,
 )
 
@@ -29,15 +31,14 @@ def clock(monkeypatch):
     return clock
 
 
-def run_shards(clock, workers, contents_per_s, shards):
+def run_shards(clock, workers, contents_per_s, shards, sizer):
     """Encode shards in rounds of one per worker that all end at once; yield size and seconds."""
-    sizer = ShardSizer()
     done = 0
     while done < shards:
         sizes = []
         for _ in range(workers):
-            sizer.start_shard()
             sizes.append(sizer.size)
+            sizer.start_shard(sizes[-1])
         seconds = sum(sizes) / contents_per_s
         clock.now_s += seconds
         for size in sizes:
@@ -47,20 +48,48 @@ def run_shards(clock, workers, contents_per_s, shards):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 16])
-@pytest.mark.parametrize("contents_per_s", [5, 40, 1_000, 10_000])
+@pytest.mark.parametrize("contents_per_s", [5, 40, 1_000, 6_000])
+@pytest.mark.parametrize("on_cluster", [False, True])
 def test_shard_sizer_keeps_the_interval_between_commits_also_if_shards_end_together(
-    clock, workers, contents_per_s
+    clock, workers, contents_per_s, on_cluster
 ):
-    *_, (size, interval_s) = run_shards(clock, workers, contents_per_s, 40 * workers)
-    assert size == pytest.approx(max(contents_per_s * COMMIT_INTERVAL_S, MIN_SHARD_SIZE), rel=0.01)
-    assert interval_s == pytest.approx(max(COMMIT_INTERVAL_S, size / contents_per_s), rel=0.01)
+    expected_s = COMMIT_INTERVAL_S
+    if on_cluster:
+        expected_s = min(CLUSTER_COMMIT_INTERVAL_S, WORKER_SHARD_S / workers)
+    sizer = ShardSizer(workers if on_cluster else 0)
+    *_, (size, interval_s) = run_shards(clock, workers, contents_per_s, 40 * workers, sizer)
+    assert size == pytest.approx(max(contents_per_s * expected_s, MIN_SHARD_SIZE), rel=0.02)
+    assert interval_s == pytest.approx(max(expected_s, size / contents_per_s), rel=0.02)
+
+
+@given(st.integers(2, 64), st.integers(0, 100_000), st.floats(0, 1))
+def test_shard_sizer_leaves_work_for_all_workers_of_a_cluster_until_the_end(workers, total, known):
+    sizer = ShardSizer(workers)
+    sizer._size = MAX_SHARD_SIZE
+    sizer.left = total
+    sizes = []
+    for _ in range(int(total * known)):
+        sizer.skip_content()
+    while sizer.left > 0:
+        sizes.append(min(sizer.size, sizer.left))
+        assert sizes[-1] <= max(MIN_SHARD_SIZE, sizer.left / workers)
+        sizer.start_shard(sizes[-1])
+    assert sum(sizes) == total - int(total * known)
+    assert len(sizes) <= total / MIN_SHARD_SIZE + 1
+
+
+def test_shard_sizer_of_one_worker_does_not_make_the_last_shards_smaller(clock):
+    for workers in (0, 1):
+        sizer = ShardSizer(workers)
+        sizer.left = 20
+        assert sizer.size == INITIAL_SHARD_SIZE
 
 
 def test_shard_sizer_time_before_the_first_shard_does_not_count(clock):
     sizer = ShardSizer()
     clock.now_s += 600
     assert sizer.size == INITIAL_SHARD_SIZE
-    sizer.start_shard()
+    sizer.start_shard(32)
     clock.now_s += 0.5
     sizer.commit_shard(32)
     assert sizer.size == 256
@@ -68,7 +97,7 @@ def test_shard_sizer_time_before_the_first_shard_does_not_count(clock):
 
 def test_shard_sizer_follows_a_change_of_speed_within_two_intervals(clock):
     sizer = ShardSizer()
-    sizer.start_shard()
+    sizer.start_shard(32)
     for _ in range(20):
         clock.now_s += COMMIT_INTERVAL_S
         sizer.commit_shard(4_000)
@@ -85,7 +114,7 @@ def test_shard_sizer_size_is_in_range_and_never_exceeds_what_an_interval_encoded
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commit, "time", clock)
         sizer = ShardSizer()
-        sizer.start_shard()
+        sizer.start_shard(32)
         started_s = clock.now_s
         for seconds, count in commits:
             clock.now_s += seconds
