@@ -508,6 +508,9 @@ class Executor(Protocol):
         reach another process. A task may run twice if its worker seems to have died, so its effect
         must be that of one run. Tasks are drawn only as far ahead as needed. Closing the iterator
         cancels tasks that have not started.
+
+        A method ``make_worker.time_limit_s(task)`` may return the seconds after which a worker on
+        another host counts as hanging.
         """
 
     def close(self) -> None:

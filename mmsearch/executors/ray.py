@@ -53,6 +53,7 @@ RUNS_AT_ONCE: Final = 2
 
 _ADDRESS: Final = re.compile(r"(?P<host>[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5})")
 _LOCAL: Final = "local"
+_PINGS: Final = "pings"
 _DOCS: Final = "docs/how-to/ray.md has the commands."
 
 _logger = logging.getLogger("mmsearch")
@@ -116,6 +117,9 @@ class RayExecutor:
     ) -> Iterator[tuple[Task, Result | TaskFailure]]:
         """Yield each task with its result, in the order of the results.
 
+        A worker that takes longer for a task than ``make_worker.time_limit_s`` allows, if there is
+        such a method, or whose process is stopped, counts as dead.
+
         Raises:
             DeadlineError: The caller's deadline (`core.deadlines`) has passed.
             StateError: A worker has another version of mmsearch, Python or Ray, or no worker
@@ -125,7 +129,9 @@ class RayExecutor:
             self._make_workers.append(make_worker)
         key = self._make_workers.index(make_worker)
         calls = _ActorCalls(self._actors, key, make_worker)
-        yield from Pool(calls, self.workers, tasks, on_lost=_log_lost).run()
+        time_limit_s = getattr(make_worker, "time_limit_s", lambda task: float("inf"))
+        pool = Pool(calls, self.workers, tasks, time_limit_s=time_limit_s, on_lost=_log_lost)
+        yield from pool.run()
 
     def close(self) -> None:
         """End the actors, and the connection to the cluster if this executor has opened it."""
@@ -155,7 +161,7 @@ class WorkerActor:
         self._lock = Lock()
 
     def ping(self) -> None:
-        """Return at once; another thread may be making a worker."""
+        """Return at once; a thread of its own runs this, however busy the others are."""
 
     def prepare(
         self, key: int, make_worker: Callable[[], Any], versions: Mapping[str, str]
@@ -234,18 +240,18 @@ class _ActorCalls:
         self._key = key
         self._make_worker = make_worker
         self._versions = own_versions()
-        self._probes: set[Any] = set()
 
     def probe(self, worker: int) -> Any:
         prepare = self._actors[worker].prepare
-        reference = prepare.remote(self._key, self._make_worker, self._versions)
-        self._probes.add(reference)
-        return reference
+        return prepare.remote(self._key, self._make_worker, self._versions)
 
     def ping(self, worker: int) -> Any:
-        reference = self._actors[worker].ping.remote()
-        self._probes.add(reference)
-        return reference
+        return self._actors[worker].ping.options(concurrency_group=_PINGS).remote()
+
+    def kill(self, worker: int) -> None:
+        import ray  # noqa: PLC0415
+
+        ray.kill(self._actors[worker], no_restart=False)
 
     def start(self, worker: int, task: Any) -> Any:
         return self._actors[worker].work.remote(self._key, task)
@@ -267,8 +273,8 @@ class _ActorCalls:
             raise _cause_of(error) from None
         except ray.exceptions.RayError as error:
             raise WorkerLostError(str(error).splitlines()[0]) from error
-        if reference in self._probes:
-            self._probes.discard(reference)
+        if value is None:
+            # The answer to a probe or a ping.
             return None
         is_ready, content = value
         if not is_ready:
@@ -491,7 +497,8 @@ def _start_actor(cpus: int, gpus: float) -> Any:
         max_restarts=-1,
         # The pool gives a lost task to another actor at once.
         max_task_retries=0,
-        max_concurrency=TASKS_AHEAD * RUNS_AT_ONCE,
+        max_concurrency=(TASKS_AHEAD + 1) * RUNS_AT_ONCE,
+        concurrency_groups={_PINGS: 1},
         scheduling_strategy="SPREAD",
     )(WorkerActor)
     return actor_class.remote(cpus)

@@ -37,7 +37,7 @@ from mmsearch.factories.sources import SourceItemLoader
 from mmsearch.factories.warm_parts import WarmParts, make_decode_executor
 from mmsearch.indexing.build import EXACT, IndexBuilder, check_vector_index_name
 from mmsearch.indexing.commit import ShardSizer
-from mmsearch.indexing.encode import DecoderFactory, ShardEncoder, find_shared_worker
+from mmsearch.indexing.encode import DecoderFactory, Shard, ShardEncoder, find_shared_worker
 from mmsearch.indexing.file_reader import FileReaders
 from mmsearch.indexing.indexer import Indexer
 from mmsearch.indexing.texts import TextCollector, TextEncoder
@@ -216,6 +216,14 @@ class EncodeWorkerSpec:
             ModelUnavailableError: This process has no weights of the model.
         """
         return find_shared_worker(self) or self._make_worker()
+
+    def time_limit_s(self, shard: Shard) -> float:
+        """Return the seconds that a worker may take for a shard, beside another one.
+
+        On average, an item may take a tenth of what the slowest one may take to be decoded.
+        """
+        num_items = max(len(shard.contents), shard.num_ids or 0)
+        return self.settings.decode_timeout_s * (10 + num_items / 10)
 
     def _make_worker(self) -> ShardEncoder:
         if mmsearch.__version__ != self.version:

@@ -79,6 +79,10 @@ class FileReader:
             )
         return self._read
 
+    def time_limit_s(self, files: Sequence[ScannedFile]) -> float:
+        """Return the seconds that a worker may take for files: 10 and more at 1 MB/s for each."""
+        return sum(10 + file.size / 1e6 for file in files) + 600
+
     def _read(self, files: Sequence[ScannedFile]) -> list[FileContent | TaskFailure]:
         return [self._read_file(file) for file in files]
 

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from mmsearch.core.deadlines import deadline
 from mmsearch.core.errors import DeadlineError, StateError
 from mmsearch.core.results import TaskFailure
+from mmsearch.executors import _pool
 from mmsearch.executors._pool import (
     MAX_TRIES,
+    PING_INTERVAL_S,
     PING_TIMEOUT_S,
+    SILENCE_TIMEOUT_S,
     TASKS_AHEAD,
     Pool,
     WorkerLostError,
@@ -54,6 +57,9 @@ class Workers:
 
     def ping(self, worker):
         return self._call(worker, None)
+
+    def kill(self, worker):
+        raise AssertionError("these workers are quick")
 
     def start(self, worker, task):
         self.started.append((worker, task))
@@ -252,3 +258,142 @@ def test_pool_reports_each_death():
     deaths = []
     run(Workers(3, deaths={0: 2, 1: 5}), range(1, 30), on_lost=deaths.append)
     assert set(deaths) == {0, 1}
+
+
+class Clock:
+    """A clock that the waits of the workers move on."""
+
+    def __init__(self):
+        self.now_s = 1000.0
+
+    def monotonic(self):
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(_pool, "time", clock)
+    return clock
+
+
+class TimedWorkers:
+    """Workers by a clock: each task takes a while, and some workers stop or some tasks never end.
+
+    Args:
+        clock: Moved on by waits.
+        count: Number of workers.
+        seconds: Seconds that a task takes.
+        stopped: Workers that answer nothing from the time at which they get their third task.
+        endless: Tasks that never end, while their worker answers.
+    """
+
+    def __init__(self, clock, count, seconds=5.0, stopped=(), endless=()):
+        self.clock = clock
+        self.count = count
+        self.seconds = seconds
+        self.stopped = set(stopped)
+        self.endless = set(endless)
+        self.ends = {}
+        self.number = itertools.count()
+        self.started = []
+        self.killed = []
+        self.pings = 0
+
+    def is_stopped(self, worker):
+        return worker in self.stopped and [w for w, _ in self.started].count(worker) >= 3
+
+    def probe(self, worker):
+        return self._call(worker, None, 0)
+
+    def ping(self, worker):
+        self.pings += 1
+        return self._call(worker, None, 0)
+
+    def start(self, worker, task):
+        self.started.append((worker, task))
+        return self._call(worker, task, float("inf") if task in self.endless else self.seconds)
+
+    def _call(self, worker, task, seconds):
+        call = (next(self.number), worker, task)
+        if self.is_stopped(worker):
+            seconds = float("inf")
+        self.ends[call] = self.clock.now_s + seconds
+        return call
+
+    def kill(self, worker):
+        self.killed.append((worker, self.clock.now_s))
+        self.stopped.discard(worker)
+
+    def wait(self, references, timeout_s):
+        call = min(references, key=self.ends.__getitem__)
+        self.clock.now_s = min(max(self.ends[call], self.clock.now_s), self.clock.now_s + timeout_s)
+        assert self.clock.now_s < float("inf"), "the run waits forever"
+        return call if self.ends[call] <= self.clock.now_s else None
+
+    def result(self, reference):
+        task = reference[2]
+        return None if task is None else task * 10
+
+    def cancel(self, reference):
+        pass
+
+
+def test_pool_kills_a_worker_that_stopped_and_uses_it_again(clock):
+    workers = TimedWorkers(clock, 2, stopped=[1])
+    assert is_whole(run(workers, range(1, 101)), range(1, 101))
+    ((worker, killed_at),) = workers.killed
+    assert worker == 1
+    assert killed_at - 1000.0 <= 5 + PING_INTERVAL_S + SILENCE_TIMEOUT_S
+    # Its tasks were done by others, and it works again.
+    assert 1 in {worker for worker, task in workers.started if task > 80}
+
+
+def test_pool_kills_no_worker_that_is_slow_but_answers(clock):
+    workers = TimedWorkers(clock, 2, seconds=5_000)
+    assert is_whole(run(workers, range(1, 9)), range(1, 9))
+    assert workers.killed == []
+    # A question and its answer in each interval, and no more.
+    assert workers.pings <= 2 * (clock.now_s - 1000) / PING_INTERVAL_S
+
+
+def test_pool_gives_up_a_task_that_never_ends_after_three_tries_and_no_other(clock):
+    workers = TimedWorkers(clock, 2, endless=[7])
+    results = dict(run(workers, range(1, 31), time_limit_s=lambda task: 600))
+    failure = results.pop(7)
+    assert isinstance(failure, TaskFailure)
+    assert "3 workers were lost with it, the last one alone: a task took too long" in failure.reason
+    assert results == {task: task * 10 for task in range(1, 31) if task != 7}
+    assert len(workers.killed) == MAX_TRIES
+    assert clock.now_s - 1000 < MAX_TRIES * 600 + 200
+
+
+def test_pool_time_limit_depends_on_the_task(clock):
+    workers = TimedWorkers(clock, 1, seconds=50)
+    assert is_whole(run(workers, range(1, 4), time_limit_s=lambda task: 51), range(1, 4))
+    results = run(workers, range(1, 4), time_limit_s=lambda task: 49 if task == 2 else 51)
+    assert [task for task, result in results if isinstance(result, TaskFailure)] == [2]
+
+
+class PatientPool(Pool):
+    """Mutant that waits for workers as long as they take."""
+
+    def _end_silent_workers(self):
+        return iter(())
+
+
+@pytest.mark.parametrize("problem", [{"stopped": [1]}, {"endless": [7]}])
+def test_mutant_of_the_pool_that_kills_no_worker_never_ends(clock, problem):
+    workers = TimedWorkers(clock, 2, **problem)
+    stream = PatientPool(workers, 2, range(1, 21), time_limit_s=lambda task: 600).run()
+    waits = itertools.count()
+    workers_wait = workers.wait
+
+    def wait(references, timeout_s):
+        if next(waits) > 1000:
+            raise TimeoutError
+        return workers_wait(references, timeout_s)
+
+    workers.wait = wait
+    with pytest.raises(TimeoutError):
+        list(stream)
