@@ -254,7 +254,9 @@ class EncodeWorkerSpec:
             TextEncoder(encoder, make_fusion(self.fusion), self.sources),
             decode_executor,
             DecoderFactory(
-                make_modalities(self.settings), encoder.batch_preprocessor, layout.thumbnails
+                make_modalities(self.settings),
+                encoder.batch_preprocessor,
+                layout.thumbnails if self._sees_folder() else None,
             ),
         )
         # Decode processes that outlive the worker would keep its process from ending.

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +16,24 @@ import pytest
 
 from mmsearch.factories import catalogs
 from mmsearch.storage.layout import IndexLayout
+from mmsearch.storage.segments import read_segment
 from tests.cluster import services
 from tests.index_contents import load_stored_files
+from tests.s3_server import make_bucket, use_test_credentials
 
 pytestmark = services.MARKS
 
 RUN_TIMEOUT_S = 240
+MAIN = "from mmsearch.__main__ import main\nmain()"
 ACTOR = b"ray::WorkerActor"
+PICTURES = 100
+S3 = "http://10.78.0.1:9000"
+"""Address at which both nodes reach the service s3."""
+
+QUICK_PINGS = """
+from mmsearch.executors import _pool
+_pool.PING_INTERVAL_S, _pool.SILENCE_TIMEOUT_S = 1, 8
+"""
 
 
 class Cluster:
@@ -34,13 +47,16 @@ class Cluster:
 
     def start(self, home, source, *options, code=None, address=None, before=(), **environment):
         """Start a run of the command; ``code`` is Python that runs before it."""
-        main = f"{code or ''}\nfrom mmsearch.__main__ import main\nmain()"
-        address = address or self.said["RAY_ADDRESS"]
+        main = f"{code or ''}\n{MAIN}"
+        options = ("--executor", "ray", "--address", address or self.said["RAY_ADDRESS"], *options)
+        return self.start_here(home, source, *options, main=main, before=before, **environment)
+
+    def start_here(self, home, source, *options, main=MAIN, before=(), **environment):
+        """Start a run of the command on the processes of this host."""
         return subprocess.Popen(
             [
                 *(*before, sys.executable, "-c", main, "index", source, "--home", home),
-                *("--model", "starter", "--executor", "ray", "--address", address),
-                *("--json", *options),
+                *("--model", "starter", "--json", *options),
             ],
             env=self.environment | environment,
             stdout=subprocess.PIPE,
@@ -51,6 +67,27 @@ class Cluster:
 
     def index(self, home, source, *options, **arguments):
         return report_of(self.start(home, source, *options, **arguments))
+
+    def index_by_program(self, home, source):
+        """Index again by the program of the guide; return the number of unchanged pictures."""
+        guide = (services.ROOT / "docs/how-to/ray.md").read_text(encoding="utf-8")
+        (program,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+        for named, value in {
+            "10.0.0.1:6379": self.said["RAY_ADDRESS"],
+            '"photos"': f'"default", home={str(home)!r}',
+            "/mnt/photos": str(source),
+        }.items():
+            assert named in program
+            program = program.replace(named, value)
+        done = subprocess.run(
+            [sys.executable, "-c", f"{program}\nprint(report.unchanged)"],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            cwd=services.ROOT,
+            timeout=RUN_TIMEOUT_S,
+            check=True,
+        )
+        return int(done.stdout)
 
     def refuse(self, home, source, *options, **arguments):
         """Run the command, which must refuse; return what it says."""
@@ -68,9 +105,23 @@ class Cluster:
 
 
 @pytest.fixture(scope="module")
-def cluster(start_service, environment):
+def cluster(start_service, environment, tmp_path_factory):
     pytest.importorskip("ray")
-    return Cluster(start_service("ray"), environment)
+    with pytest.MonkeyPatch.context() as patch:
+        # Workers have the environment of their node.
+        use_test_credentials(patch, tmp_path_factory.mktemp("aws"), S3)
+        aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        yield Cluster(start_service("ray"), environment | aws)
+
+
+@pytest.fixture(scope="module")
+def pictures(photos, tmp_path_factory):
+    """A folder with some of the photographs."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "photos").mkdir()
+    for path in sorted((photos / "photos").glob("*.jpg"))[:PICTURES]:
+        shutil.copy2(path, folder / "photos")
+    return folder
 
 
 def report_of(run):
@@ -105,9 +156,12 @@ def stored(home):
 
 
 @pytest.fixture(scope="module")
-def expected(photo_index):
-    """The files and rows that the local executor stores of the photographs."""
-    return stored(photo_index)
+def expected(photo_index, pictures):
+    """The files and rows that the local executor stores of the pictures."""
+    files, _ = stored(photo_index)
+    names = {os.fsencode(path.relative_to(pictures)) for path in pictures.rglob("*.jpg")}
+    found = {path: file for path, file in files.items() if path in names}
+    return found, len(found)
 
 
 def check_equal(home, expected):
@@ -125,7 +179,7 @@ def check_complete(cluster, home, folder, expected, report):
     assert report["failed"] == []
     assert report["encoded"] == report["added"] == len(expected[0])
     check_equal(home, expected)
-    again = cluster.index(home, folder)
+    again = report_of(cluster.start_here(home, folder))
     assert (again["encoded"], again["unchanged"]) == (0, len(expected[0]))
     # Files of tasks that were done twice are gone, too.
     with catalogs.open_read(IndexLayout(home / "default")) as catalog:
@@ -133,63 +187,91 @@ def check_complete(cluster, home, folder, expected, report):
     assert {f"segments/{path.name}" for path in (home / "default/segments").iterdir()} == names
 
 
-def test_ray_stores_what_the_local_executor_stores(cluster, photos, expected, tmp_path):
-    report = cluster.index(tmp_path, photos)
-    check_complete(cluster, tmp_path, photos, expected, report)
+def test_ray_stores_what_the_local_executor_stores(cluster, pictures, expected, tmp_path):
+    report = cluster.index(tmp_path, pictures)
+    check_complete(cluster, tmp_path, pictures, expected, report)
+    assert cluster.index_by_program(tmp_path, pictures) == PICTURES
     # Nothing is left of what workers needed during the run.
     assert not list((tmp_path / "default").glob(".shared-*"))
     wait_until(lambda: cluster.actors() == [])
 
 
-def test_ray_loses_nothing_when_an_actor_is_killed(cluster, photos, expected, tmp_path):
-    run = cluster.start(tmp_path, photos)
+def test_ray_loses_nothing_when_actors_are_killed_and_stopped(
+    cluster, pictures, expected, tmp_path
+):
+    run = cluster.start(tmp_path, pictures, code=QUICK_PINGS)
     wait_for_segment(tmp_path, run)
-    os.kill(cluster.actors()[0], signal.SIGKILL)
-    check_complete(cluster, tmp_path, photos, expected, report_of(run))
+    killed, stopped = cluster.actors()
+    os.kill(killed, signal.SIGKILL)
+    os.kill(stopped, signal.SIGSTOP)
+    check_complete(cluster, tmp_path, pictures, expected, report_of(run))
+    wait_until(lambda: cluster.actors() == [])
 
 
-def test_ray_loses_nothing_when_a_node_is_killed(cluster, photos, expected, tmp_path):
-    run = cluster.start(tmp_path, photos)
+def test_ray_loses_nothing_when_a_node_is_killed(cluster, pictures, expected, tmp_path):
+    run = cluster.start(tmp_path, pictures)
     wait_for_segment(tmp_path, run)
     os.kill(int(cluster.said["WORKER_RAYLET"]), signal.SIGKILL)
     report = report_of(run)
     cluster.restart_worker()
-    check_complete(cluster, tmp_path, photos, expected, report)
+    check_complete(cluster, tmp_path, pictures, expected, report)
 
 
-def test_ray_loses_nothing_when_a_link_is_cut(cluster, photos, expected, tmp_path):
-    run = cluster.start(tmp_path, photos)
+def test_ray_loses_nothing_when_a_link_is_cut(cluster, pictures, expected, tmp_path):
+    run = cluster.start(tmp_path, pictures)
     wait_for_segment(tmp_path, run)
     link = cluster.said["LINK"]
     subprocess.run(["ip", "link", "set", link, "down"], check=True, timeout=10)
     report = report_of(run)
     cluster.restart_worker()
-    check_complete(cluster, tmp_path, photos, expected, report)
+    check_complete(cluster, tmp_path, pictures, expected, report)
 
 
-def test_ray_frees_its_actors_on_ctrl_c_and_continues_later(cluster, photos, expected, tmp_path):
-    run = cluster.start(tmp_path, photos)
+def test_ray_frees_its_actors_on_ctrl_c_and_continues_later(cluster, pictures, expected, tmp_path):
+    run = cluster.start(tmp_path, pictures)
     wait_for_segment(tmp_path, run)
     run.send_signal(signal.SIGINT)
     _, message = run.communicate(timeout=60)
     assert run.returncode == 130
     assert "run the same command again to continue" in message
     wait_until(lambda: cluster.actors() == [])
-    assert cluster.index(tmp_path, photos)["failed"] == []
+    assert cluster.index(tmp_path, pictures)["failed"] == []
     check_equal(tmp_path, expected)
 
 
-def test_ray_indexes_an_archive(cluster, photos, expected, tmp_path):
-    chosen = sorted((photos / "photos").glob("*.jpg"))[:8]
+def test_ray_workers_send_an_archive_to_a_store_without_seeing_the_folder_of_the_index(
+    cluster, start_service, pictures, expected, tmp_path
+):
+    pytest.importorskip("s3fs")
+    start_service("s3")
+    client = make_bucket(S3, "indexes")
+    chosen = sorted(pictures.rglob("*.jpg"))[:8]
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         for path in chosen:
             archive.write(path, path.name)
-    report = cluster.index(tmp_path / "home", tmp_path / "photos.zip")
+    # Workers see an empty folder there.
+    home, own = tmp_path / "home", tmp_path / "own"
+    home.mkdir()
+    own.mkdir()
+    store = f'"{sys.executable}" -m mmsearch init default --home "{home}" --store s3://indexes/ray'
+    mount = f'mount --bind "{own}" "{home}" && {store} >&2 && exec "$@"'
+    before = ("unshare", "--mount", "sh", "-c", mount, "sh")
+    report = cluster.index(home, tmp_path / "photos.zip", before=before)
     assert (report["encoded"], report["failed"]) == (8, [])
-    files, _ = stored(tmp_path / "home")
-    for name, (digest, vector) in files.items():
-        assert digest == expected[0][b"photos/" + name][0]
-        np.testing.assert_allclose(vector, expected[0][b"photos/" + name][1], atol=1e-3)
+    assert list(home.iterdir()) == []
+    layout = IndexLayout(own / "default")
+    with catalogs.open_read(layout) as catalog:
+        (segment,) = catalog.segments()
+        name = segment.file_ref.name
+        (layout.folder / name).unlink(missing_ok=True)
+        client.download_file("indexes", f"ray/{name}", str(layout.folder / name))
+        rows = read_segment(layout, segment)
+        vectors = dict(zip(rows.ids.tolist(), rows.images, strict=True))
+        for path in chosen:
+            digest, vector = expected[0][os.fsencode(path.relative_to(pictures))]
+            item_id = catalog.find_item_ids([digest])[digest]
+            np.testing.assert_allclose(vectors.pop(item_id), vector, atol=1e-3)
+    assert vectors == {}
 
 
 @pytest.mark.parametrize(
