@@ -156,12 +156,11 @@ def stored(home):
 
 
 @pytest.fixture(scope="module")
-def expected(photo_index, pictures):
+def expected(cluster, pictures, tmp_path_factory):
     """The files and rows that the local executor stores of the pictures."""
-    files, _ = stored(photo_index)
-    names = {os.fsencode(path.relative_to(pictures)) for path in pictures.rglob("*.jpg")}
-    found = {path: file for path, file in files.items() if path in names}
-    return found, len(found)
+    home = tmp_path_factory.mktemp("local")
+    assert report_of(cluster.start_here(home, pictures))["encoded"] == PICTURES
+    return stored(home)
 
 
 def check_equal(home, expected):
