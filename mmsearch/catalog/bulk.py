@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Table
 
 from mmsearch.catalog.commits import segment_values
+from mmsearch.catalog.field_changes import LOG_NEW_ASSET
 from mmsearch.catalog.metadata import FIELDS, files_metadata_to_json
 from mmsearch.catalog.row_writes import RowConflictError, insert_rows, reserve_numbers
 from mmsearch.catalog.rows import (
@@ -89,6 +90,13 @@ def insert_shard(connection: Connection, shard: ShardCommit) -> list[int]:
         raise ValueError(f"a picture or an asset of the shard is not new: {error}") from error
     if not is_postgres(connection):
         _apply_triggers(connection, shard, contents, counts, new)
+        copies = [
+            (contents[placed.digest][0], placed.file.size, first_id)
+            for placed in shard.indexed
+            if placed.digest not in new
+        ]
+        if copies:
+            connection.exec_driver_sql(LOG_NEW_ASSET, copies)
     described = _insert_texts(connection, shard, contents, first_id)
     copied = {item_id for digest, (_, item_id) in contents.items() if digest not in new}
     return sorted(described | copied)

@@ -286,8 +286,9 @@ class FederatedSnapshot:
             for fields_of_item in self.members[index].item_fields(own.tolist())
         ]
 
-    def changed_fields(self, collection: str) -> Ids | None:
-        """Return None: each member has a collection of its own."""
+    @property
+    def changed_fields(self) -> Ids | None:
+        """None: each member has a collection of its own."""
         return None
 
     def filter_ids(self, filters: FilterTree) -> Ids:

@@ -6,6 +6,7 @@ from types import EllipsisType
 
 from sqlalchemy import Connection, Insert, insert, select, update
 
+from mmsearch.catalog.field_changes import forget_changes
 from mmsearch.catalog.identity import read_identity, to_settings
 from mmsearch.catalog.row_writes import insert_new_rows, upsert_rows
 from mmsearch.catalog.rows import (
@@ -43,6 +44,7 @@ def add_generation(connection: Connection, built_id: int | EllipsisType | None =
 
 def publish(connection: Connection, built: BuiltVectorIndex) -> int:
     """Record a built index in a new generation, and return the generation's number."""
+    forget_changes(as_read_connection(connection), built.settings)
     statement = insert(BUILT_INDEXES).values(
         plugin=built.plugin_name,
         name=built.file_ref.name,

@@ -19,12 +19,6 @@ from mmsearch.core.types import DEFAULT_SOURCES, EncoderSpec, FusionSpec, Search
 CALIBRATION_KEY = "calibration"
 """Key of the setting with the index's own calibration."""
 
-CHANGED_FIELDS_KEY = "changed_fields"
-"""Key of the setting with the generation whose fields were compared with a search server's."""
-
-CHANGED_IDS_KEY = "changed_fields/ids"
-"""Key of the setting with the items whose fields differ from those on the server then."""
-
 _PARSE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
@@ -34,11 +28,8 @@ def read_identity(db: Database) -> Identity | None:
     Raises:
         DamagedFileError: The settings are invalid.
     """
-    # These are long, and few need them.
-    stored = db.query(
-        "SELECT key, value FROM settings WHERE key NOT IN (?, ?, ?)",
-        [CALIBRATION_KEY, CHANGED_FIELDS_KEY, CHANGED_IDS_KEY],
-    )
+    # It is long, and few need it.
+    stored = db.query("SELECT key, value FROM settings WHERE key <> ?", [CALIBRATION_KEY])
     try:
         return _parse_rows(tuple(stored))
     except _PARSE_ERRORS as error:

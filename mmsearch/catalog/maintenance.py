@@ -9,6 +9,7 @@ from sqlalchemy import delete, insert, select
 
 from mmsearch.catalog.commits import add_segment, delete_items, mark_failed
 from mmsearch.catalog.database import Database
+from mmsearch.catalog.field_changes import forget_changes
 from mmsearch.catalog.generations import add_generation
 from mmsearch.catalog.reader import UNFINISHED_REPAIR_KEY
 from mmsearch.catalog.row_writes import save_setting
@@ -95,6 +96,7 @@ class SqlMaintenance(SqlWriter):
     def drop_built_index(self) -> None:
         """Add a generation without a built index; readers then search the segments."""
         with write_transaction(self._engine) as connection:
+            forget_changes(as_read_connection(connection), None)
             add_generation(connection, None)
 
     # --- repairs ---

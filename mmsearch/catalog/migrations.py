@@ -52,6 +52,9 @@ Triggers also maintain two full-text tables, ``words`` and ``trigrams``, over th
 - ``suggestions``: a word that a query may be completed to, ``folded`` without case and accents.
   ``pictures`` is the number of pictures whose texts hold it; 0 for a word that a model sees in the
   item, with that ``confidence``.
+- ``field_log``: one row while a collection on a search server is used: triggers write the items up
+  to ``max_item_id`` whose fields change to ``field_changes``, with the ``epoch``; rows up to
+  ``kept_after`` are gone. See `mmsearch.catalog.field_changes`.
 - ``skipped_files``: a file that is not read, and why.
 - ``built_indexes``: a vector index built from the segments up to number ``covers``.
 - ``generations``: a state of the index that readers see; readers use the newest one.
@@ -477,6 +480,92 @@ _DUPLICATES = (
     "CREATE INDEX tags_kind ON tags (kind, tag, item_id)",
 )
 
+# Items whose values of `mmsearch.catalog.filters.FIELD_EXPRESSIONS`, or tags, may have changed
+# since a collection on a search server was built. Without such a server ``field_log`` is empty,
+# each condition on it is false, and nothing is written. ON CONFLICT DO NOTHING, because the
+# conflict clause of a statement replaces OR IGNORE in its triggers. Assets of one content have one
+# size, so another place of it changes nothing.
+_ITEMS_OF_CONTENT = """
+        INSERT INTO field_changes (epoch, item_id)
+        SELECT epoch, items.id FROM field_log, items
+        WHERE items.content_id = {row}.content_id AND items.id <= max_item_id
+        AND EXISTS (SELECT 1 FROM assets WHERE content_id = {row}.content_id)
+        AND NOT EXISTS (SELECT 1 FROM assets AS other WHERE other.content_id = {row}.content_id
+            AND other.id <> {row}.id AND other.size = {row}.size)
+        ON CONFLICT DO NOTHING;"""
+_ITEM_OF_TAG = """
+        INSERT INTO field_changes (epoch, item_id)
+        SELECT epoch, {row}.item_id FROM field_log WHERE {row}.item_id <= max_item_id
+        ON CONFLICT DO NOTHING;"""
+_IS_LOGGED = "(SELECT max_item_id FROM field_log) > 0"
+_FIELD_CHANGES = (
+    """
+    CREATE TABLE field_log (
+        max_item_id INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        kept_after INTEGER NOT NULL
+    )""",
+    """
+    CREATE TABLE field_changes (
+        epoch INTEGER NOT NULL,
+        item_id INTEGER NOT NULL,
+        PRIMARY KEY (epoch, item_id)
+    ) WITHOUT ROWID""",
+    f"""
+    CREATE TRIGGER fields_of_new_assets AFTER INSERT ON assets
+    WHEN NEW.content_id IS NOT NULL AND {_IS_LOGGED}
+    BEGIN{_ITEMS_OF_CONTENT.format(row="NEW")}
+    END""",
+    f"""
+    CREATE TRIGGER fields_of_deleted_assets AFTER DELETE ON assets
+    WHEN OLD.content_id IS NOT NULL AND {_IS_LOGGED}
+    BEGIN{_ITEMS_OF_CONTENT.format(row="OLD")}
+    END""",
+    f"""
+    CREATE TRIGGER fields_of_changed_assets AFTER UPDATE OF content_id, size ON assets
+    WHEN (OLD.content_id IS NOT NEW.content_id OR OLD.size <> NEW.size) AND {_IS_LOGGED}
+    BEGIN{_ITEMS_OF_CONTENT.format(row="OLD")}{_ITEMS_OF_CONTENT.format(row="NEW")}
+    END""",
+    f"""
+    CREATE TRIGGER fields_of_new_tags AFTER INSERT ON tags
+    WHEN NEW.item_id <= (SELECT max_item_id FROM field_log)
+    BEGIN{_ITEM_OF_TAG.format(row="NEW")}
+    END""",  # noqa: S608
+    f"""
+    CREATE TRIGGER fields_of_deleted_tags AFTER DELETE ON tags
+    WHEN OLD.item_id <= (SELECT max_item_id FROM field_log)
+    BEGIN{_ITEM_OF_TAG.format(row="OLD")}
+    END""",  # noqa: S608
+    f"""
+    CREATE TRIGGER fields_of_changed_tags AFTER UPDATE OF item_id, kind, tag ON tags
+    WHEN {_IS_LOGGED}
+    BEGIN{_ITEM_OF_TAG.format(row="OLD")}{_ITEM_OF_TAG.format(row="NEW")}
+    END""",
+    """
+    CREATE TRIGGER fields_of_changed_items AFTER UPDATE OF content_id, width, height, format,
+        taken_at, taken_from, camera, lens, rating, label, damage, latitude, longitude ON items
+    WHEN NEW.id <= (SELECT max_item_id FROM field_log) AND (OLD.content_id <> NEW.content_id
+        OR OLD.width <> NEW.width OR OLD.height <> NEW.height OR OLD.format <> NEW.format
+        OR OLD.taken_at IS NOT NEW.taken_at OR OLD.taken_from IS NOT NEW.taken_from
+        OR OLD.camera IS NOT NEW.camera OR OLD.lens IS NOT NEW.lens
+        OR OLD.rating IS NOT NEW.rating OR OLD.label IS NOT NEW.label
+        OR OLD.damage IS NOT NEW.damage OR OLD.latitude IS NOT NEW.latitude
+        OR OLD.longitude IS NOT NEW.longitude)
+    BEGIN
+        INSERT INTO field_changes (epoch, item_id)
+        SELECT epoch, NEW.id FROM field_log WHERE true ON CONFLICT DO NOTHING;
+    END""",
+    f"""
+    CREATE TRIGGER fields_of_changed_contents AFTER UPDATE OF kind ON contents
+    WHEN OLD.kind <> NEW.kind AND {_IS_LOGGED}
+    BEGIN
+        INSERT INTO field_changes (epoch, item_id)
+        SELECT epoch, items.id FROM field_log, items
+        WHERE items.content_id = NEW.id AND items.id <= max_item_id
+        ON CONFLICT DO NOTHING;
+    END""",  # noqa: S608
+)
+
 FORMAT1_SCHEMA = 10
 """The last schema of format 1; a backup of the catalog precedes its migration."""
 
@@ -496,4 +585,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("derived_texts", _DERIVED),
     Migration("text_items", _TEXT_ITEMS),
     Migration("duplicates_and_suggestions", _DUPLICATES),
+    Migration("field_changes", _FIELD_CHANGES),
 )

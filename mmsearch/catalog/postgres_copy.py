@@ -127,7 +127,11 @@ def _copy_all(source: Database, connection: Connection) -> None:
 def _copy_table(source: Database, connection: Connection, table: Table) -> None:
     columns = [column.name for column in table.columns]
     # The words of suggestions are found in the order in which they were inserted.
-    order = "rowid" if table.name == "suggestions" else ", ".join(table.primary_key.columns.keys())
+    order = (
+        "rowid"
+        if table.name == "suggestions"
+        else ", ".join(table.primary_key.columns.keys() or ["1"])
+    )
     rows = source.iterate(
         f"SELECT {', '.join(columns)} FROM {table.name} ORDER BY {order}"  # noqa: S608 - our names
     )

@@ -92,6 +92,31 @@ _FUNCTIONS = (
     CREATE OR REPLACE AGGREGATE total(BIGINT) (SFUNC = int8pl, STYPE = BIGINT, INITCOND = '0')""",
 )
 
+# Assets of one content that have a size which no other asset of it has; see the triggers of SQLite.
+_FIELDS_OF_ASSETS = """
+        IF (SELECT max_item_id FROM field_log) > 0 THEN
+            INSERT INTO field_changes (epoch, item_id)
+            SELECT DISTINCT epoch, items.id FROM field_log, {rows} AS changed
+            JOIN items ON items.content_id = changed.content_id
+            WHERE items.id <= max_item_id
+            AND EXISTS (SELECT 1 FROM assets WHERE content_id = changed.content_id)
+            AND NOT EXISTS (SELECT 1 FROM assets AS other
+                WHERE other.content_id = changed.content_id AND other.size = changed.size
+                AND other.id NOT IN (SELECT id FROM {rows} AS rows))
+            ON CONFLICT DO NOTHING;
+        END IF;"""
+_CHANGED_ASSETS = """(
+            SELECT changed.id, changed.content_id, changed.size
+            FROM (SELECT * FROM old_rows UNION ALL SELECT * FROM new_rows) AS changed
+            JOIN old_rows AS former ON former.id = changed.id
+            JOIN new_rows AS later ON later.id = changed.id
+            WHERE former.content_id IS DISTINCT FROM later.content_id
+                OR former.size <> later.size)"""
+_FIELDS_OF_TAGS = """
+        INSERT INTO field_changes (epoch, item_id)
+        SELECT DISTINCT epoch, item_id FROM field_log, {rows} AS changed
+        WHERE item_id <= max_item_id ON CONFLICT DO NOTHING;"""
+
 # Each adds up what a statement changed before it writes, so that many rows cost one update.
 _TRIGGER_FUNCTIONS = {
     "assets_inserted": """
@@ -102,7 +127,8 @@ _TRIGGER_FUNCTIONS = {
         DELETE FROM parts USING sources WHERE parts.source_id = sources.id AND kind = 'folder'
             AND sources.id IN (SELECT source_id FROM new_rows);
         UPDATE items SET must_merge = 1 WHERE content_id IN
-            (SELECT content_id FROM new_rows WHERE metadata IS NOT NULL);""",
+            (SELECT content_id FROM new_rows WHERE metadata IS NOT NULL);"""  # noqa: S608
+    + _FIELDS_OF_ASSETS.format(rows="new_rows"),
     "assets_deleted": """
         UPDATE contents SET asset_count = asset_count - removed.number
         FROM (SELECT content_id, count(*) AS number FROM old_rows
@@ -111,7 +137,8 @@ _TRIGGER_FUNCTIONS = {
         DELETE FROM parts USING sources WHERE parts.source_id = sources.id AND kind = 'folder'
             AND sources.id IN (SELECT source_id FROM old_rows);
         UPDATE items SET must_merge = 1 WHERE content_id IN
-            (SELECT content_id FROM old_rows WHERE metadata IS NOT NULL);""",
+            (SELECT content_id FROM old_rows WHERE metadata IS NOT NULL);"""  # noqa: S608
+    + _FIELDS_OF_ASSETS.format(rows="old_rows"),
     "assets_changed": """
         UPDATE contents SET asset_count = asset_count + changed.number
         FROM (SELECT content_id, CAST(sum(number) AS BIGINT) AS number FROM
@@ -126,7 +153,8 @@ _TRIGGER_FUNCTIONS = {
              FROM old_rows AS former JOIN new_rows AS later USING (id)
              WHERE former.metadata IS DISTINCT FROM later.metadata
                 OR (former.content_id IS DISTINCT FROM later.content_id
-                    AND later.metadata IS NOT NULL));""",
+                    AND later.metadata IS NOT NULL));"""  # noqa: S608
+    + _FIELDS_OF_ASSETS.format(rows=_CHANGED_ASSETS),
     "contents_counted": """
         UPDATE items SET is_live = CAST(later.asset_count > 0 AS INTEGER)
         FROM new_rows AS later JOIN old_rows AS former USING (id)
@@ -138,7 +166,26 @@ _TRIGGER_FUNCTIONS = {
     "texts_deleted": """
         UPDATE embeddings SET stale = 1 WHERE stale = 0 AND item_id IN
             (SELECT item_id FROM old_rows WHERE made_by IS NULL);""",
+    "tags_inserted": _FIELDS_OF_TAGS.format(rows="new_rows"),
+    "tags_deleted": _FIELDS_OF_TAGS.format(rows="old_rows"),
+    "tags_changed": _FIELDS_OF_TAGS.format(
+        rows="(SELECT * FROM old_rows UNION ALL SELECT * FROM new_rows)"
+    ),
 }
+
+# A row at a time, because the rest of the updates then costs nothing: few change a field.
+_ROW_TRIGGERS = {
+    "fields_of_changed_items": (
+        "items",
+        (
+            *("content_id", "width", "height", "format", "taken_at", "taken_from", "camera"),
+            *("lens", "rating", "label", "damage", "latitude", "longitude"),
+        ),
+        "items.id = NEW.id",
+    ),
+    "fields_of_changed_contents": ("contents", ("kind",), "items.content_id = NEW.id"),
+}
+"""Table, columns, and the condition on the items whose fields change, by the name of a trigger."""
 
 _EVENTS = {
     "inserted": "AFTER INSERT ON {} REFERENCING NEW TABLE AS new_rows",
@@ -393,13 +440,30 @@ def _trigger_statements() -> Iterator[str]:
     for table, key in keys.items():
         body = _SEQUENCE_TRIGGER.format(key=key)
         yield from _trigger(f"{table}_numbered", table, _EVENTS["inserted"], body)
+    for name, (table, columns, condition) in _ROW_TRIGGERS.items():
+        former, later = (", ".join(f"{row}.{name}" for name in columns) for row in ("OLD", "NEW"))
+        yield _function(
+            name,
+            "INSERT INTO field_changes (epoch, item_id) SELECT epoch, items.id"  # noqa: S608
+            f" FROM field_log, items WHERE {condition} AND items.id <= max_item_id"
+            " ON CONFLICT DO NOTHING;",
+        )
+        yield (
+            f"CREATE OR REPLACE TRIGGER {name} AFTER UPDATE OF {', '.join(columns)} ON {table}"
+            f" FOR EACH ROW WHEN (ROW({former}) IS DISTINCT FROM ROW({later}))"
+            f" EXECUTE FUNCTION {name}()"
+        )
 
 
-def _trigger(name: str, table: str, event: str, body: str) -> Iterator[str]:
-    yield (
+def _function(name: str, body: str) -> str:
+    return (
         f"CREATE OR REPLACE FUNCTION {name}() RETURNS TRIGGER LANGUAGE plpgsql AS"
         f" $body$ BEGIN {body} RETURN NULL; END $body$"
     )
+
+
+def _trigger(name: str, table: str, event: str, body: str) -> Iterator[str]:
+    yield _function(name, body)
     yield (
         f"CREATE OR REPLACE TRIGGER {name} {event.format(table)}"
         f" FOR EACH STATEMENT EXECUTE FUNCTION {name}()"

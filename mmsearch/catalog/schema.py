@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = int.from_bytes(b"mmsr")
 
-SCHEMA_SHA256 = "73d681601dac3eb69c50676086b969d712585f178da47e32b863a60d87ec7ab8"
+SCHEMA_SHA256 = "d49edd01d5e38bef69e83fbe2681f9c6c5c7618b733a7f1f8d8e15920ed98f39"
 """Digest of the newest schema's sorted statements; faster than comparing each statement."""
 
 _SQLITE_OWN_TABLES = frozenset(

@@ -99,7 +99,6 @@ class SqlSnapshot:
         self._num_rows = int(num_rows)
         # By the identity of the tree, which is kept so that no other one gets it.
         self._filtered: dict[int, tuple[FilterTree, Ids]] = {}
-        self._changed_fields: dict[str, Ids | None] = {}
         self._built_row = None if built_id is None else built
 
     @cached_property
@@ -425,13 +424,12 @@ class SqlSnapshot:
 
         return read_item_fields(self._db, ids)
 
-    def changed_fields(self, collection: str) -> Ids | None:
-        """Return the items whose fields differ from those in a collection on a search server."""
-        from mmsearch.catalog.item_fields import read_changed_fields  # noqa: PLC0415 - only servers
+    @cached_property
+    def changed_fields(self) -> Ids | None:
+        """The items whose fields may differ from those in the collection on a search server."""
+        from mmsearch.catalog.field_changes import read_changes  # noqa: PLC0415 - only servers
 
-        if collection not in self._changed_fields:
-            self._changed_fields[collection] = read_changed_fields(self._db, collection)
-        return self._changed_fields[collection]
+        return None if self.built is None else read_changes(self._db, self.built.settings)
 
     def records(self, ids: Sequence[int], filters: FilterTree | None = None) -> list[PictureRecord]:
         """Load the records of pictures, with a few statements for all of them.

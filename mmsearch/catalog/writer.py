@@ -20,6 +20,7 @@ from mmsearch.catalog.commits import (
 from mmsearch.catalog.database import Connections, Database
 from mmsearch.catalog.derived_commits import SqlDerivedWriter
 from mmsearch.catalog.duplicate_writes import SqlDuplicateWriter
+from mmsearch.catalog.field_changes import add_changes, begin_epoch
 from mmsearch.catalog.generations import (
     add_generation,
     delete_old_generations,
@@ -30,7 +31,6 @@ from mmsearch.catalog.generations import (
     write_identity,
 )
 from mmsearch.catalog.identity import CALIBRATION_KEY
-from mmsearch.catalog.item_fields import changed_fields_settings
 from mmsearch.catalog.metadata import merge_changed_metadata
 from mmsearch.catalog.place_texts import (
     is_named,
@@ -92,7 +92,6 @@ from mmsearch.core.records import (
     SourceRecord,
     StoredPicture,
 )
-from mmsearch.core.types import Ids
 
 _PLACES_PAGE_SIZE = 10_000
 """Number of items whose places are named between two commits."""
@@ -319,11 +318,15 @@ class SqlWriter(SqlReader):
             save_setting(connection, CALIBRATION_KEY, asdict(calibration))
             return add_generation(connection)
 
-    def save_changed_fields(self, collection: str, generation: int, ids: Ids) -> None:
-        """Write which items differ in a generation from those on a search server."""
-        rows = changed_fields_settings(collection, generation, ids)
+    def begin_collection(self) -> Mapping[str, Any]:
+        """Keep track of changed fields from now on, and return settings of a new collection."""
         with write_transaction(self._engine) as connection:
-            upsert_rows(connection, SETTINGS, rows, ["key"])
+            return begin_epoch(as_read_connection(connection))
+
+    def add_changed_fields(self, ids: Sequence[int]) -> None:
+        """Let items count as changed since the fields of a collection were read."""
+        with write_transaction(self._engine) as connection:
+            add_changes(as_read_connection(connection), ids)
 
     def save_ctimes(self, root_id: int, ctimes: Mapping[bytes, int]) -> None:
         """Write the change times of files that earlier versions have read, by path."""

@@ -190,14 +190,12 @@ class Snapshot(Protocol):
         Those of deleted items are among them, but not those of ids that never existed.
         """
 
-    def changed_fields(self, collection: str) -> Ids | None:
-        """Return the items whose fields differ from those in a collection on a search server.
+    @property
+    def changed_fields(self) -> Ids | None:
+        """The items whose fields may differ from those in the collection on a search server.
 
-        Args:
-            collection: Name of the collection.
-
-        Returns:
-            int64 (n,), ascending; it may contain deleted items. None if it is not known.
+        int64 (n,), ascending; deleted items may be among them, and items that the collection lacks.
+        None if it is not known, or if the built index is no collection.
         """
 
     @property
@@ -536,8 +534,15 @@ class CatalogWriter(CatalogReader, Protocol):
     def save_calibration(self, calibration: IndexCalibration) -> int:
         """Replace the index's own calibration; return the new generation."""
 
-    def save_changed_fields(self, collection: str, generation: int, ids: Ids) -> None:
-        """Save what `Snapshot.changed_fields` returns for a collection in a generation."""
+    def begin_collection(self) -> Mapping[str, Any]:
+        """Keep track of the items whose fields change from now on.
+
+        Returns:
+            Settings of `BuiltVectorIndex` for a collection whose fields are read after this call.
+        """
+
+    def add_changed_fields(self, ids: Sequence[int]) -> None:
+        """Add items to `Snapshot.changed_fields` of a collection that has been begun."""
 
     def begin_space(self, key: str) -> None:
         """Begin to build a space of embeddings, or go on with it if it has the same key.

@@ -218,9 +218,9 @@ def open_write(layout: IndexLayout, wait_s: float, *, create: bool) -> Iterator[
             return
         with _owned_store(layout, catalog):
             yield catalog
-            from mmsearch.factories.search_servers import keep_in_step  # noqa: PLC0415 - few
+            from mmsearch.factories.search_servers import drop_unused_collections  # noqa: PLC0415 - few
 
-            keep_in_step(layout, catalog)
+            drop_unused_collections(layout, catalog)
 
 
 @contextmanager

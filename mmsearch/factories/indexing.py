@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import mmsearch
-from mmsearch.core.catalog import CatalogReader, CatalogWriter
+from mmsearch.core.catalog import CatalogWriter
 from mmsearch.core.errors import EncoderMismatchError, StateError, StorageError
 from mmsearch.core.gpu_memory import gpu_memory_bytes
 from mmsearch.core.identity import describe_older_model
@@ -280,7 +280,7 @@ class EncodeWorkerSpec:
 
 def make_index_builder(
     layout: IndexLayout,
-    catalog: CatalogReader,
+    catalog: CatalogWriter,
     load_encoder: Callable[[], Encoder],
     device: str = "cpu",
 ) -> IndexBuilder:
@@ -288,7 +288,8 @@ def make_index_builder(
 
     Args:
         layout: File layout of the index.
-        catalog: Catalog; its captions are among the tuning queries of an approximate index.
+        catalog: Catalog, open for writing; its captions are among the tuning queries of an
+            approximate index.
         load_encoder: Returns the index's encoder; called only if an index has to be tuned.
         device: Device that searches will run on; see `Settings.device`.
     """

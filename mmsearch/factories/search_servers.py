@@ -1,4 +1,4 @@
-"""Search servers: which one an index has, and what writers keep in step there."""
+"""Search servers: which one an index has, and what writers do there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.places import read_places
 
 if TYPE_CHECKING:
-    from mmsearch.core.catalog import CatalogReader, CatalogWriter
+    from mmsearch.core.catalog import CatalogWriter
     from mmsearch.core.vector_servers import VectorServer, VectorServerPlugin
     from mmsearch.indexing.collections import CollectionBuilder
 
@@ -92,7 +92,7 @@ def close_search_servers() -> None:
 
 
 def make_collection_builder(
-    layout: IndexLayout, catalog: CatalogReader
+    layout: IndexLayout, catalog: CatalogWriter
 ) -> CollectionBuilder | None:
     """Return the builder of collections of an index; None if it has no search server."""
     plugin_name = find_plugin_name(layout)
@@ -101,22 +101,19 @@ def make_collection_builder(
     from mmsearch.indexing.collections import CollectionBuilder  # noqa: PLC0415 - few indexes
 
     return CollectionBuilder(
-        layout, plugin_name, lambda: open_search_server(layout, plugin_name), catalog.snapshot
+        layout, plugin_name, lambda: open_search_server(layout, plugin_name), catalog
     )
 
 
-def keep_in_step(layout: IndexLayout, catalog: CatalogWriter) -> None:
-    """Compare the fields on the search server with the catalog, and drop unused collections there.
+def drop_unused_collections(layout: IndexLayout, catalog: CatalogWriter) -> None:
+    """Drop the collections of an index on its search server that no generation uses.
 
-    Called at the end of each write. If the server does not answer, it stays for the next one: until
-    then, the catalog evaluates all filters.
+    Called at the end of each write. If the server does not answer, they stay for the next one.
     """
     plugin_name = find_plugin_name(layout)
     if plugin_name is None:
         return
-    from mmsearch.indexing.collections import compare_fields, drop_unused  # noqa: PLC0415 - few
+    from mmsearch.indexing.collections import drop_unused  # noqa: PLC0415 - few
 
     with suppress(MMSearchError):
-        server = open_search_server(layout, plugin_name)
-        compare_fields(catalog, layout, server)
-        drop_unused(catalog, server)
+        drop_unused(catalog, open_search_server(layout, plugin_name))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mmsearch.core import plugins
 from mmsearch.core.identity import Identity
 from mmsearch.core.protocols import Fusion, VectorIndexPlugin
@@ -86,8 +88,10 @@ def is_due(snapshot: Snapshot, plugin_name: str | None, *, is_small: bool = Fals
         return True
     if built is not None and collection is not None:
         # Items whose fields have changed wait like new ones: the server cannot filter them.
-        changed = snapshot.changed_fields(collection)
-        tail_rows += 0 if changed is None else len(changed)
+        changed = snapshot.changed_fields
+        if changed is None:
+            return True
+        tail_rows += len(np.setdiff1d(changed, snapshot.deleted_ids, assume_unique=True))
         return tail_rows > MAX_WAITING_ROWS and needs_merge(built.rows, tail_rows)
     built_rows = built.rows if built else 0
     if is_small and can_wait(built_rows, tail_rows, len(segments)):

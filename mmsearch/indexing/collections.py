@@ -1,4 +1,4 @@
-"""Building a collection on a search server instead of a file, and keeping track of its fields."""
+"""Building a collection on a search server instead of a file, and dropping unused ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from mmsearch.core.types import Ids, Vectors
 from mmsearch.core.vector_servers import VectorBlock, VectorServer
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import fused_dim, iter_fused_blocks
-from mmsearch.vector_stores._pointer import Pointer, digest_segments, read_pointer, write_pointer
+from mmsearch.vector_stores._pointer import Pointer, digest_segments, write_pointer
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import CatalogWriter, Snapshot
@@ -49,13 +48,13 @@ class CollectionBuilder:
         layout: Files of the index.
         plugin_name: Name of the server's plugin.
         open_server: Returns the server.
-        open_snapshot: Opens a snapshot of the catalog, in any thread.
+        catalog: Catalog of the index, for any thread.
     """
 
     layout: IndexLayout
     plugin_name: str
     open_server: Callable[[], VectorServer]
-    open_snapshot: Callable[[], AbstractContextManager[Snapshot]]
+    catalog: CatalogWriter
 
     def build(
         self,
@@ -81,6 +80,8 @@ class CollectionBuilder:
         server = self.open_server()
         dim = fused_dim(fusion, segments[0].dim)
         name = self._new_name()
+        # Before any field is read: what changes meanwhile is in the log.
+        begun = self.catalog.begin_collection()
         fused = iter_fused_blocks(self.layout, segments, fusion, stale_rows)
         collection = server.create(name, dim, self._iter_blocks(fused, check_stop))
         pointer = Pointer(name, dim, collection.rows, digest_segments(segments))
@@ -96,6 +97,7 @@ class CollectionBuilder:
                 "collection": name,
                 "built_at_s": int(time.time()),
                 "reason": "approximate search on the server",
+                **begun,
             },
         )
 
@@ -104,7 +106,7 @@ class CollectionBuilder:
 
         Its random part keeps a copy of the index from writing to the same collection.
         """
-        with self.open_snapshot() as snapshot:
+        with self.catalog.snapshot() as snapshot:
             return f"{_prefix(snapshot)}{os.urandom(8).hex()}"
 
     def _iter_blocks(
@@ -118,47 +120,17 @@ class CollectionBuilder:
                 yield VectorBlock(page, rows, *self._read_fields(page))
 
     def _read_fields(self, ids: Ids) -> tuple[list[ItemFields], NDArray[np.int64]]:
-        with self.open_snapshot() as snapshot:
+        with self.catalog.snapshot() as snapshot:
             known = {item.id: item for item in snapshot.item_fields(ids.tolist())}
         digests = [known[number].digest if number in known else 0 for number in ids.tolist()]
         # What a server cannot keep is filtered by the catalog: it counts as changed.
+        if unfit := [number for number, item in known.items() if not item.digest]:
+            self.catalog.add_changed_fields(unfit)
         fields = [
             known[number] if digest else ItemFields(number, _MISSING_VALUES)
             for number, digest in zip(ids.tolist(), digests, strict=True)
         ]
         return fields, np.array(digests, dtype=np.int64)
-
-
-def compare_fields(catalog: CatalogWriter, layout: IndexLayout, server: VectorServer) -> None:
-    """Save which items have other fields than the collection of the newest generation.
-
-    Until then, the catalog evaluates all filters.
-
-    Raises:
-        ServerError: The server cannot be used.
-    """
-    with catalog.snapshot() as snapshot:
-        built = snapshot.built
-        if built is None or "collection" not in built.settings:
-            return
-        pointer = read_pointer(layout.local_path(built.file_ref), built)
-        if snapshot.changed_fields(pointer.collection) is not None:
-            return
-        deleted_ids = snapshot.deleted_ids
-        collection = server.open(pointer.collection, pointer.dim, pointer.rows)
-        changed = [np.empty(0, np.int64)]
-        for block_ids, block_digests in collection.field_digests():
-            is_live = np.isin(block_ids, deleted_ids, invert=True)
-            ids, digests = block_ids[is_live], block_digests[is_live]
-            order = np.argsort(ids)
-            ids, digests = ids[order], digests[order]
-            for start in range(0, len(ids), _FIELDS_PAGE):
-                page, stored = ids[start : start + _FIELDS_PAGE], digests[start:][:_FIELDS_PAGE]
-                present = {item.id: item.digest for item in snapshot.item_fields(page.tolist())}
-                current = np.array([present.get(number, 0) for number in page.tolist()], np.int64)
-                changed.append(page[(current != stored) | (current == 0)])
-        generation = snapshot.generation
-    catalog.save_changed_fields(pointer.collection, generation, np.concatenate(changed))
 
 
 def drop_unused(catalog: CatalogWriter, server: VectorServer) -> list[str]:

@@ -309,9 +309,14 @@ def _check_built_file(
     index: VectorIndex | CollectionIndex
     if "collection" in built.settings:
         # Most indexes have no search server.
-        from mmsearch.maintenance.check_collections import open_collection_index  # noqa: PLC0415
+        from mmsearch.maintenance.check_collections import (  # noqa: PLC0415
+            find_changed_fields,
+            open_collection_index,
+        )
 
         index = open_collection_index(layout, built)
+        if len(changed := find_changed_fields(catalog, index)):
+            yield f"Filters on the server know former facts of {len(changed):,} pictures."
     else:
         index = find_plugin(built.plugin_name).load(spec, path, built.file_ref)
     if len(index.ids) != built.rows:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmsearch.core.errors import DamagedFileError, ServerError, UnauthorizedError, UnreachableError
 from mmsearch.core.records import BuiltVectorIndex
@@ -16,7 +17,11 @@ from mmsearch.storage.layout import IndexLayout
 from mmsearch.vector_stores._pointer import read_pointer
 
 if TYPE_CHECKING:
+    from mmsearch.core.catalog import CatalogReader
     from mmsearch.core.vector_servers import VectorCollection
+
+_FIELDS_PAGE = 5_000
+"""Number of items whose fields are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,12 @@ class CollectionIndex:
 
     Attributes:
         ids: Ids of all its rows, ascending.
+        digests: int64 (n,), digests of the fields of its rows.
         collection: The collection.
     """
 
     ids: Ids
+    digests: NDArray[np.int64]
     collection: VectorCollection
 
     score_tolerance = 2e-3
@@ -54,11 +61,39 @@ def open_collection_index(layout: IndexLayout, built: BuiltVectorIndex) -> Colle
     server = open_search_server(layout, built.plugin_name)
     try:
         collection = server.open(pointer.collection, pointer.dim, pointer.rows)
-        ids = [block_ids for block_ids, _ in collection.field_digests()]
+        blocks = [(np.empty(0, np.int64), np.empty(0, np.int64)), *collection.field_digests()]
     except (UnreachableError, UnauthorizedError):
         raise
     except ServerError as error:
         raise DamagedFileError(
             f"The search server lacks the collection {pointer.collection!r}."
         ) from error
-    return CollectionIndex(np.unique(np.concatenate([np.empty(0, np.int64), *ids])), collection)
+    ids, digests = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    ids, rows = np.unique(ids, return_index=True)
+    return CollectionIndex(ids, digests[rows], collection)
+
+
+def find_changed_fields(catalog: CatalogReader, index: CollectionIndex) -> Ids:
+    """Return the live items whose fields differ from those on the server, but count as unchanged.
+
+    Returns:
+        int64 (n,), ascending; none if the catalog does not know which items have changed, and
+        evaluates all filters itself.
+    """
+    found = [np.empty(0, np.int64)]
+    with catalog.snapshot() as snapshot:
+        changed = snapshot.changed_fields
+        if changed is None:
+            return found[0]
+        is_known = np.isin(index.ids, np.union1d(changed, snapshot.deleted_ids))
+        ids, digests = index.ids[~is_known], index.digests[~is_known]
+        for start in range(0, len(ids), _FIELDS_PAGE):
+            page, stored = ids[start:][:_FIELDS_PAGE], digests[start:][:_FIELDS_PAGE]
+            present = {item.id: item.digest for item in snapshot.item_fields(page.tolist())}
+            # Rows without an item are found by their ids.
+            current = [
+                present.get(number, own)
+                for number, own in zip(page.tolist(), stored.tolist(), strict=True)
+            ]
+            found.append(page[(np.array(current, np.int64) != stored) | (np.array(current) == 0)])
+    return np.concatenate(found)

@@ -33,7 +33,7 @@ from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_index_builder
 from mmsearch.factories.plugins import load_index_encoder, make_fusion
 from mmsearch.factories.search import StoreOpener
-from mmsearch.factories.search_servers import find_plugin_name, keep_in_step
+from mmsearch.factories.search_servers import drop_unused_collections, find_plugin_name
 from mmsearch.maintenance.backup import list_files
 from mmsearch.storage.atomic import REPAIR_HINT, TEMPORARY_SUFFIX, atomic_write
 from mmsearch.storage.layout import IndexLayout, has_size, remove_folder
@@ -255,7 +255,7 @@ def _build(target: IndexLayout, staged: IndexLayout, settings: Settings) -> None
         )
         fusion = make_fusion(identity.fusion)
         copy.publish(builder.build(copy.segments(), fusion, identity, copy.stale_rows()))
-        keep_in_step(target, copy)
+        drop_unused_collections(target, copy)
 
 
 def _has_arrived(target: IndexLayout, ref: FileRef, present: dict[str, int]) -> bool:

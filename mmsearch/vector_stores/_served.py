@@ -179,7 +179,7 @@ class ServedVectorStore:
         self, queries: Vectors, k: int, condition: Condition, visible: Ids
     ) -> Ranking | None:
         """Return the nearest rows that pass a condition; None if the server cannot find enough."""
-        changed = self.snapshot.changed_fields(self.reader.name)
+        changed = self.snapshot.changed_fields
         if changed is None:
             return None
         found = self._find_candidates(queries, k, condition=condition)

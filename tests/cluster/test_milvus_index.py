@@ -1,16 +1,12 @@
 """An index whose vectors are on a Milvus server: commands, filters, a lost collection."""
 
-from unittest.mock import patch
-
 import pytest
 
 from mmsearch.factories import search_servers
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.places import KNOWN_SERVERS_VARIABLE
-from mmsearch.vector_stores import _served
 from tests.cluster import services
 from tests.cluster.test_pgvector import pictures, run, use_server  # noqa: F401 - a fixture
-from tests.integration.test_facets import PICTURES
 from tests.integration.test_search_servers import Pair
 
 pytestmark = services.MARKS
@@ -33,23 +29,7 @@ def known(url, monkeypatch):
 def test_index_on_milvus_answers_as_files_after_any_change(known, photos, tmp_path):
     pair = Pair(tmp_path, sorted((photos / "photos").glob("*.jpg")))
     use_server(pair.layout, f"{known}/compared")
-    for number in range(len(PICTURES)):
-        pair.write(number)
-    with patch.object(_served, "MAX_EXACT_IDS", 0), patch.object(_served, "PREFIX_K", 1):
-        pair.run()
-        assert (pair.built().plugin_name, pair.changed()) == ("milvus", [])
-        pair.check()
-        pair.write(0, tags=("hill",), people=("Zoe",))
-        (pair.folder / PICTURES[1][0] / "1.jpg").unlink()
-        pair.write(6, tags=("sea",))
-        pair.run()
-        assert len(pair.changed()) == 1
-        pair.check()
-        pair.run(lambda index: index.optimize())
-        pair.check()
-    assert pair.served.check().verdict.value == "sound"
-    pair.files.close()
-    pair.served.close()
+    pair.compare_on("milvus")
 
 
 def test_commands_index_search_and_repair(known, pictures, tmp_path):  # noqa: F811 - the fixture

@@ -10,11 +10,9 @@ import pytest
 
 import mmsearch
 from mmsearch.core.errors import ServerError, UnauthorizedError, UnreachableError
-from mmsearch.core.reports import Verdict
 from mmsearch.factories import search_servers
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.places import KNOWN_SERVERS_VARIABLE
-from mmsearch.vector_stores import _served
 from mmsearch.vector_stores.pgvector import build
 from tests.cluster import services
 from tests.integration.test_facets import PICTURES, write_picture
@@ -73,24 +71,7 @@ def pictures(photos, tmp_path):
 def test_index_in_postgresql_answers_as_files_after_any_change(known, photos, tmp_path):
     pair = Pair(tmp_path, sorted((photos / "photos").glob("*.jpg")))
     use_server(pair.layout, f"{known}?schema=compared")
-    for number in range(len(PICTURES)):
-        pair.write(number)
-    with patch.object(_served, "MAX_EXACT_IDS", 0), patch.object(_served, "PREFIX_K", 1):
-        pair.run()
-        assert (pair.built().plugin_name, pair.changed()) == ("pgvector", [])
-        pair.check()
-        pair.write(0, tags=("hill",), people=("Zoe",))
-        (pair.folder / PICTURES[1][0] / "1.jpg").unlink()
-        pair.write(6, tags=("sea",))
-        pair.run()
-        assert len(pair.changed()) == 1
-        pair.check()
-        pair.run(lambda index: index.optimize())
-        pair.run(lambda index: index.reindex(fusion="weighted"))
-        pair.check()
-    assert pair.served.check().verdict == Verdict.SOUND
-    pair.files.close()
-    pair.served.close()
+    pair.compare_on("pgvector")
 
 
 def test_commands_index_search_and_check(known, pictures, tmp_path):

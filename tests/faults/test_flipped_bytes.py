@@ -66,7 +66,7 @@ def test_index_with_flipped_byte_is_reported_or_answers_correctly(
 def killed(few_photos, tmp_path_factory, run_indexer):
     """Home of an index whose writer was killed after several commits, and its content."""
     home = tmp_path_factory.mktemp("killed")
-    run_indexer(few_photos, home, MMSEARCH_FAULT="transaction_committed:21")
+    run_indexer(few_photos, home, MMSEARCH_FAULT="transaction_committed:22")
     wal = home / "default" / "catalog.sqlite-wal"
     assert commits_in(wal) > 3
     with library.open_index(home=home) as index:

@@ -145,7 +145,7 @@ def test_schema10_damaged_catalog_is_repaired_before_its_migration(copy, table):
         (FailPoint.TRANSACTION_BEGUN, 1, 10),
         (FailPoint.TRANSACTION_READY, 1, 10),
         (FailPoint.TRANSACTION_COMMITTED, 1, 11),
-        (FailPoint.CATALOG_CLOSED, 1, 15),
+        (FailPoint.CATALOG_CLOSED, 1, 16),
     ],
 )
 def test_schema10_migration_killed_at_any_step_leaves_old_or_new_format(copy, point, visit, schema):
