@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmsearch.api._items import IndexItems
-from mmsearch.api._session import translate_errors
+from mmsearch.api._session import IndexSession, translate_errors
 from mmsearch.api.parsing import to_query
 from mmsearch.core.arguments import (
     FilterValues,
@@ -26,8 +25,10 @@ if TYPE_CHECKING:
 
 
 @translate_errors
-class IndexFacets(IndexItems):
-    """The part of `mmsearch.Index` that counts pictures."""
+class IndexFacets:
+    """The part of `mmsearch.Index` that counts pictures, which `FederatedIndex` has, too."""
+
+    _session: IndexSession
 
     def facets(
         self,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from mmsearch.api._maintenance import MaintainedIndex
-from mmsearch.api._session import translate_errors
+from mmsearch.api._session import IndexSession, translate_errors
 from mmsearch.core.arguments import Texts, to_texts
 from mmsearch.core.suggestions import DEFAULT_LIMIT, Suggestion, check_kinds, check_limit
 
 
 @translate_errors
-class IndexSuggestions(MaintainedIndex):
-    """The suggestions of an index; see `mmsearch.Index`."""
+class IndexSuggestions:
+    """The suggestions of an index; see `mmsearch.Index`. `FederatedIndex` has them, too."""
+
+    _session: IndexSession
 
     def suggest(
         self, prefix: str = "", limit: int = DEFAULT_LIMIT, *, kinds: Texts = ()

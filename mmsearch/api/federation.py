@@ -9,27 +9,38 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from mmsearch.api._facets import IndexFacets
 from mmsearch.api._search import IndexSearch
 from mmsearch.api._session import IndexSession, translate_errors
+from mmsearch.api._suggestions import IndexSuggestions
 from mmsearch.api.index import Index
-from mmsearch.core.arguments import PictureInput
-from mmsearch.core.errors import Hint, InvalidQueryError, MMSearchError, UsageError
-from mmsearch.core.federated_ids import MAX_INDEXES, join_id, split_id
+from mmsearch.core.arguments import PictureInput, Texts
+from mmsearch.core.errors import MMSearchError, UsageError
+from mmsearch.core.federated_ids import (
+    MAX_INDEXES,
+    join_id,
+    missing_index_error,
+    parse_picture,
+    split_id,
+)
 from mmsearch.core.hit_list import HitList
 from mmsearch.core.query import EncodedQuery, Query, SearchRequest
 from mmsearch.core.results import Hit, SearchResult
 from mmsearch.core.settings import Settings
 from mmsearch.core.speech import Transcript
+from mmsearch.core.suggestions import DEFAULT_LIMIT, Suggestion
 
 if TYPE_CHECKING:
     from mmsearch.core.arguments import SoundInput
     from mmsearch.core.catalog import CatalogReader
+    from mmsearch.core.facets import Facets
     from mmsearch.core.identity import Identity
     from mmsearch.search.engine import SearchEngine
     from mmsearch.storage.layout import IndexLayout
 
-FederatedPicture: TypeAlias = "Hit | tuple[str, int]"
-"""A picture of one of several indexes: a hit, or the name of the index and the id in it."""
+FederatedPicture: TypeAlias = "Hit | tuple[str, int] | str"
+"""A picture of one of several indexes: a hit, or the name of the index and the id in it, as a pair
+or a text such as ``holiday:12``."""
 
 FederatedPictures: TypeAlias = "FederatedPicture | Iterable[FederatedPicture]"
 
@@ -75,7 +86,7 @@ class FederatedSession(IndexSession):
             return None
         outcomes = iter(encoded)
         return [
-            _missing_index_error() if self._lacks_index(request) else next(outcomes)
+            missing_index_error() if self._lacks_index(request) else next(outcomes)
             for request in requests
         ]
 
@@ -97,7 +108,7 @@ class FederatedSession(IndexSession):
 
 
 @translate_errors
-class FederatedIndex(IndexSearch):
+class FederatedIndex(IndexSearch, IndexFacets, IndexSuggestions):
     """Several indexes that are searched as one; `mmsearch.open_indexes` opens them.
 
     Results equal those of one index with the pictures of all, except for what the guide to several
@@ -174,7 +185,8 @@ class FederatedIndex(IndexSearch):
         Args:
             query: See `Index.search`.
             k: Maximum number of hits.
-            like: Hits that are right, or pairs of the name of an index and an id in it.
+            like: Hits that are right, or pairs of the name of an index and an id in it, which may
+                be texts such as ``holiday:12``.
             unlike: Hits that are wrong, likewise.
             **options: The other options of `Index.search`.
 
@@ -206,6 +218,42 @@ class FederatedIndex(IndexSearch):
             given = self.picture_id(given)
         return super().similar(given, k, **options)
 
+    def facets(  # type: ignore[override]
+        self,
+        query: str | Query | Transcript = "",
+        *,
+        like: FederatedPictures = (),
+        unlike: FederatedPictures = (),
+        **options: Any,
+    ) -> Facets:
+        """Return how many pictures of all indexes have each year, place, camera and so on.
+
+        Args:
+            query: See `Index.facets`.
+            like: See `search`.
+            unlike: See `search`.
+            **options: The other options of `Index.facets`.
+        """
+        found = super().facets(
+            query, like=self._to_ids(like), unlike=self._to_ids(unlike), **options
+        )
+        return replace(found, query=_name_pictures(found.query, self.names))
+
+    def suggest(
+        self, prefix: str = "", limit: int = DEFAULT_LIMIT, *, kinds: Texts = ()
+    ) -> list[Suggestion]:
+        """Return texts that complete what somebody types, and that one of the indexes can answer.
+
+        See `Index.suggest`. The pictures of all indexes count, and `Suggestion.index` is the index
+        of the picture `Suggestion.item`.
+        """
+        found = super().suggest(prefix, limit, kinds=kinds)
+        pictures = [split_id(each.item) for each in found]
+        return [
+            replace(each, item=item_id, index=self.names[index])
+            for each, (index, item_id) in zip(found, pictures, strict=True)
+        ]
+
     def listen(self, sound: SoundInput, *, language: str | None = None) -> Transcript:
         """Return what is spoken in a recording; see `Index.listen`."""
         return next(iter(self._indexes.values())).listen(sound, language=language)
@@ -228,31 +276,34 @@ class FederatedIndex(IndexSearch):
     def _index_of(self, hit: Any) -> Index:
         """Return the index of a hit."""
         if not isinstance(hit, Hit) or hit.index not in self._indexes:
-            raise _missing_index_error()
+            raise missing_index_error()
         return self._indexes[hit.index]
 
     def _to_ids(self, pictures: Any) -> list[int]:
         if pictures is None:
             return []
-        is_one = _is_pair(pictures) or not isinstance(pictures, Iterable)
+        is_one = _is_pair(pictures) or isinstance(pictures, str)
+        is_one = is_one or not isinstance(pictures, Iterable)
         return [self.picture_id(each) for each in ([pictures] if is_one else pictures)]
 
     def picture_id(self, picture: Any) -> int:
         """Return the id of a picture for `Term.picture` in queries of these indexes.
 
         Args:
-            picture: A hit, or the name of an index and the id in it.
+            picture: A hit, or the name of an index and the id in it as a pair or a text.
 
         Raises:
             InvalidQueryError: It does not say which of the indexes it is in.
         """
+        if isinstance(picture, str):
+            return parse_picture(picture, self.names)
         name, item_id = None, None
         if isinstance(picture, Hit):
             name, item_id = picture.index, picture.id
         elif _is_pair(picture):
             name, item_id = picture
         if name not in self._indexes or not isinstance(item_id, int) or item_id < 1:
-            raise _missing_index_error()
+            raise missing_index_error()
         return join_id(list(self._indexes).index(name), item_id)
 
 
@@ -275,17 +326,6 @@ def check_names(names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"Index {name!r} is named twice.", "Name it once.")
-
-
-def _missing_index_error() -> InvalidQueryError:
-    return InvalidQueryError(
-        "An id of a picture does not say which of the indexes it is in.",
-        Hint(
-            "{}",
-            "Pass a hit of this search, or a pair: like=[('holiday', 12)]",
-            "Search one index by ids, or leave out --like and --unlike.",
-        ),
-    )
 
 
 def _name_indexes(result: SearchResult, names: Sequence[str]) -> SearchResult:

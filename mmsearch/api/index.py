@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch.api._duplicates import IndexDuplicates
 from mmsearch.api._facets import IndexFacets
+from mmsearch.api._items import IndexItems
 from mmsearch.api._log import log_captions
 from mmsearch.api._model_tasks import IndexModelTasks
 from mmsearch.api._search import IndexSearch
@@ -41,7 +42,9 @@ WRITER_WAIT_S = 3600.0
 
 
 @translate_errors
-class Index(IndexSearch, IndexDuplicates, IndexFacets, IndexModelTasks, IndexSuggestions):
+class Index(
+    IndexSearch, IndexFacets, IndexSuggestions, IndexDuplicates, IndexItems, IndexModelTasks
+):
     """An index of pictures.
 
     Many threads may use one `Index`, and search it while a thread adds pictures. `close` waits for

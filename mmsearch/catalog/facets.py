@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
     """Values of a field.
 
     Attributes:
@@ -75,7 +75,7 @@ class _Column:
     by_content: bool = False
     repeats: bool = False
 
-    def regroup(self, key: Callable[[Any], Any]) -> _Column:
+    def regroup(self, key: Callable[[Any], Any]) -> Column:
         """Return the column with the values that a function makes of the values; None for none."""
         keys = [key(value) for value in self.values]
         values = list(dict.fromkeys(each for each in keys if each is not None))
@@ -86,7 +86,7 @@ class _Column:
 
 
 @dataclass(frozen=True)
-class _Units:
+class Units:
     """The numbers of what counts as one picture: a content, or a stack of them.
 
     Attributes:
@@ -112,9 +112,9 @@ class FacetTable:
     def __init__(self, ids: Ids | None = None) -> None:
         self._wanted = None if ids is None else json.dumps(ids.tolist())
         self._lock = threading.RLock()
-        self._columns: dict[str, _Column] = {}
+        self._columns: dict[str, Column] = {}
         self._items: tuple[Ids, Codes, Ids] | None = None
-        self._units: dict[bool, _Units] = {}
+        self._units: dict[bool, Units] = {}
 
     def items(self, db: Database) -> tuple[Ids, Codes, Ids]:
         """Return the ids of the items, the position of the content of each, and their ids."""
@@ -123,7 +123,7 @@ class FacetTable:
                 self._items = self._read_items(db)
             return self._items
 
-    def column(self, db: Database, field: str) -> _Column:
+    def column(self, db: Database, field: str) -> Column:
         """Return the values of a field of items, contents or their texts."""
         with self._lock:
             if field not in self._columns:
@@ -137,7 +137,7 @@ class FacetTable:
                     self._columns[field] = self._read_tags(db, _TAG_KINDS[field])
             return self._columns[field]
 
-    def units(self, db: Database, *, fold: bool) -> _Units:
+    def units(self, db: Database, *, fold: bool) -> Units:
         """Return what counts as one picture."""
         with self._lock:
             content_ids = self.items(db)[2]
@@ -146,14 +146,14 @@ class FacetTable:
                 if fold:
                     stacks = content_ids.copy()
                     pairs = np.array(self._read_stacks(db), np.int64).reshape(-1, 2)
-                    positions, is_live = _find(content_ids, pairs[:, 0])
+                    positions, is_live = find_positions(content_ids, pairs[:, 0])
                     # A number below 0 is no id of a content.
                     stacks[positions[is_live]] = -pairs[is_live, 1]
                     _, of_content = np.unique(stacks, return_inverse=True)
                 count = int(of_content.max(initial=-1)) + 1
                 items = np.bincount(of_content[self.items(db)[1]], minlength=count)
                 contents = np.bincount(of_content, minlength=count)
-                self._units[fold] = _Units(of_content, count, items, contents)
+                self._units[fold] = Units(of_content, count, items, contents)
             return self._units[fold]
 
     # --- reading ---
@@ -191,17 +191,17 @@ class FacetTable:
         content_ids, content_of = np.unique(contents, return_inverse=True)
         return ids, content_of.astype(np.int64), content_ids
 
-    def _read_values(self, db: Database, column: str) -> _Column:
+    def _read_values(self, db: Database, column: str) -> Column:
         ids: list[Ids] = []
         values: list[Any] = []
         for more_ids, listed in self._iter_items(db, column):
             ids.append(more_ids)
             values += json.loads(listed)
-        owners, is_live = _find(self.items(db)[0], _concatenate(ids))
+        owners, is_live = find_positions(self.items(db)[0], _concatenate(ids))
         codes, distinct = _encode(values)
-        return _Column(owners[is_live], codes[is_live], distinct)
+        return Column(owners[is_live], codes[is_live], distinct)
 
-    def _read_kinds(self, db: Database) -> _Column:
+    def _read_kinds(self, db: Database) -> Column:
         content_ids = self.items(db)[2]
         # Most contents are pictures: only the others are read.
         statement, parameters = "SELECT id, kind FROM contents WHERE kind <> ?", [IMAGE_KIND]
@@ -209,15 +209,17 @@ class FacetTable:
             statement += f" AND id IN ({_WANTED_CONTENTS.format(db.dialect.in_ids)})"
             parameters.append(self._wanted)
         rows = db.query(statement, parameters)
-        positions, is_live = _find(content_ids, np.array([row[0] for row in rows], np.int64))
+        positions, is_live = find_positions(
+            content_ids, np.array([row[0] for row in rows], np.int64)
+        )
         values = [IMAGE_KIND, *dict.fromkeys(kind for _, kind in rows)]
         numbers = {kind: number for number, kind in enumerate(values)}
         codes = np.zeros(len(content_ids), np.int64)
         others = np.array([numbers[kind] for _, kind in rows], np.int64)
         codes[positions[is_live]] = others[is_live]
-        return _Column(np.arange(len(content_ids)), codes, values, by_content=True)
+        return Column(np.arange(len(content_ids)), codes, values, by_content=True)
 
-    def _read_tags(self, db: Database, kind: str) -> _Column:
+    def _read_tags(self, db: Database, kind: str) -> Column:
         ids = self.items(db)[0]
         counted = f"SELECT tag, count(*), {db.dialect.list_of('tags.item_id')} FROM"
         if self._wanted is None:
@@ -231,15 +233,15 @@ class FacetTable:
             )
         listed = ",".join(row[2][1:-1] for row in rows)
         codes = np.repeat(np.arange(len(rows)), [row[1] for row in rows])
-        owners, is_live = _find(ids, _parse_ids(f"[{listed}]"))
+        owners, is_live = find_positions(ids, _parse_ids(f"[{listed}]"))
         keys = codes[is_live] * len(ids) + owners[is_live]
         # An item may have a value in several texts.
         if np.any(np.diff(keys) <= 0):
             keys = np.unique(keys)
         codes, owners = np.divmod(keys, max(len(ids), 1))
-        return _Column(owners, codes, [row[0] for row in rows])
+        return Column(owners, codes, [row[0] for row in rows])
 
-    def _read_folders(self, db: Database) -> _Column:
+    def _read_folders(self, db: Database) -> Column:
         where, parameters = "content_id IS NOT NULL", []
         if self._wanted is not None:
             wanted = _WANTED_CONTENTS.format(db.dialect.in_ids)
@@ -252,9 +254,9 @@ class FacetTable:
         ):
             contents.append(content_id)
             codes.append(numbers.setdefault(key.rpartition(b"/")[0], len(numbers)))
-        owners, is_live = _find(self.items(db)[2], np.array(contents, np.int64))
+        owners, is_live = find_positions(self.items(db)[2], np.array(contents, np.int64))
         column = np.array(codes, np.int64)[is_live]
-        return _Column(owners[is_live], column, list(numbers), by_content=True)
+        return Column(owners[is_live], column, list(numbers), by_content=True)
 
 
 def _encode(values: Sequence[Any]) -> tuple[Codes, list[Any]]:
@@ -273,7 +275,7 @@ def _concatenate(arrays: Sequence[Codes]) -> Codes:
     return np.concatenate([np.empty(0, np.int64), *arrays])
 
 
-def _find(ids: Ids, wanted: Ids) -> tuple[Codes, NDArray[np.bool_]]:
+def find_positions(ids: Ids, wanted: Ids) -> tuple[Codes, NDArray[np.bool_]]:
     """Return the position of each wanted id in ascending ids, and which of them are there."""
     if not len(ids):
         return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.bool_)
@@ -300,9 +302,88 @@ class FacetTables:
             return self._table
 
 
+class FacetValues(Protocol):
+    """The values of the live items of one catalog, or of several."""
+
+    def items(self) -> tuple[Ids, Codes, Ids]:
+        """Return the ids of the items, the position of the content of each, and their ids."""
+
+    def column(self, field: str) -> Column:
+        """Return the values of a field of items, contents or their texts."""
+
+    def units(self, *, fold: bool) -> Units:
+        """Return what counts as one picture."""
+
+    def file_months(self, filters: Filters) -> tuple[Ids, list[str]]:
+        """Return the items whose date is unknown, and the month of each of their files.
+
+        An item may have several. Only files within the bounds of the filters are listed.
+        """
+
+    def roots(self) -> list[str]:
+        """Return the indexed folders."""
+
+    def spelling(self, kind: str, tag: str) -> str | None:
+        """Return the text that holds a tag first, in which it is not folded; None without one."""
+
+
+class CatalogFacetValues:
+    """The values of the items of one generation of a catalog.
+
+    Args:
+        db: A connection to the generation.
+        table: The values of its items.
+    """
+
+    def __init__(self, db: Database, table: FacetTable) -> None:
+        self._db, self._table = db, table
+
+    def items(self) -> tuple[Ids, Codes, Ids]:
+        """Return the ids of the items, the position of the content of each, and their ids."""
+        return self._table.items(self._db)
+
+    def column(self, field: str) -> Column:
+        """Return the values of a field of items, contents or their texts."""
+        return self._table.column(self._db, field)
+
+    def units(self, *, fold: bool) -> Units:
+        """Return what counts as one picture."""
+        return self._table.units(self._db, fold=fold)
+
+    def file_months(self, filters: Filters) -> tuple[Ids, list[str]]:
+        """Return the items whose date is unknown, and the month of each of their files."""
+        date = self._db.dialect.local_time("mtime_ns")
+        bounds, values = "", []
+        for sign, bound in ((">=", filters.after), ("<", filters.before)):
+            if bound is not None:
+                bounds += f" AND {date} {sign} ?"
+                values.append(bound)
+        rows = self._db.query(
+            f"SELECT DISTINCT items.id, substr({date}, 1, 7) FROM items"  # noqa: S608
+            " JOIN assets USING (content_id)"
+            f" WHERE items.taken_at IS NULL AND items.is_live = 1{bounds}",
+            values,
+        )
+        ids = np.array([item_id for item_id, _ in rows], np.int64)
+        return ids, [month for _, month in rows]
+
+    def roots(self) -> list[str]:
+        """Return the indexed folders."""
+        rows = self._db.query("SELECT uri FROM sources WHERE kind = 'folder'")
+        return [os.fsdecode(uri) for (uri,) in rows]
+
+    def spelling(self, kind: str, tag: str) -> str | None:
+        """Return the text that holds a tag first, in which it is not folded; None without one."""
+        texts = self._db.query(
+            "SELECT text FROM texts WHERE id ="
+            " (SELECT text_id FROM tags WHERE tag = ? AND kind = ? ORDER BY item_id, id LIMIT 1)",
+            [tag, kind],
+        )
+        return texts[0][0] if texts else None
+
+
 def count_facets(
-    db: Database,
-    table: FacetTable,
+    values: FacetValues,
     fields: Sequence[str],
     ids: Ids | None,
     filters: Filters,
@@ -313,15 +394,14 @@ def count_facets(
     """Return the number of pictures, and how many of them have each value of some fields.
 
     Args:
-        db: A connection to the generation of the table.
-        table: The values of the items.
+        values: The values of the items.
         fields: Names of fields, of `mmsearch.core.facets.FACET_FIELDS`.
         ids: Ids of the items that count; None for all live ones.
         filters: The filters that they passed, which `FacetValue.filter` narrows.
         limit: Maximum number of values of a field.
         fold: True to count a stack of duplicates once.
     """
-    counter = _Counter(db, table, ids, filters, fold=fold)
+    counter = _Counter(values, ids, filters, fold=fold)
     return counter.count(), [counter.facet(field, limit) for field in fields]
 
 
@@ -329,23 +409,17 @@ class _Counter:
     """Counts one set of items."""
 
     def __init__(
-        self,
-        db: Database,
-        table: FacetTable,
-        ids: Ids | None,
-        filters: Filters,
-        *,
-        fold: bool,
+        self, values: FacetValues, ids: Ids | None, filters: Filters, *, fold: bool
     ) -> None:
-        self._db, self._table, self._filters = db, table, filters
-        self._item_ids, self._content_of, content_ids = table.items(db)
-        self._units = table.units(db, fold=fold)
+        self._values, self._filters = values, filters
+        self._item_ids, self._content_of, content_ids = values.items()
+        self._units = values.units(fold=fold)
         if ids is None:
             self._has_item = np.ones(len(self._item_ids), np.bool_)
             self._has_content = np.ones(len(content_ids), np.bool_)
         else:
             self._has_item = np.zeros(len(self._item_ids), np.bool_)
-            positions, is_live = _find(self._item_ids, ids)
+            positions, is_live = find_positions(self._item_ids, ids)
             self._has_item[positions[is_live]] = True
             self._has_content = np.zeros(len(content_ids), np.bool_)
             self._has_content[self._content_of[self._has_item]] = True
@@ -373,7 +447,7 @@ class _Counter:
         with_shown = with_value
         if len(listed) > limit:
             with_shown = self._count_units(contents[is_shown[codes]])
-        roots = self._roots() if field == "folder" else ()
+        roots = self._values.roots() if field == "folder" else ()
         values = []
         for raw, count, _ in shown:
             value, label = self._name(field, raw)
@@ -389,50 +463,38 @@ class _Counter:
             distinct=len(listed),
         )
 
-    def _column(self, field: str) -> _Column:
+    def _column(self, field: str) -> Column:
         if field in ("year", "month"):
-            column = self._table.column(self._db, "month")
+            column = self._values.column("month")
             if self._filters.file_dates:
                 column = self._with_file_dates(column)
             return column if field == "month" else column.regroup(lambda month: month[:4])
         if field == "folder":
             return self._folders()
-        column = self._table.column(self._db, field)
+        column = self._values.column(field)
         if field == "camera":
             return _merge_spellings(column)
         return column
 
-    def _with_file_dates(self, dates: _Column) -> _Column:
+    def _with_file_dates(self, dates: Column) -> Column:
         """Return the months with those of the files of pictures whose date is unknown."""
-        date = self._db.dialect.local_time("mtime_ns")
-        bounds, values = "", []
-        for sign, bound in ((">=", self._filters.after), ("<", self._filters.before)):
-            if bound is not None:
-                bounds += f" AND {date} {sign} ?"
-                values.append(bound)
-        rows = self._db.query(
-            f"SELECT DISTINCT items.id, substr({date}, 1, 7) FROM items"  # noqa: S608
-            " JOIN assets USING (content_id)"
-            f" WHERE items.taken_at IS NULL AND items.is_live = 1{bounds}",
-            values,
-        )
-        ids = np.array([item_id for item_id, _ in rows], np.int64)
-        positions, known = _find(self._item_ids, ids)
+        ids, months = self._values.file_months(self._filters)
+        positions, known = find_positions(self._item_ids, ids)
         numbers = {value: number for number, value in enumerate(dates.values)}
-        codes = [numbers.setdefault(month, len(numbers)) for _, month in rows]
-        return _Column(
+        codes = [numbers.setdefault(month, len(numbers)) for month in months]
+        return Column(
             np.concatenate([dates.owners, positions[known]]),
             np.concatenate([dates.codes, np.array(codes, np.int64)[known]]),
             list(numbers),
             repeats=True,
         )
 
-    def _folders(self) -> _Column:
+    def _folders(self) -> Column:
         """Return the folders of the first level at which the files of the pictures differ.
 
         Below the folder of a filter, these are its subfolders.
         """
-        column = self._table.column(self._db, "folder")
+        column = self._values.column("folder")
         _, codes = self._rows(column)
         given = given_folder(self._filters)
         parent = () if given is None else tuple(fold_path(given).split("/"))
@@ -468,10 +530,6 @@ class _Counter:
         numbered = replace(column, values=range(len(labels)), repeats=True)
         return numbered.regroup(by_code.get)
 
-    def _roots(self) -> list[str]:
-        rows = self._db.query("SELECT uri FROM sources WHERE kind = 'folder'")
-        return [os.fsdecode(uri) for (uri,) in rows]
-
     def _name(self, field: str, raw: Any) -> tuple[str, str]:
         """Return the value and the label of a value of a column."""
         if field in _TAG_KINDS:
@@ -486,17 +544,13 @@ class _Counter:
 
     def _written(self, kind: str, tag: str) -> str:
         """Return a value of a text as it is written in one of the texts, not folded."""
-        texts = self._db.query(
-            "SELECT text FROM texts WHERE id ="
-            " (SELECT text_id FROM tags WHERE tag = ? AND kind = ? ORDER BY item_id, id LIMIT 1)",
-            [tag, kind],
-        )
-        names = [name.strip() for (text,) in texts for name in text.split(";")]
+        text = self._values.spelling(kind, tag) or ""
+        names = [name.strip() for name in text.split(";")]
         return next((name for name in names if fold_text(name) == tag), tag)
 
     # --- counting ---
 
-    def _rows(self, column: _Column) -> tuple[Codes, Codes]:
+    def _rows(self, column: Column) -> tuple[Codes, Codes]:
         """Return the content and the code of each row with a value that counts."""
         has_owner = self._has_content if column.by_content else self._has_item
         counts = has_owner[column.owners] & (column.codes >= 0)
@@ -509,7 +563,7 @@ class _Counter:
         is_counted[self._units.of_content[contents]] = True
         return int(np.count_nonzero(is_counted))
 
-    def _count_values(self, column: _Column, contents: Codes, codes: Codes) -> Codes:
+    def _count_values(self, column: Column, contents: Codes, codes: Codes) -> Codes:
         """Return the number of units with each value of a column, int64 (values,)."""
         units = self._units.of_content[contents]
         if column.repeats:
@@ -525,7 +579,7 @@ class _Counter:
         return counts
 
 
-def _merge_spellings(column: _Column) -> _Column:
+def _merge_spellings(column: Column) -> Column:
     """Return a column whose values that differ in case only are one."""
     first: dict[str, str] = {}
     for value in column.values:

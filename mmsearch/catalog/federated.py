@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.catalog.full_text import FullText
-from mmsearch.core.errors import InvalidQueryError
+from mmsearch.catalog.full_text import FullText, TextSearch
+from mmsearch.catalog.vocabulary import closest_word
 from mmsearch.core.federated_ids import FederatedIds, ItemDigests, join_id, split_id
 from mmsearch.core.identity import Identity
-from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.records import (
     BuiltVectorIndex,
     DuplicateRecord,
@@ -30,7 +29,6 @@ from mmsearch.core.records import (
     Segment,
     StackRecord,
 )
-from mmsearch.core.spelling import difference
 from mmsearch.core.types import CONTENT_SOURCES, DERIVED_SOURCES, Ids, Text, TextSource
 
 if TYPE_CHECKING:
@@ -97,7 +95,7 @@ class FederatedReader:
         return ids
 
 
-class FederatedSnapshot:
+class FederatedSnapshot(TextSearch):
     """Generations of several catalogs as one, read lazily; see `mmsearch.core.catalog.Snapshot`.
 
     Its members about files, such as `built`, are empty: the vectors of each index are in files of
@@ -302,14 +300,18 @@ class FederatedSnapshot:
     def count_facets(
         self, fields: Sequence[str], ids: Ids | None, filters: Filters, *, limit: int, fold: bool
     ) -> tuple[int, list[Facet]]:
-        """Refuse to count: folders and spellings of names are those of one index.
-
-        Raises:
-            InvalidQueryError: Always.
-        """
-        raise InvalidQueryError(
-            "Pictures of several indexes cannot be counted together.", "Count those of each index."
+        """Return the number of pictures, and how many of them have each value of some fields."""
+        from mmsearch.catalog.facets import count_facets  # noqa: PLC0415 - searches never need it
+        from mmsearch.catalog.federated_facets import (  # noqa: PLC0415 - as above
+            FederatedFacetValues,
         )
+
+        members = [
+            member.facet_values(None if ids is None else np.sort(self.ids.local(index, ids)[1]))
+            for index, member in enumerate(self.members)
+        ]
+        values = FederatedFacetValues(members, self.ids)
+        return count_facets(values, fields, ids, filters, limit=limit, fold=fold)
 
     def newest_ids(self, limit: int, filters: FilterTree | None = None) -> Ids:
         """Return the ids of the newest live items that pass filters."""
@@ -342,20 +344,6 @@ class FederatedSnapshot:
         """True if a live item has a searchable text other than file names and tags."""
         return any(member.has_texts for member in self.members)
 
-    def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
-        """Return a bool mask (n,) of the pictures with a searchable text other than file names."""
-        return self.full_text.has_text_mask(ids)
-
-    def match(self, terms: Sequence[TextTerm], limit: int, allowed: Ids | None) -> TextMatches:
-        """Return at most ``limit`` pictures whose texts hold most of the words."""
-        return self.full_text.match(terms, limit, allowed)
-
-    def matched_texts(
-        self, ids: Sequence[int], terms: Sequence[TextTerm]
-    ) -> list[MatchedText | None]:
-        """Return, for each picture, the text that holds most of the words; None if none match."""
-        return self.full_text.matched_texts(ids, terms)
-
     def has_dates(self) -> bool:
         """Return True if the date of a live picture is known."""
         return any(member.has_dates() for member in self.members)
@@ -384,21 +372,18 @@ class FederatedSnapshot:
 
     def closest_word(self, word: str) -> str | None:
         """Return the word of a text that a misspelt word is closest to; None without any."""
-        words = [other for m in self.members if (other := m.closest_word(word)) is not None]
-        return min(words, key=lambda other: difference(word, other) or (), default=None)
+        return closest_word(word, [member.vocabulary for member in self.members])
 
     def suggest(
         self, prefix: str, limit: int, kinds: frozenset[SuggestionKind]
     ) -> list[Suggestion]:
-        """Return texts that complete a prefix, in turn from each index."""
-        found: dict[str, Suggestion] = {}
-        listed = [member.suggest(prefix, limit, kinds) for member in self.members]
-        for place in range(limit):
-            for index, suggestions in enumerate(listed):
-                for each in suggestions[place : place + 1]:
-                    (item,) = self.ids.federate(index, np.array([each.item], np.int64)).tolist()
-                    found.setdefault(each.text.casefold(), replace(each, item=item))
-        return list(found.values())[:limit]
+        """Return texts that complete a prefix and find a picture, the most useful ones first."""
+        from mmsearch.catalog.federated_suggestions import (  # noqa: PLC0415 - searches need none
+            FederatedSuggestions,
+        )
+
+        members = [member.suggestions for member in self.members]
+        return FederatedSuggestions(members, self.ids).suggest(prefix, limit, kinds)
 
     # --- joining ---
 

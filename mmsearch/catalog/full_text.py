@@ -20,6 +20,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -516,3 +517,26 @@ def _stem(path: bytes | None) -> str:
     """Return the casefolded name of a file without its folders."""
     name = os.fsdecode(path or b"").rpartition("/")[2]
     return fold_case(name.encode("utf-8", "replace").decode())
+
+
+class TextSearch:
+    """The part of a snapshot that searches texts."""
+
+    @cached_property
+    def full_text(self) -> FullText:
+        """Full-text search in the texts of this generation."""
+        raise NotImplementedError
+
+    def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
+        """Return a bool mask (n,) of the pictures with a searchable text other than file names."""
+        return self.full_text.has_text_mask(ids)
+
+    def match(self, terms: Sequence[TextTerm], limit: int, allowed: Ids | None) -> TextMatches:
+        """Return at most ``limit`` pictures whose texts hold most of the words."""
+        return self.full_text.match(terms, limit, allowed)
+
+    def matched_texts(
+        self, ids: Sequence[int], terms: Sequence[TextTerm]
+    ) -> list[MatchedText | None]:
+        """Return, for each picture, the text that holds most of the words; None if none match."""
+        return self.full_text.matched_texts(ids, terms)

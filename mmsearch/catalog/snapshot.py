@@ -11,10 +11,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmsearch.catalog.database import Database
-from mmsearch.catalog.full_text import FullText
+from mmsearch.catalog.full_text import FullText, TextSearch
 from mmsearch.catalog.identity import read_calibration, read_identity
 from mmsearch.catalog.names import has_names, list_names, load_dates, newest_ids
 from mmsearch.catalog.rows import (
@@ -40,9 +39,8 @@ from mmsearch.catalog.stacks import (
     has_stacks,
     load_stacks,
 )
-from mmsearch.catalog.vocabulary import Vocabulary
+from mmsearch.catalog.vocabulary import Vocabulary, closest_word
 from mmsearch.core.identity import Identity
-from mmsearch.core.query import MatchedText, TextMatches, TextTerm
 from mmsearch.core.records import (
     BuiltVectorIndex,
     FileRecord,
@@ -54,7 +52,8 @@ from mmsearch.core.records import (
 from mmsearch.core.types import Ids, TextSource, full_text_sources
 
 if TYPE_CHECKING:
-    from mmsearch.catalog.facets import FacetTables
+    from mmsearch.catalog.facets import FacetTables, FacetValues
+    from mmsearch.catalog.suggestions import Suggestions
     from mmsearch.core.facets import Facet
     from mmsearch.core.federated_ids import ItemDigests
     from mmsearch.core.filter_tree import FilterTree
@@ -66,7 +65,7 @@ _BUILT_COLUMNS = "plugin, name, bytes, sha256, rows, covers, settings"
 _SERVING_ID = SPACE_IN.format(SERVING)
 
 
-class SqlSnapshot:
+class SqlSnapshot(TextSearch):
     """One generation of a catalog, read lazily.
 
     It may be used by one thread, and only while it is open.
@@ -270,7 +269,8 @@ class SqlSnapshot:
         )
 
     @cached_property
-    def _vocabulary(self) -> Vocabulary:
+    def vocabulary(self) -> Vocabulary:
+        """The words of the texts of this generation."""
         sources = self.identity.texts if self.identity else ()
         return Vocabulary(self._db, full_text_sources(sources))
 
@@ -287,20 +287,6 @@ class SqlSnapshot:
         )
         searched = full_text_sources(sources) - {TextSource.FILENAME, TextSource.TAGS}
         return bool(self._db.query(statement, [json.dumps(sorted(searched))])[0][0])
-
-    def has_text_mask(self, ids: Ids) -> NDArray[np.bool_]:
-        """Return a bool mask (n,) of the pictures with a searchable text other than file names."""
-        return self.full_text.has_text_mask(ids)
-
-    def match(self, terms: Sequence[TextTerm], limit: int, allowed: Ids | None) -> TextMatches:
-        """Return at most ``limit`` pictures whose texts hold most of the words."""
-        return self.full_text.match(terms, limit, allowed)
-
-    def matched_texts(
-        self, ids: Sequence[int], terms: Sequence[TextTerm]
-    ) -> list[MatchedText | None]:
-        """Return, for each picture, the text that holds most of the words; None if none match."""
-        return self.full_text.matched_texts(ids, terms)
 
     def has_dates(self) -> bool:
         """Return True if the date of a live picture is known."""
@@ -350,20 +336,25 @@ class SqlSnapshot:
 
     def has_word(self, word: str) -> bool:
         """Return True if a text holds the word or a form of it with the same stem."""
-        return self._vocabulary.has_word(word)
+        return self.vocabulary.has_word(word)
 
     def closest_word(self, word: str) -> str | None:
         """Return the word of a text that a misspelt word is closest to; None without any."""
-        return self._vocabulary.closest_word(word)
+        return closest_word(word, [self.vocabulary])
 
     def suggest(
         self, prefix: str, limit: int, kinds: frozenset[SuggestionKind]
     ) -> list[Suggestion]:
         """Return texts that complete a prefix and find a picture, the most useful ones first."""
+        return self.suggestions.suggest(prefix, limit, kinds)
+
+    @property
+    def suggestions(self) -> Suggestions:
+        """The suggestions of this generation."""
         from mmsearch.catalog.suggestions import Suggestions  # noqa: PLC0415 - searches need none
 
         sources = self.identity.texts if self.identity else ()
-        return Suggestions(self._db, full_text_sources(sources)).suggest(prefix, limit, kinds)
+        return Suggestions(self._db, full_text_sources(sources))
 
     def find_segments(self, ids: Sequence[int]) -> dict[int, Segment]:
         """Return, for each live picture, the segment that holds its vectors."""
@@ -412,11 +403,16 @@ class SqlSnapshot:
         self, fields: Sequence[str], ids: Ids | None, filters: Filters, *, limit: int, fold: bool
     ) -> tuple[int, list[Facet]]:
         """Return the number of pictures, and how many of them have each value of some fields."""
-        from mmsearch.catalog.facets import FacetTables, count_facets  # noqa: PLC0415 - searches
+        from mmsearch.catalog.facets import count_facets  # noqa: PLC0415 - searches never need it
+
+        return count_facets(self.facet_values(ids), fields, ids, filters, limit=limit, fold=fold)
+
+    def facet_values(self, ids: Ids | None) -> FacetValues:
+        """Return the values of facets of some live items, or of all for None."""
+        from mmsearch.catalog.facets import CatalogFacetValues, FacetTables  # noqa: PLC0415 - as above
 
         load_tables = self._load_facet_tables or FacetTables
-        table = load_tables().get(self.generation, ids)
-        return count_facets(self._db, table, fields, ids, filters, limit=limit, fold=fold)
+        return CatalogFacetValues(self._db, load_tables().get(self.generation, ids))
 
     def item_fields(self, ids: Sequence[int]) -> list[ItemFields]:
         """Return the values of the fields of items, deleted ones included, ordered by id."""

@@ -15,13 +15,16 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmsearch.catalog.connection import ReadPool
 from mmsearch.catalog.database import Database
 from mmsearch.catalog.query_words import fold_case, strip_accents
 from mmsearch.core.suggestions import MAX_PREFIX_CHARS, Suggestion, SuggestionKind
 from mmsearch.core.types import TextSource, full_text_sources
+
+if TYPE_CHECKING:
+    from mmsearch.core.types import Ids
 
 MAX_WORDS = 4
 """Maximum number of words at the end of a text that are completed together."""
@@ -65,7 +68,7 @@ LAST_CHARACTER = "\U0010ffff"
 _WORD_START = re.compile(r"(?<![^\W_])[^\W_]")
 
 
-class _Candidate(NamedTuple):
+class Candidate(NamedTuple):
     """A word, the number of pictures whose texts hold it (0 for a look), and an example."""
 
     word: str
@@ -171,8 +174,8 @@ class Suggestions:
                 yield suggestion
 
     def _with_kinds(
-        self, candidates: Iterable[_Candidate], kinds: frozenset[SuggestionKind]
-    ) -> Iterator[tuple[_Candidate, SuggestionKind]]:
+        self, candidates: Iterable[Candidate], kinds: frozenset[SuggestionKind]
+    ) -> Iterator[tuple[Candidate, SuggestionKind]]:
         """Yield different words with their kinds, without those of other kinds."""
         seen: set[str] = set()
         for candidate in candidates:
@@ -180,36 +183,42 @@ class Suggestions:
             if key not in seen:
                 seen.add(key)
                 is_look = candidate.pictures == 0
-                kind = SuggestionKind.LOOK if is_look else self._find_kind(candidate.word)
+                kind = SuggestionKind.LOOK if is_look else self.find_kind(candidate.word)
                 if kind in kinds:
                     yield candidate, kind
 
-    def _list_candidates(
-        self, start: str, kinds: frozenset[SuggestionKind]
-    ) -> Iterator[_Candidate]:
+    def _list_candidates(self, start: str, kinds: frozenset[SuggestionKind]) -> Iterator[Candidate]:
         if kinds != {SuggestionKind.LOOK}:
             # Names of people may be rarer than many other words.
             count = MAX_CANDIDATES if start and SuggestionKind.WORD in kinds else MAX_OF_KIND
-            yield from self._list_rows("pictures > 0", start, count)
+            yield from self.list_rows(start, count)
             if len(start) >= MIN_NEW_PREFIX:
-                yield from self._list_new_tags(start, kinds)
+                yield from self.list_new_tags(start, kinds)
                 if SuggestionKind.WORD in kinds:
-                    yield from self._list_new_words(start)
+                    yield from self.list_new_words(start)
         if SuggestionKind.LOOK in kinds:
-            yield from self._list_rows("pictures = 0", start, MAX_CANDIDATES)
+            yield from self.list_rows(start, MAX_CANDIDATES, looks=True)
 
-    def _list_rows(self, condition: str, start: str, count: int) -> Iterator[_Candidate]:
-        """Yield rows of the table whose word begins with a text, the best ones first."""
-        in_range = "AND folded >= ? AND folded < ?" if start else ""
+    # --- reading ---
+
+    def list_rows(self, start: str, count: int, *, looks: bool = False) -> list[Candidate]:
+        """Return rows of the table whose word begins with a text, the best ones first.
+
+        Args:
+            start: The text, folded.
+            count: Maximum number of rows.
+            looks: True for looks, False for words of texts.
+        """
+        where = "pictures = 0" if looks else "pictures > 0"
+        where += " AND folded >= ? AND folded < ?" if start else ""
         # Rows are written in the order of their use.
-        for row in self._db.query(
-            "SELECT word, pictures, item_id FROM suggestions"  # noqa: S608 - our conditions
-            f" WHERE {condition} {in_range} ORDER BY rowid LIMIT ?",
+        rows = self._db.query(
+            f"SELECT word, pictures, item_id FROM suggestions WHERE {where} ORDER BY rowid LIMIT ?",  # noqa: S608
             [start, start + LAST_CHARACTER, count] if start else [count],
-        ):
-            yield _Candidate(*row)
+        )
+        return [Candidate(*row) for row in rows]
 
-    def _list_new_tags(self, start: str, kinds: frozenset[SuggestionKind]) -> Iterator[_Candidate]:
+    def list_new_tags(self, start: str, kinds: frozenset[SuggestionKind]) -> Iterator[Candidate]:
         """Yield tags with a start that may not be in the table yet; accents count."""
         for text_kind, kind in KIND_BY_TEXT_KIND.items():
             if kind not in kinds:
@@ -226,9 +235,9 @@ class Suggestions:
                     break
                 (tag, item_id), sign = rows[0], ">"
                 if not tag.isdigit():
-                    yield _Candidate(tag, 1, item_id)
+                    yield Candidate(tag, 1, item_id)
 
-    def _list_new_words(self, start: str) -> Iterator[_Candidate]:
+    def list_new_words(self, start: str) -> Iterator[Candidate]:
         """Yield words of texts whose stem has a start and which may not be in the table yet."""
         from mmsearch.catalog.suggestion_words import (  # noqa: PLC0415 - rare
             find_word,
@@ -248,23 +257,41 @@ class Suggestions:
             ):
                 word = find_word(text, place, term)
                 if word and is_word(word, {source}, 1) and fold(word).startswith(start):
-                    yield _Candidate(show_word(word), 1, item_id)
+                    yield Candidate(show_word(word), 1, item_id)
 
-    def _check(self, candidate: _Candidate, kind: SuggestionKind) -> Suggestion | None:
+    def _check(self, candidate: Candidate, kind: SuggestionKind) -> Suggestion | None:
         """Return the suggestion of a word; None if nothing has or shows it any more."""
         if kind is SuggestionKind.LOOK:
-            rows = self._db.query(
-                "SELECT id FROM items WHERE id = ? AND is_live = 1", [candidate.item_id]
-            )
-            if not rows:
+            if not self.has_item(candidate.item_id):
                 return None
             return Suggestion(candidate.word, kind, None, candidate.item_id)
-        item_id = self._find_item(candidate)
+        item_id = self.find_item(candidate)
         if item_id is None:
             return None
         return Suggestion(candidate.word, kind, candidate.pictures, item_id)
 
-    def _find_item(self, candidate: _Candidate) -> int | None:
+    def has_item(self, item_id: int) -> bool:
+        """Return True if an item is searchable."""
+        return bool(self._db.query("SELECT 1 FROM items WHERE id = ? AND is_live = 1", [item_id]))
+
+    def list_items(self, word: str, among: Ids) -> Ids:
+        """Return the ids of the searchable items, of some, whose texts hold a word."""
+        import numpy as np  # noqa: PLC0415 - completions need none
+
+        sql = self._db.dialect
+        rows = self._db.query(
+            f"SELECT DISTINCT items.id FROM {sql.words_from} JOIN items ON items.id = texts.item_id"  # noqa: S608
+            f" WHERE {sql.match_words(':query')} AND {sql.unindexed}source {sql.texts(':sources')}"
+            f" AND is_live = 1 AND items.id {sql.ids(':among')}",
+            {
+                "query": sql.word_query([word]),
+                "sources": self._sources,
+                "among": json.dumps(among.tolist()),
+            },
+        )
+        return np.array([item_id for (item_id,) in rows], np.int64)
+
+    def find_item(self, candidate: Candidate) -> int | None:
         """Return a searchable item with a word in its texts: that of the table, or another one."""
         sql = self._db.dialect
         has_word = (
@@ -285,7 +312,8 @@ class Suggestions:
         )
         return rows[0][0] if rows else None
 
-    def _find_kind(self, word: str) -> SuggestionKind:
+    def find_kind(self, word: str) -> SuggestionKind:
+        """Return the kind of a word of the texts."""
         found = {
             kind
             for (kind,) in self._db.query(

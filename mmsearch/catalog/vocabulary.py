@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
+from collections.abc import Sequence
 
 from mmsearch.catalog.database import Database
 from mmsearch.core.spelling import difference, edit_distance, max_distance, may_start
@@ -44,39 +46,28 @@ class Vocabulary:
         )
         return bool(rows[0][0])
 
-    def closest_word(self, word: str) -> str | None:
-        """Return the word of a text that a misspelt word is closest to; None without any."""
+    def similar_stems(self, word: str, first: str) -> list[tuple[int, str, int]]:
+        """Return stems that a misspelt word may be of, which begin with a letter.
+
+        Returns:
+            Their distances, the stems, and the numbers of texts that hold them.
+        """
         limit = max_distance(word)
-        if not limit:
-            return None
         sql = self._db.dialect
         for statement in sql.stem_tables:
             self._db.query(statement)
-        stems: list[tuple[int, int, str]] = []
-        for first in may_start(word):
-            if stems:
-                break
-            rows = self._db.query(
-                f"SELECT term, doc FROM {sql.stems} WHERE term >= ? AND term < ?"  # noqa: S608
-                " AND length(term) BETWEEN ? AND ?",
-                [first, chr(ord(first) + 1), len(word) - limit - MAX_SUFFIX, len(word) + limit],
-            )
-            for stem, texts in rows:
-                # Each edit adds at most one letter that the word lacks.
-                if len(set(stem).difference(word)) <= limit + 1:
-                    distance = edit_distance(word, stem, prefixes=True)
-                    if distance <= limit + 1:
-                        stems.append((distance, -texts, stem))
-        candidates = [
-            (*apart, negative_texts, other)
-            for _, negative_texts, stem in sorted(stems)[:MAX_STEMS]
-            for other in self._words_with(stem)
-            if (apart := difference(word, other)) is not None
-        ]
-        return min(candidates)[-1] if candidates else None
+        rows = self._db.query(
+            f"SELECT term, doc FROM {sql.stems} WHERE term >= ? AND term < ?"  # noqa: S608
+            " AND length(term) BETWEEN ? AND ?",
+            [first, chr(ord(first) + 1), len(word) - limit - MAX_SUFFIX, len(word) + limit],
+        )
+        # Each edit adds at most one letter that the word lacks.
+        likely = [row for row in rows if len(set(row[0]).difference(word)) <= limit + 1]
+        found = [(edit_distance(word, stem, prefixes=True), stem, texts) for stem, texts in likely]
+        return [each for each in found if each[0] <= limit + 1]
 
-    def _words_with(self, stem: str) -> set[str]:
-        """Return the words of a text that holds a stem."""
+    def words_with(self, stem: str) -> set[str]:
+        """Return the words of a text that holds a stem; empty if no text does."""
         sql = self._db.dialect
         rows = self._db.query(
             f"SELECT text FROM texts WHERE id = ({sql.first_text_with(':stem')})"  # noqa: S608
@@ -84,3 +75,31 @@ class Vocabulary:
             {"stem": stem, "sources": self._sources},
         )
         return {word.lower() for (text,) in rows for word in _WORD.findall(text)}
+
+
+def closest_word(word: str, vocabularies: Sequence[Vocabulary]) -> str | None:
+    """Return the word of a text that a misspelt word is closest to; None without any.
+
+    Args:
+        word: The misspelt word.
+        vocabularies: The words of each index that is searched.
+    """
+    if not max_distance(word):
+        return None
+    distances: dict[str, int] = {}
+    texts: Counter[str] = Counter()
+    for first in may_start(word):
+        if distances:
+            break
+        for vocabulary in vocabularies:
+            for distance, stem, num_texts in vocabulary.similar_stems(word, first):
+                distances[stem] = distance
+                texts[stem] += num_texts
+    nearest = sorted((distance, -texts[stem], stem) for stem, distance in distances.items())
+    candidates = [
+        (*apart, negative_texts, other)
+        for _, negative_texts, stem in nearest[:MAX_STEMS]
+        for other in next(filter(None, (each.words_with(stem) for each in vocabularies)), ())
+        if (apart := difference(word, other)) is not None
+    ]
+    return min(candidates)[-1] if candidates else None

@@ -12,10 +12,9 @@ import typer
 
 from mmsearch.cli import output
 from mmsearch.cli.fast_args import options_of
-from mmsearch.cli.options import open_index
+from mmsearch.cli.options import check_device
 from mmsearch.cli.search import DESCRIPTION, with_options
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import UsageError
 from mmsearch.core.facets import DEFAULT_FACET_VALUES, FACET_FIELDS, MAX_FACET_VALUES
 from mmsearch.core.filters import FILTERS
 from mmsearch.core.query import Band, Query
@@ -86,11 +85,10 @@ def facets(**values: Any) -> None:
     Example: mmsearch facets beach --by year,place --person Anna
     """
     fields = [name.strip() for names in values["by"] or () for name in names.split(",")]
-    if len(values["name"]) > 1:
-        raise UsageError(
-            "Pictures of several indexes cannot be counted together.", "Name one with --index."
-        )
-    with open_index(values["name"][0], values["home"], device=values["device"]) as index:
+    check_device(values["device"])
+    from mmsearch.cli.search_command import open_index
+
+    with open_index(values) as index:
         found = index.facets(
             _make_query(values),
             fields=fields or None,
@@ -116,7 +114,7 @@ def _make_query(values: Mapping[str, Any]) -> Query:
     given = {name: values[name] for name in _OPTION_NAMES if name in values}
     if not any(values.get(name) for name in ("text", "without", "image", "like", "unlike")):
         return Query((), parse_filter_options(values))
-    for name in ("name", "home", "device", "as_json"):
+    for name in ("home", "device", "as_json"):
         del given[name]
     return make_request("query", text=values["text"], **given).query
 

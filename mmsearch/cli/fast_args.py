@@ -138,20 +138,18 @@ OPTIONS = (
     Option(
         "like",
         ("--like",),
-        "Id of a hit that is right: rank pictures like it higher.",
-        int,
+        "Id of a hit that is right (of several indexes, NAME:ID): rank pictures like it higher.",
+        str,
         "ID",
         multiple=True,
-        min=1,
     ),
     Option(
         "unlike",
         ("--unlike",),
         "Id of a hit that is wrong: leave it out, and rank pictures like it lower.",
-        int,
+        str,
         "ID",
         multiple=True,
-        min=1,
     ),
     Option(
         "speech",

@@ -22,6 +22,8 @@ from mmsearch.core.query import SearchRequest
 if TYPE_CHECKING:
     from mmsearch.core.speech import Transcript
 
+_ID = re.compile("0*[1-9][0-9]{0,17}")
+
 
 def make_request(command: str, transcript: Transcript | None = None, **given: Any) -> SearchRequest:
     """Return the request of ``query`` or ``similar``.
@@ -77,14 +79,15 @@ def _make_line_parser(values: Mapping[str, Any]) -> Callable[[str | Transcript],
     """
     filters = parse_filter_options(values)
     files, urls = _split_urls(values["image"] or ())
+    like, unlike = (_parse_ids(option, values) for option in ("like", "unlike"))
 
     def parse_line(line: str | Transcript) -> SearchRequest:
         parsed = api.parse_query(
             line,
             without=values["without"] or (),
             images=files,
-            like=values["like"] or (),
-            unlike=values["unlike"] or (),
+            like=like,
+            unlike=unlike,
             urls=urls,
             filters=filters,
             mode=values["mode"],
@@ -102,6 +105,27 @@ def _make_line_parser(values: Mapping[str, Any]) -> Callable[[str | Transcript],
         )
 
     return parse_line
+
+
+def _parse_ids(option: str, values: Mapping[str, Any]) -> list[int]:
+    """Return the ids of pictures of an option.
+
+    Raises:
+        UsageError: One is not an id, or does not say which of several indexes it is in.
+    """
+    ids, names = [], values["name"]
+    for text in values[option] or ():
+        if len(names) > 1:
+            from mmsearch.core.federated_ids import parse_picture
+
+            ids.append(parse_picture(text, names))
+        elif _ID.fullmatch(str(text)):
+            ids.append(int(text))
+        else:
+            raise UsageError(
+                f"{text!r} is not the id of a hit.", f"Use a whole number: --{option} 12"
+            )
+    return ids
 
 
 def parse_filter_options(values: Mapping[str, Any]) -> Filters:
@@ -125,7 +149,7 @@ def query(**given: Any) -> None:
     if values["batch"] is None:
         _search(parse_line(" ".join(values["text"] or ())), values)
         return
-    with _open_index(values) as index:
+    with open_index(values) as index:
         _run_batch(index, values["batch"], parse_line)
 
 
@@ -151,7 +175,7 @@ def similar(**given: Any) -> None:
     _search(make_request("similar", **given), with_defaults("similar", given))
 
 
-def _open_index(values: Mapping[str, Any]) -> api.Index | api.FederatedIndex:
+def open_index(values: Mapping[str, Any]) -> api.Index | api.FederatedIndex:
     """Return the index of a command, or several as one."""
     names, options = values["name"], {"home": values["home"], "device": values["device"]}
     if len(names) > 1:
@@ -162,7 +186,7 @@ def _open_index(values: Mapping[str, Any]) -> api.Index | api.FederatedIndex:
 def _search(request: SearchRequest, values: Mapping[str, Any]) -> None:
     """Search the index, print the result, and write and open a contact sheet."""
     _check_sheet(values["sheet"])
-    with _open_index(values) as index:
+    with open_index(values) as index:
         _answer(index, request, values)
 
 
@@ -176,7 +200,7 @@ def _search_speech(
     speech: Path | bytes = values["speech"]
     if isinstance(speech, Path) and str(speech) == "-":
         speech = sys.stdin.buffer.read(MAX_SOUND_BYTES + 1)
-    with _open_index(values) as index:
+    with open_index(values) as index:
         transcript = index.listen(speech, language=values["speech_language"])
         heard = transcript.heard.to_dict()
         output.warn_heard(heard)

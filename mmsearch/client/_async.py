@@ -100,6 +100,7 @@ class AsyncClient(AsyncLibraryClient):
         fold: bool = True,
         literal: bool = False,
         literal_words: Texts = (),
+        indexes: Texts | None = None,
     ) -> list[Hit]:
         """Return the pictures most similar to a picture; an indexed picture itself comes first."""
         return await self._run(
@@ -119,6 +120,7 @@ class AsyncClient(AsyncLibraryClient):
                 fold=fold,
                 literal=literal,
                 literal_words=literal_words,
+                indexes=indexes,
             )
         )
 

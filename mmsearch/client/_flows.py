@@ -31,8 +31,11 @@ from mmsearch.client._requests import (
     build_picture_form,
     build_search_body,
     check_k,
+    name_pictures,
+    picture_name,
     read_picture,
     read_recording,
+    to_picture_names,
 )
 from mmsearch.core.arguments import (
     PictureId,
@@ -97,10 +100,9 @@ class IndexFlows:
     ) -> RequestFlow[list[Hit]]:
         """See `mmsearch.Client.search`; ``options`` are those of `build_search_body`."""
         sort = _pop_sort(options)
-        body = build_search_body(query, **options)
-        path = self._endpoint.path("search")
-        if indexes is not None:
-            path, body["indexes"] = "/v1/search", list(to_texts(indexes))
+        named = name_pictures(indexes, options)
+        body = build_search_body(query, **options) | named
+        path = self._endpoint.shared_path(indexes, "search")
 
         def page_request(limit: int, cursor: str | None) -> Request:
             return Request("POST", path, body=body | {"limit": limit, "cursor": cursor})
@@ -113,9 +115,13 @@ class IndexFlows:
         image: Any,
         k: int,
         query: str | Query,
+        indexes: Texts | None = None,
         **options: Any,
     ) -> RequestFlow[list[Hit]]:
         """See `mmsearch.Client.similar`; ``options`` are those of `build_picture_form`."""
+        if indexes is not None and (name := picture_name(image)) is not None:
+            liked: list[Any] = [name, *to_picture_names(options.pop("like", ()))]
+            return self.search(query, k, indexes, like=liked, **options)
         try:
             picture = to_picture_id(image)
         except (TypeError, ValueError, OverflowError):
@@ -123,13 +129,14 @@ class IndexFlows:
         if picture is not None:
             others = check_value("like", options.pop("like", ()), "PictureIds")
             liked = [picture, *others]
-            return self.search(query, k, like=liked, **options)
+            return self.search(query, k, indexes, like=liked, **options)
         if (url := as_url(image)) is not None:
-            return self.search(query, k, like_url=url, **options)
+            return self.search(query, k, indexes, like_url=url, **options)
         sort = _pop_sort(options)
-        form = build_picture_form(query, **options)
+        named = name_pictures(indexes, options)
+        form = build_picture_form(query, **options) | named
         content = read_picture(image)
-        path = self._endpoint.path("search", "picture")
+        path = self._endpoint.shared_path(indexes, "search", "picture")
 
         def page_request(limit: int, cursor: str | None) -> Request:
             cursor_field = {} if cursor is None else {"cursor": cursor}
@@ -166,16 +173,22 @@ class IndexFlows:
 
     @check_arguments("Client.facets")
     def facets(
-        self, query: str | Query, fields: Texts | None, limit: int, **options: Any
+        self,
+        query: str | Query,
+        fields: Texts | None,
+        limit: int,
+        indexes: Texts | None = None,
+        **options: Any,
     ) -> RequestFlow[Facets]:
         """See `mmsearch.Client.facets`; ``options`` are those of `build_search_body`."""
         check_facet_limit(limit)
         names = None if fields is None else check_facet_fields(to_texts(fields))
-        body = build_search_body(query, **options)
+        named = name_pictures(indexes, options)
+        body = build_search_body(query, **options) | named
         unused = ("min_score", "min_confidence")
         kept = {name: value for name, value in body.items() if name not in unused}
         kept |= {"fields": None if names is None else list(names), "limit": limit}
-        request = Request("POST", self._endpoint.path("facets"), body=kept)
+        request = Request("POST", self._endpoint.shared_path(indexes, "facets"), body=kept)
         return (yield from self._send_and_parse(request, Facets.from_dict))
 
     @check_arguments("Client.embed_texts")
@@ -331,12 +344,16 @@ class IndexFlows:
         return self._send_and_parse(request, ItemsPage.from_dict)
 
     @check_arguments("Client.suggest")
-    def suggest(self, prefix: str, limit: int, kinds: Texts) -> RequestFlow[list[Suggestion]]:
+    def suggest(
+        self, prefix: str, limit: int, kinds: Texts, indexes: Texts | None = None
+    ) -> RequestFlow[list[Suggestion]]:
         """See `mmsearch.Client.suggest`."""
         check_limit(limit)
-        params = {"q": prefix, "limit": str(limit)}
+        params: dict[str, Any] = {"q": prefix, "limit": str(limit), **name_pictures(indexes, {})}
         names = [str(kind) for kind in sorted(check_kinds(to_texts(kinds)))] if kinds else []
-        request = Request("GET", self._endpoint.path("suggest"), {**params, "kind": names})
+        request = Request(
+            "GET", self._endpoint.shared_path(indexes, "suggest"), {**params, "kind": names}
+        )
         return (
             yield from self._send_and_parse(
                 request, lambda answer: [Suggestion.from_dict(one) for one in answer["suggestions"]]

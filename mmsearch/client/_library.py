@@ -33,6 +33,7 @@ class LibraryClient(Connection):
         fold: bool = True,
         literal: bool = False,
         literal_words: Texts = (),
+        indexes: Texts | None = None,
     ) -> Facets:
         """Return how many pictures have each year, place, camera and so on; see `Index.facets`.
 
@@ -50,6 +51,7 @@ class LibraryClient(Connection):
             literal: See `search`.
             literal_words: See `search`.
             fold: Count near duplicates and the pictures of a burst as one picture.
+            indexes: See `search`.
 
         Raises:
             InvalidQueryError: A field is unknown, the limit is out of range, or the query is
@@ -70,11 +72,17 @@ class LibraryClient(Connection):
                 fold=fold,
                 literal=literal,
                 literal_words=literal_words,
+                indexes=indexes,
             )
         )
 
     def suggest(
-        self, prefix: str = "", limit: int = DEFAULT_LIMIT, *, kinds: Texts = ()
+        self,
+        prefix: str = "",
+        limit: int = DEFAULT_LIMIT,
+        *,
+        kinds: Texts = (),
+        indexes: Texts | None = None,
     ) -> list[Suggestion]:
         """Return texts that complete what somebody types, and that this library can answer.
 
@@ -83,12 +91,13 @@ class LibraryClient(Connection):
             limit: Maximum number of suggestions, 50 at most.
             kinds: Kinds of suggestions: ``tag``, ``person``, ``place``, ``word`` or ``look``;
                 default: all.
+            indexes: See `search`.
 
         Raises:
             UnknownIndexError: The server has no such index.
             UsageError: The limit is out of range, or there is no such kind.
         """
-        return self._run(self._flows.suggest(prefix, limit, kinds))
+        return self._run(self._flows.suggest(prefix, limit, kinds, indexes))
 
     def duplicates(
         self, kind: str | None = None, *, limit: int = DEFAULT_GROUPS, cursor: str | None = None
@@ -127,6 +136,7 @@ class AsyncLibraryClient(AsyncConnection):
         fold: bool = True,
         literal: bool = False,
         literal_words: Texts = (),
+        indexes: Texts | None = None,
     ) -> Facets:
         """Return how many pictures have each year, place, camera and so on."""
         return await self._run(
@@ -144,14 +154,20 @@ class AsyncLibraryClient(AsyncConnection):
                 fold=fold,
                 literal=literal,
                 literal_words=literal_words,
+                indexes=indexes,
             )
         )
 
     async def suggest(
-        self, prefix: str = "", limit: int = DEFAULT_LIMIT, *, kinds: Texts = ()
+        self,
+        prefix: str = "",
+        limit: int = DEFAULT_LIMIT,
+        *,
+        kinds: Texts = (),
+        indexes: Texts | None = None,
     ) -> list[Suggestion]:
         """Return texts that complete what somebody types, and that this library can answer."""
-        return await self._run(self._flows.suggest(prefix, limit, kinds))
+        return await self._run(self._flows.suggest(prefix, limit, kinds, indexes))
 
     async def duplicates(
         self, kind: str | None = None, *, limit: int = DEFAULT_GROUPS, cursor: str | None = None

@@ -17,6 +17,7 @@ from mmsearch.core.arguments import (
     check_no_options,
     check_value,
     to_filters,
+    to_picture_id,
     to_picture_ids,
     to_texts,
 )
@@ -26,6 +27,7 @@ from mmsearch.core.files import expand_user
 from mmsearch.core.filter_parser import format_condition
 from mmsearch.core.filters import FILTERS, NO_FILTERS, Filters
 from mmsearch.core.query import HITS_LIMIT, Mode, Query
+from mmsearch.core.results import Hit
 from mmsearch.modalities._memory import encode_image
 from mmsearch.search.query_parser import quote_text
 
@@ -257,6 +259,49 @@ def read_recording(sound: object) -> bytes:
         raise SourceError(f"{display_path(path)} cannot be read: {error.strerror}.") from error
 
 
+def name_pictures(indexes: Texts | None, options: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the members of a request to several indexes; take the pictures out of its options.
+
+    Args:
+        indexes: Names of the indexes; None for a request to the index of the client.
+        options: Options of the request, such as ``like``.
+
+    Returns:
+        The names, and pictures as ``holiday:12``.
+    """
+    if indexes is None:
+        return {}
+    pictures = {name: to_picture_names(options.pop(name, ())) for name in ("like", "unlike")}
+    known = {name: texts for name, texts in pictures.items() if texts}
+    return {"indexes": list(to_texts(indexes)), **known}
+
+
+def to_picture_names(pictures: Any) -> list[str]:
+    """Return pictures of several indexes as texts such as ``holiday:12``.
+
+    Args:
+        pictures: One or several of what `picture_name` takes; an id remains, and a server refuses
+            it.
+    """
+    is_one = pictures is None or picture_name(pictures) is not None or isinstance(pictures, int)
+    every = ([] if pictures is None else [pictures]) if is_one else pictures
+    return [picture_name(each) or str(to_picture_id(each)) for each in every]
+
+
+def picture_name(picture: Any) -> str | None:
+    """Return a picture of several indexes as a text such as ``holiday:12``; None for another.
+
+    Args:
+        picture: A hit, or the name of an index and the id in it, as a pair or such a text.
+    """
+    if isinstance(picture, str):
+        return picture if _PICTURE_NAME.fullmatch(picture) else None
+    if isinstance(picture, Hit):
+        return None if picture.index is None else f"{picture.index}:{picture.id}"
+    is_pair = isinstance(picture, tuple) and len(picture) == 2 and isinstance(picture[0], str)
+    return f"{picture[0]}:{picture[1]}" if is_pair else None
+
+
 def check_k(k: int) -> None:
     """Check that k is a number of hits that a server can return.
 
@@ -278,6 +323,8 @@ def _quote(part: str | int) -> str:
 
 
 _INVISIBLE = re.compile(r"[\s\x00-\x1f\x7f]")
+
+_PICTURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*:[0-9]+")
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -340,6 +387,10 @@ class Endpoint:
     def path(self, *parts: str | int) -> str:
         """Return the URL path of a resource of the index."""
         return "".join(["/v1/indexes", *(f"/{_quote(part)}" for part in (self.index, *parts))])
+
+    def shared_path(self, indexes: Texts | None, *parts: str) -> str:
+        """Return the URL path of a search in the index, or in several as one."""
+        return self.path(*parts) if indexes is None else "/".join(["/v1", *parts])
 
     def unreachable_message(self, reason: str) -> str:
         """Return the message for a server that does not respond."""

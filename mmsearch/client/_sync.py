@@ -148,6 +148,7 @@ class Client(LibraryClient):
         fold: bool = True,
         literal: bool = False,
         literal_words: Texts = (),
+        indexes: Texts | None = None,
     ) -> list[Hit]:
         """Return the pictures most similar to a picture; an indexed picture itself comes first.
 
@@ -170,6 +171,8 @@ class Client(LibraryClient):
             fold: See `search`; False lists the near duplicates of the picture as hits of their own.
             literal: See `search`.
             literal_words: See `search`.
+            indexes: See `search`; a picture of one of them is a hit, or the name of the index and
+                the id in it, as a pair or a text such as ``holiday:12``.
 
         Raises:
             UnknownIndexError: The server has no such index.
@@ -197,6 +200,7 @@ class Client(LibraryClient):
                 fold=fold,
                 literal=literal,
                 literal_words=literal_words,
+                indexes=indexes,
             )
         )
 

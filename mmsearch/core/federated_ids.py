@@ -13,12 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.core.errors import InvalidQueryError
 from mmsearch.core.types import Ids
 
 INDEX_BITS = 40
 """Number of lower bits, which hold the id in the index."""
 
 _LOCAL = (1 << INDEX_BITS) - 1
+_MAX_DIGITS = len(str(_LOCAL))
 
 MAX_INDEXES = 1000
 """Maximum number of indexes: their ids stay below 2**53, which JSON numbers hold exactly."""
@@ -69,6 +71,31 @@ def join_id(index: int, item_id: int) -> int:
         item_id: Id of the item in the index.
     """
     return ((index + 1) << INDEX_BITS) + item_id
+
+
+def parse_picture(text: str, names: Sequence[str]) -> int:
+    """Return the federated id of a picture that is written as ``holiday:12``.
+
+    Args:
+        text: Name of its index, a colon, and its id there.
+        names: Names of the indexes.
+
+    Raises:
+        InvalidQueryError: It does not say which of the indexes it is in.
+    """
+    name, _, number = text.partition(":")
+    is_id = number.isascii() and number.isdecimal() and len(number) <= _MAX_DIGITS
+    if name not in names or not is_id or not 1 <= int(number) <= _LOCAL:
+        raise missing_index_error()
+    return join_id(list(names).index(name), int(number))
+
+
+def missing_index_error() -> InvalidQueryError:
+    """Return the error for an id that does not say which of several indexes it is of."""
+    return InvalidQueryError(
+        "An id of a picture does not say which of the indexes it is in.",
+        "Write the name of its index before it, such as holiday:12.",
+    )
 
 
 class FederatedIds:

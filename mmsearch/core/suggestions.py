@@ -45,12 +45,14 @@ class Suggestion:
         count: Number of pictures whose texts hold the word, when the suggestions were last updated;
             None for a look.
         item: Id of a picture (`Hit.id`) that shows it or has it in its texts.
+        index: Name of the index of that picture, of suggestions of several indexes; else None.
     """
 
     text: str
     kind: str
     count: int | None
     item: int
+    index: str | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Suggestion:
@@ -59,11 +61,15 @@ class Suggestion:
         Raises:
             KeyError: A member is missing.
         """
-        return cls(values["text"], values["kind"], values["count"], values["item"])
+        text, kind, count, item = (values[name] for name in ("text", "kind", "count", "item"))
+        return cls(text, kind, count, item, values.get("index"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the attributes as a JSON object."""
-        return asdict(self)
+        values = asdict(self)
+        if self.index is None:
+            del values["index"]
+        return values
 
 
 @dataclass(frozen=True)

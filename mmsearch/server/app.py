@@ -24,6 +24,7 @@ from mmsearch.server.parameters import STRICT_PARAMETERS
 from mmsearch.server.routes import (
     duplicates,
     facets,
+    federation,
     health,
     indexes,
     items,
@@ -71,9 +72,10 @@ class App(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
         document = describe_fields(super().openapi())
-        hit = document["components"]["schemas"]["Hit"]
-        # Only hits of a search in several indexes have it.
-        hit["required"] = [name for name in hit["required"] if name != "index"]
+        for name in ("Hit", "Suggestion"):
+            schema = document["components"]["schemas"][name]
+            # Only answers of several indexes have it.
+            schema["required"] = [member for member in schema["required"] if member != "index"]
         return document
 
 
@@ -103,7 +105,7 @@ def make_app(server_state: ServerState) -> FastAPI:
     )
     app.state.server_state = server_state
     install_error_handlers(app)
-    reading = (search, facets, suggestions, duplicates, pictures)
+    reading = (search, federation, facets, suggestions, duplicates, pictures)
     for route_module in (*reading, items, indexes, health):
         app.include_router(route_module.router, dependencies=[BEARER_AUTH, STRICT_PARAMETERS])
     # Addresses of the page may carry parameters of others, such as those of mail programs, and

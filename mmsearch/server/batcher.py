@@ -374,8 +374,8 @@ class IndexPool:
         """Return the workers opened so far."""
         return list(self._workers.values())
 
-    def federation(self, names: Sequence[str]) -> IndexWorker:
-        """Return the worker that searches several indexes as one, and open it if needed.
+    def federation(self, names: Sequence[str]) -> tuple[IndexWorker, Sequence[str]]:
+        """Return the worker that searches several indexes as one, and their names.
 
         At most `MAX_FEDERATIONS` stay open: each has a model and readers of its own.
 
@@ -394,7 +394,7 @@ class IndexPool:
                     f"There is no index {name!r} here.", "GET /v1/indexes lists them."
                 )
         if len(names) == 1 or self._open_indexes is None:
-            return self.worker(names[0])
+            return self.worker(names[0]), names
         with self._lock:
             worker = self._federations.pop(names, None)
             if worker is None:
@@ -405,7 +405,7 @@ class IndexPool:
         for each in closing:
             # It answers the calls that are waiting first.
             threading.Thread(target=each.close, name="mmsearch-close").start()
-        return worker
+        return worker, names
 
     def worker(self, name: str) -> IndexWorker:
         """Return the worker of an index, and open it if needed.

@@ -246,39 +246,14 @@ class SearchParams(FilterParams):
 
     def to_search_body(self) -> SearchBody:
         """Return the same search as a request body."""
-        values = self.model_dump(by_alias=True)
-        search_fields = set(SearchParams.model_fields).difference(FilterParams.model_fields, {"q"})
-        search_fields = search_fields - {"without"} | {"not"}
-        filters = {name: values[name] for name in FilterParams.model_fields}
-        search_values = {name: values[name] for name in search_fields}
-        return SearchBody.model_validate({"query": self.q, "filters": filters, **search_values})
+        return SearchBody.model_validate(to_body_values(self))
 
 
-IndexNames = Annotated[
-    list[BoundedText],
-    Field(
-        max_length=100,
-        description="Names of the indexes, whose models must be the same; default: all served ones."
-        " Equal hits are listed in their order.",
-    ),
-]
-
-
-class FederatedSearchBody(SearchBody):
-    """A query in several indexes, which answer as one; ids of pictures are not allowed in it."""
-
-    indexes: IndexNames = []
-
-
-class FederatedSearchParams(SearchParams):
-    """A query in several indexes, as URL parameters."""
-
-    indexes: IndexNames = Field([])
-
-    def to_search_body(self) -> FederatedSearchBody:
-        """Return the same search as a request body."""
-        values = super().to_search_body().model_dump(by_alias=True, exclude_unset=True)
-        return FederatedSearchBody.model_validate(values | {"indexes": self.indexes})
+def to_body_values(params: FilterParams) -> dict[str, Any]:
+    """Return the members of the request body that says the same as URL parameters."""
+    values = params.model_dump(by_alias=True)
+    filters = {name: values.pop(name) for name in FilterParams.model_fields}
+    return {"query": values.pop("q"), "filters": filters, **values}
 
 
 if TYPE_CHECKING:
@@ -352,11 +327,7 @@ class FacetsParams(FilterParams):
 
     def to_facets_body(self) -> FacetsBody:
         """Return the same request as a body."""
-        values = self.model_dump(by_alias=True)
-        names = values.keys() - FilterParams.model_fields.keys() - {"q"}
-        filters = {name: values[name] for name in FilterParams.model_fields}
-        others = {name: values[name] for name in names}
-        return FacetsBody.model_validate({"query": self.q, "filters": filters, **others})
+        return FacetsBody.model_validate(to_body_values(self))
 
 
 class BatchBody(StrictModel):
@@ -460,7 +431,6 @@ REQUEST_FIELDS = frozenset(
     for model in (
         SearchBody,
         SearchParams,
-        FederatedSearchBody,
         FilterBody,
         FacetsBody,
         BatchBody,
@@ -472,7 +442,7 @@ REQUEST_FIELDS = frozenset(
         KeysBody,
     )
     for name, field in model.model_fields.items()
-)
+) | {"indexes"}
 """Names of all members of requests and their parameters."""
 
 

@@ -6,6 +6,7 @@ import pytest
 
 import mmsearch as library
 from mmsearch.core.errors import InvalidQueryError, UnknownIndexError, UsageError
+from mmsearch.core.filters import FILTERS_BY_NAME
 from mmsearch.core.query import SearchRequest, Term
 from tests.integration.test_facets import PICTURES, write_picture
 from tests.pdf_files import pdf, words
@@ -157,6 +158,65 @@ def test_search_in_two_indexes_equals_search_in_one(federated, both, options):
     for request, one, several in answers:
         assert described(several.hits) == described(one.hits), request
         assert explained(several) == explained(one), request
+
+
+def counted(facets):
+    """Return facets as values, without the generation."""
+    return {name: value for name, value in facets.to_dict().items() if name != "generation"}
+
+
+FACET_OPTIONS = {
+    "all": {},
+    "unfolded": {"fold": False},
+    "few values": {"limit": 2},
+    "width": {"filters": {"min_width": 400}},
+    "after": {"filters": {"after": "2019-07-02"}},
+    "file dates": {"filters": {"after": "2019", "file_dates": True}},
+    "person": {"filters": {"people": ["Anna"]}},
+    "condition": {"filters": {"where": "orientation == 'landscape' or 'sea' in tags"}},
+    "path": {"filters": {"paths": ["*.pdf", "*castle*"]}},
+    "nothing": {"filters": {"after": "2090"}},
+}
+
+
+@pytest.mark.parametrize("options", FACET_OPTIONS.values(), ids=FACET_OPTIONS)
+def test_facets_of_two_indexes_equal_those_of_one(federated, both, options):
+    assert both.facets()["camera"].values
+    for query in ("", *QUERIES.values()):
+        several, one = (index.facets(query, **options) for index in (federated, both))
+        assert counted(several) == counted(one), query
+
+
+def test_value_of_a_facet_narrows_to_as_many_pictures(federated):
+    for fold in (True, False):
+        for facet in federated.facets(fold=fold).facets:
+            for value in facet.values:
+                filters = library.parse_filters(
+                    **{FILTERS_BY_NAME[name].keyword: v for name, v in value.filter.items()}
+                )
+                found = federated.facets(filters=filters, fold=fold)
+                assert found.counted == value.count, (facet.field, value)
+
+
+def test_hits_are_feedback_on_what_is_counted(federated, both):
+    own, others = (each.search("a windmill", k=9, fold=False) for each in (both, federated))
+    several = federated.facets("a castle", like=[others[4]], unlike=others[0])
+    one = both.facets("a castle", like=[own[4]], unlike=own[0])
+    assert counted(several) | {"query": ""} == counted(one) | {"query": ""}
+    assert f"picture {others[4].index}:{others[4].id}" in several.query
+    with pytest.raises(InvalidQueryError, match="does not say which of the indexes"):
+        federated.facets("a castle", like=[own[4].id])
+
+
+@pytest.mark.parametrize("kinds", [["tag"], ["person"], ["place"], ["tag", "person", "place"]])
+def test_suggested_names_of_two_indexes_equal_those_of_one(federated, both, kinds):
+    for prefix in ("", *"abcdefghijklmnopqrstuvwxyz", "anna in li", "a photo of the se"):
+        listed = []
+        for index in (federated, both):
+            found = index.suggest(prefix, 50, kinds=kinds)
+            listed.append([(each.text, each.kind, each.count) for each in found])
+        assert listed[0] == listed[1], prefix
+        assert listed[1] or prefix
 
 
 @pytest.mark.parametrize("query", ["a dog", "old bridge over a river", "2019", "-snow + a boat"])

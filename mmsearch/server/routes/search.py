@@ -39,8 +39,6 @@ from mmsearch.server.schemas import (
     BatchBody,
     BoundedText,
     EmbeddingsAnswer,
-    FederatedSearchBody,
-    FederatedSearchParams,
     FilterBody,
     FoldOption,
     LiteralOption,
@@ -57,6 +55,19 @@ router = APIRouter(tags=["search"], route_class=UploadRoute)
 PICTURE_FILE = File(description="JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF.")
 
 Picture = Annotated[Upload, PICTURE_FILE]
+PictureQuery = Annotated[BoundedText, Form(description="Query text to combine with the picture.")]
+Recording = Annotated[
+    Upload, File(description="A recording of at most 60 seconds: WebM, MPEG-4, Ogg, WAV, MP3.")
+]
+SpokenLanguage = Annotated[
+    str | None,
+    Form(
+        min_length=2,
+        max_length=10,
+        description="Code of the language that is spoken; default: detected.",
+        examples=["en"],
+    ),
+]
 
 
 async def search(
@@ -85,27 +96,6 @@ async def search_by_url(
 ) -> JSONResponse:
     """Search with URL parameters, including filters."""
     body = params.to_search_body()
-    return JSONResponse(await run_search(server_state, worker, body, root_path))
-
-
-@router.post("/v1/search", response_model=SearchPage)
-async def search_indexes(
-    server_state: StateDep, body: FederatedSearchBody, root_path: RootPathDep
-) -> JSONResponse:
-    """Search several indexes as one; each hit names its index."""
-    worker = server_state.index_pool.federation(body.indexes)
-    return JSONResponse(await run_search(server_state, worker, body, root_path))
-
-
-@router.get("/v1/search", response_model=SearchPage)
-async def search_indexes_by_url(
-    server_state: StateDep,
-    params: Annotated[FederatedSearchParams, QueryParams()],
-    root_path: RootPathDep,
-) -> JSONResponse:
-    """Search several indexes as one, with URL parameters."""
-    body = params.to_search_body()
-    worker = server_state.index_pool.federation(body.indexes)
     return JSONResponse(await run_search(server_state, worker, body, root_path))
 
 
@@ -187,45 +177,26 @@ async def search_by_picture(
     root_path: RootPathDep,
     form: SearchForm,
     *,
-    query: Annotated[BoundedText, Form(description="Query text to combine with the picture.")] = "",
+    query: PictureQuery = "",
 ) -> JSONResponse:
     """Search by an uploaded picture, with or without text."""
     body = form.model_copy(update={"query": query})
-    async with server_state.save_upload(picture) as path:
-        answer = await run_search(server_state, worker, body, root_path, [path])
-    # Do not reveal the path of the temporary file.
-    query_text = answer["query"].replace(display_path(path), "(picture)")
-    return JSONResponse(answer | {"query": query_text})
+    return JSONResponse(await search_upload(server_state, worker, picture, body, root_path))
 
 
 @router.post("/v1/indexes/{name}/search/speech", response_model=SpokenSearchPage)
 async def search_by_speech(
     server_state: StateDep,
     worker: WorkerDep,
-    speech: Annotated[
-        Upload, File(description="A recording of at most 60 seconds: WebM, MPEG-4, Ogg, WAV, MP3.")
-    ],
+    speech: Recording,
     root_path: RootPathDep,
     form: SearchForm,
     *,
-    language: Annotated[
-        str | None,
-        Form(
-            min_length=2,
-            max_length=10,
-            description="Code of the language that is spoken; default: detected.",
-            examples=["en"],
-        ),
-    ] = None,
+    language: SpokenLanguage = None,
 ) -> JSONResponse:
     """Search by an uploaded recording of a spoken description, which is taken literally."""
-    content = await speech.read(MAX_SOUND_BYTES + 1)
-    if len(content) > MAX_SOUND_BYTES:
-        raise HTTPException(413, f"The recording is larger than {MAX_SOUND_BYTES / 1e6:g} MB.")
-    transcript = await server_state.speech.listen(content, language)
-    answer = await run_search(server_state, worker, form, root_path, transcript=transcript)
-    line = quote_text(transcript.text)
-    return JSONResponse(answer | {"query": line, "heard": transcript.heard.to_dict()})
+    answer = await search_recording(server_state, worker, speech, form, root_path, language)
+    return JSONResponse(answer)
 
 
 @router.post("/v1/indexes/{name}/embeddings/texts", response_model=EmbeddingsAnswer)
@@ -307,6 +278,37 @@ async def run_search(
     for path, url in urls.items():
         answer["query"] = answer["query"].replace(display_path(path), f"image:{display_path(url)}")
     return answer
+
+
+async def search_upload(
+    server_state: ServerState,
+    worker: IndexWorker,
+    picture: Upload,
+    body: SearchBody,
+    root_path: str,
+) -> dict[str, Any]:
+    """Search by an uploaded picture and a query; see `run_search`."""
+    async with server_state.save_upload(picture) as path:
+        answer = await run_search(server_state, worker, body, root_path, [path])
+    # Do not reveal the path of the temporary file.
+    return answer | {"query": answer["query"].replace(display_path(path), "(picture)")}
+
+
+async def search_recording(
+    server_state: ServerState,
+    worker: IndexWorker,
+    speech: Upload,
+    body: SearchBody,
+    root_path: str,
+    language: str | None,
+) -> dict[str, Any]:
+    """Search by the words of an uploaded recording; see `run_search`."""
+    content = await speech.read(MAX_SOUND_BYTES + 1)
+    if len(content) > MAX_SOUND_BYTES:
+        raise HTTPException(413, f"The recording is larger than {MAX_SOUND_BYTES / 1e6:g} MB.")
+    transcript = await server_state.speech.listen(content, language)
+    answer = await run_search(server_state, worker, body, root_path, transcript=transcript)
+    return answer | {"query": quote_text(transcript.text), "heard": transcript.heard.to_dict()}
 
 
 def make_query(

@@ -37,7 +37,7 @@ async def suggest(
     kind: Kinds = [],  # noqa: B006 - FastAPI copies it
 ) -> JSONResponse:
     """Complete what somebody types with words that the library can answer."""
-    return await _suggest(worker, q, limit, kind)
+    return await answer_suggestions(worker, q, limit, kind)
 
 
 @router.get("/suggest", response_model=SuggestionsAnswer)
@@ -55,12 +55,13 @@ async def suggest_of_page(
     pool = server_state.index_pool
     names = pool.names()
     worker = pool.worker(index or (names[0] if names else "default"))
-    return await _suggest(worker, q, limit, kind)
+    return await answer_suggestions(worker, q, limit, kind)
 
 
-async def _suggest(
+async def answer_suggestions(
     worker: IndexWorker, prefix: str, limit: int, kinds: list[SuggestionKind]
 ) -> JSONResponse:
+    """Return the suggestions of an index, or of several."""
     found = await worker.run(lambda index: index.suggest(prefix, limit, kinds=kinds))
     return JSONResponse(
         {"suggestions": [suggestion.to_dict() for suggestion in found]},
