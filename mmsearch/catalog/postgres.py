@@ -36,6 +36,7 @@ from mmsearch.core.errors import (
     StorageError,
     UsageError,
 )
+from mmsearch.storage.places import clean_postgres_reason
 
 PASSWORD_VARIABLE = "MMSEARCH_CATALOG_PASSWORD"  # noqa: S105 - a name
 SCHEME = "postgresql+psycopg"
@@ -357,6 +358,8 @@ def translate_error(error: BaseException, place: PostgresPlace) -> MMSearchError
     names = {"catalog": place.label, "reason": _reason(error), "variable": PASSWORD_VARIABLE}
     if any(word in names["reason"] for word in ("password", "authentication")):
         return _make_error(_REFUSED, names)
+    if _NO_DATABASE.fullmatch(names["reason"]):
+        return _make_error(_MISSING, names)
     for kinds, template in _ERRORS:
         if isinstance(error, kinds):
             return _make_error(template, names)
@@ -377,6 +380,12 @@ _REFUSED: _Template = (
     StorageError,
     "{catalog} refuses the user: {reason}.",
     "Set {variable}, or use ~/.pgpass.",
+)
+_NO_DATABASE = re.compile(r'database ".*" does not exist')
+_MISSING: _Template = (
+    StorageError,
+    "{catalog} cannot be reached: {reason}.",
+    "Create the database there, or correct its name in the URL.",
 )
 _ERRORS: tuple[tuple[tuple[type[psycopg.Error], ...], _Template], ...] = (
     (
@@ -436,17 +445,16 @@ _ERRORS: tuple[tuple[tuple[type[psycopg.Error], ...], _Template], ...] = (
         (
             StorageError,
             "{catalog} cannot be reached: {reason}.",
-            "Check the address and that the server runs; all committed data is safe.",
+            "Check its address, and that the server runs.",
         ),
     ),
 )
 
 
 def _reason(error: psycopg.Error) -> str:
-    """Return the last line of an error: of several addresses, each has one."""
+    """Return what an error says, as a clause."""
     message = error.diag.message_primary or str(error)
-    lines = [line.strip() for line in message.strip().splitlines()] or [type(error).__name__]
-    return lines[-1].rstrip(".?")
+    return clean_postgres_reason(message) or type(error).__name__
 
 
 # --- values ---

@@ -18,6 +18,7 @@ from mmsearch.cli.options import (
     Home,
     IndexName,
     WaitSeconds,
+    name_is_argument,
     open_index,
     runs_command,
 )
@@ -242,7 +243,7 @@ def remove(
 
     Example: mmsearch remove holiday --yes
     """
-    with open_index(name, home) as index:
+    with name_is_argument(), open_index(name, home) as index:
         # If an earlier removal failed, the rest is deleted without another question.
         if index.exists() and not yes:
             picture_note = ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from typer.core import TyperGroup
 from mmsearch import api
 from mmsearch.cli.fast_args import options_of
 from mmsearch.cli.output import warn
-from mmsearch.core.errors import UsageError
+from mmsearch.core.errors import UnknownIndexError, UsageError
 from mmsearch.core.settings import DEVICES
 
 
@@ -120,6 +121,17 @@ def open_index(
     return api.open_index(
         name, home=home, model=model, device=check_device(device), on_message=warn
     )
+
+
+@contextmanager
+def name_is_argument() -> Iterator[None]:
+    """Change the hint of an unknown index for a command whose argument names it."""
+    try:
+        yield
+    except UnknownIndexError as error:
+        hint = getattr(error.hint, "command", error.hint)
+        error.hint = hint.replace("Choose one with --index NAME.", "Choose one of them.")
+        raise
 
 
 def parse_describe(

@@ -8,7 +8,7 @@ import typer
 
 from mmsearch import api
 from mmsearch.cli import output
-from mmsearch.cli.options import AsJson, Home
+from mmsearch.cli.options import AsJson, Home, name_is_argument
 from mmsearch.cli.progress import show_progress
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import UsageError
@@ -98,7 +98,7 @@ def migrate(
 
     Example: mmsearch migrate photos --to big
     """
-    with show_progress() as progress:
+    with name_is_argument(), show_progress() as progress:
         report = api.migrate_index(name, to, home=home, progress=progress)
     if as_json:
         output.print_json(report)

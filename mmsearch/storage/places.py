@@ -324,3 +324,17 @@ def _secret_error(part: str, secret: str) -> UsageError:
         f"The URL of the {part} contains {secret}, which would be kept in a file.",
         f"Leave it out, and set {_SECRETS[part]} in the environment.",
     )
+
+
+def clean_postgres_reason(message: str) -> str:
+    """Return the reason in an error of PostgreSQL's client as a clause, without its own prefixes.
+
+    Args:
+        message: The message; each address that was tried has some lines.
+    """
+    lines = [line.strip() for line in message.splitlines()]
+    reasons = [line for line in lines if line and not line.startswith("Is the server running")]
+    reason = reasons[-1] if reasons else ""
+    if reason.startswith(("connection failed: ", "connection to server ")):
+        reason = reason.rpartition("failed: ")[2]
+    return re.sub(r"^(FATAL: +|fe_sendauth: )", "", reason).rstrip(".?")

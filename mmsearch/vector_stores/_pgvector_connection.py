@@ -25,6 +25,7 @@ from mmsearch.core.errors import (
     UnreachableError,
 )
 from mmsearch.core.types import Vectors
+from mmsearch.storage.places import clean_postgres_reason
 from mmsearch.vector_stores._pointer import REBUILD_HINT
 
 Result = TypeVar("Result")
@@ -194,7 +195,8 @@ class ConnectionPool:
             raise self._translate(error) from error
 
     def _translate(self, error: psycopg.Error) -> MMSearchError:  # noqa: PLR0911 - one per case
-        state, text = error.sqlstate or "", str(error).strip().split("\n")[0][:300]
+        state = error.sqlstate or ""
+        text = clean_postgres_reason(error.diag.message_primary or str(error))[:300]
         if state == _CANCELED:
             if deadlines.is_expired():
                 return deadlines.deadline_error()
@@ -222,7 +224,7 @@ class ConnectionPool:
         if isinstance(error, psycopg.OperationalError):
             return UnreachableError(
                 f"The search server {self.address} does not answer: {text}.",
-                "Check that it runs, and that its address in index.toml is right.",
+                "Check that it runs, and that its address is right.",
             )
         return ServerError(f"The search server {self.address} reports an error: {text}.")
 

@@ -39,7 +39,7 @@ _USER: Final = re.compile(r"://[^/@\s]*@")
 _QUOTED_USER: Final = re.compile(r"[^\s/\"'@(]+@")
 """A user of a URI whose beginning is cut off, as libraries quote it."""
 
-_QUERY: Final = re.compile(r"(://[^\s?]*)\?\S*")
+_QUERY: Final = re.compile(r"(://[^\s?]*)\?\S*?([\"']?)(?=\s|$)")
 
 _NEXT_STEP: Final = "Check the address, the network and the credentials."
 
@@ -51,7 +51,7 @@ def hide_password(text: str) -> str:
 
 def describe_error(error: BaseException) -> str:
     """Return the reason of a failed request as a clause on one line, without passwords."""
-    text = _QUERY.sub(r"\1", hide_password(" ".join(str(error).split())))
+    text = _QUERY.sub(r"\1\2", hide_password(" ".join(str(error).split())))
     return _QUOTED_USER.sub("", text)[:200].rstrip(".") or type(error).__name__
 
 

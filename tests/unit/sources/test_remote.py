@@ -6,6 +6,7 @@ import pytest
 from mmsearch.core.errors import DecodeError, SourceError
 from mmsearch.core.sources import SourceFailure
 from mmsearch.sources import remote
+from mmsearch.storage.stores.remote import describe_error
 from tests.fake_web import redirect, run_web_server, send
 
 pytestmark = pytest.mark.enable_socket
@@ -252,3 +253,18 @@ def test_remote_web_server_without_head_has_tars_that_never_pass_whole(server):
 def test_remote_web_has_no_patterns(server):
     with pytest.raises(SourceError, match="which knows no patterns"):
         build(server.url("/*.tar"), allow_private=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ('Could not connect: "https://b.s3.aws.com/?list-type=2&sig=1"', '"https://b.s3.aws.com/"'),
+        ("no answer of https://b.s3.aws.com/a?sig=x'y now", "https://b.s3.aws.com/a now"),
+        ("no answer of https://me:secret@host/a", "no answer of https://host/a"),
+    ],
+)
+def test_reasons_of_failed_requests_keep_quotes_and_hide_secrets(error, reason):
+    described = describe_error(OSError(error))
+    assert described.endswith(reason)
+    assert "secret" not in described
+    assert "sig" not in described

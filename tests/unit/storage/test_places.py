@@ -9,6 +9,7 @@ from mmsearch.storage import places as module
 from mmsearch.storage.layout import IndexLayout, list_index_names
 from mmsearch.storage.places import (
     Places,
+    clean_postgres_reason,
     describe_places,
     known_servers,
     read_places,
@@ -276,3 +277,29 @@ def test_places_of_any_text_are_places_or_an_error(text):
                 continue
             assert server_of(url)
             assert module.server_of(server_of(url)) == server_of(url)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (
+            'connection failed: connection to server at "127.0.0.1", port 1 failed: Connection'
+            " refused\n\tIs the server running on that host and accepting TCP/IP connections?",
+            "Connection refused",
+        ),
+        (
+            'connection failed: connection to server at "::1", port 5432 failed: FATAL:  database'
+            ' "nodb" does not exist',
+            'database "nodb" does not exist',
+        ),
+        (
+            'connection to server at "a", port 1 failed: fe_sendauth: no password supplied',
+            "no password supplied",
+        ),
+        ("failed to resolve host 'a': [Errno -2] Name not known", None),
+        ("the connection is closed", None),
+        ("", ""),
+    ],
+)
+def test_reasons_of_postgresql_lose_the_prefixes_of_its_client(message, reason):
+    assert clean_postgres_reason(message) == (message if reason is None else reason)
