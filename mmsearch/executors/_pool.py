@@ -41,6 +41,10 @@ PING_INTERVAL_S = 30.0
 SILENCE_TIMEOUT_S = 90.0
 """Seconds in which such a worker must answer, or it is killed."""
 
+LAST_CALL_S = 5.0
+"""Seconds to wait for answers before workers are killed: this process may have been stopped itself.
+"""
+
 
 class WorkerLostError(Exception):
     """The worker of a call died, or cannot be reached, before its result arrived."""
@@ -285,9 +289,12 @@ class Pool:
     def _end_silent_workers(self) -> Iterator[tuple[Any, Any]]:
         """Kill the workers whose time is over; yield the tasks that nobody will try again."""
         now = time.monotonic()
-        silent = {worker for worker, alive in self._alive.items() if alive.give_up_at <= now}
-        slow = {worker for attempt, worker in self._busy.values() if attempt.give_up_at <= now}
-        for worker in sorted(silent | slow):
+        silent = {w: alive.ping for w, alive in self._alive.items() if alive.give_up_at <= now}
+        slow = {w: ref for ref, (task, w) in self._busy.items() if task.give_up_at <= now}
+        late = [*silent.values(), *slow.values()]
+        if not late or self._calls.wait(late, LAST_CALL_S) is not None:
+            return
+        for worker in sorted(silent.keys() | slow.keys()):
             self._calls.kill(worker)
             lost = [ref for ref, (_, busy_worker) in self._busy.items() if busy_worker == worker]
             reason = "it did not answer" if worker in silent else "a task took too long"

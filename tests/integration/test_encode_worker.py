@@ -12,7 +12,9 @@ import pytest
 
 import mmsearch
 from mmsearch.core.errors import EncoderMismatchError, StateError, StorageError
+from mmsearch.core.records import ScannedFile
 from mmsearch.core.results import IndexRequest, TaskFailure
+from mmsearch.core.settings import Settings
 from mmsearch.core.types import Text
 from mmsearch.factories import catalogs
 from mmsearch.factories.indexing import make_indexer
@@ -205,6 +207,19 @@ def test_run_with_a_lost_batch_lists_its_files_as_failed_and_the_next_run_reads_
         assert {file.reason for file in report.failed} == {"the worker crashed"}
         report = index(indexer, toys)
         assert (report.encoded, report.unchanged, report.failed) == (30, 70, ())
+
+
+def test_time_limits_of_tasks_allow_for_all_that_they_contain(layout, toys):
+    with toy_indexer(layout) as indexer:
+        worker = replace(indexer.make_worker, settings=Settings(decode_timeout_s=120))
+        texts = indexer.make_text_collector(IndexRequest(os.fsencode(toys)))
+    shard = photo_shard()
+    assert worker.time_limit_s(shard) == 1200 + 12 * len(PHOTOS)
+    # A film of two hours may be one content of many items.
+    assert worker.time_limit_s(replace(shard, num_ids=7200)) == 1200 + 12 * 7200
+    reader = FileReader(os.fsencode(toys), texts)
+    files = [ScannedFile(b"a", 1_000_000_000, 0), ScannedFile(b"b", 0, 0)]
+    assert reader.time_limit_s(files) == 600 + 2 * 10 + 1000
 
 
 def test_reader_that_does_not_see_the_folder_says_so(layout, toys):

@@ -371,8 +371,26 @@ def test_pool_gives_up_a_task_that_never_ends_after_three_tries_and_no_other(clo
 def test_pool_time_limit_depends_on_the_task(clock):
     workers = TimedWorkers(clock, 1, seconds=50)
     assert is_whole(run(workers, range(1, 4), time_limit_s=lambda task: 51), range(1, 4))
-    results = run(workers, range(1, 4), time_limit_s=lambda task: 49 if task == 2 else 51)
+    results = run(workers, range(1, 4), time_limit_s=lambda task: 40 if task == 2 else 51)
     assert [task for task, result in results if isinstance(result, TaskFailure)] == [2]
+
+
+@pytest.mark.parametrize("stopped_s", [200, 20_000])
+def test_pool_of_a_process_that_was_stopped_kills_no_worker(clock, stopped_s):
+    workers = TimedWorkers(clock, 2, seconds=50)
+    waits, wait = itertools.count(1), workers.wait
+
+    def stop(references, timeout_s):
+        if next(waits) % 5:
+            return wait(references, timeout_s)
+        # Answers that arrived meanwhile are seen a moment later.
+        clock.now_s += stopped_s
+        return None
+
+    workers.wait = stop
+    tasks = range(1, 31)
+    assert is_whole(run(workers, tasks, time_limit_s=lambda task: 600), tasks)
+    assert workers.killed == []
 
 
 class PatientPool(Pool):
