@@ -2,30 +2,34 @@
 
 A row at a time, the triggers of ``assets`` take more time than all inserts together. So those of
 SQLite are dropped and created again within the transaction, and statements for all rows do their
-work. Those of PostgreSQL are called once a statement.
+work. Those of PostgreSQL are called once a statement. Rows are written with their final values: a
+row that is changed in its own transaction is written twice, and PostgreSQL checks its foreign keys
+again.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Table
 
-from mmsearch.catalog.commits import segment_values
+from mmsearch.catalog.commits import add_embeddings, segment_values
+from mmsearch.catalog.database import Database
 from mmsearch.catalog.field_changes import LOG_NEW_ASSET
 from mmsearch.catalog.metadata import FIELDS, files_metadata_to_json
 from mmsearch.catalog.row_writes import RowConflictError, insert_rows, reserve_numbers
 from mmsearch.catalog.rows import (
     SERVING,
+    chunks,
     find_contents,
     scalar,
     storable,
 )
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection, is_postgres
-from mmsearch.catalog.tables import ASSETS, CONTENTS, EMBEDDINGS, ITEMS, SEGMENTS
+from mmsearch.catalog.tables import ASSETS, CONTENTS, ITEMS, SEGMENTS
 from mmsearch.catalog.texts import insert_texts, item_finder, merge_texts
 from mmsearch.core.records import FOLDER_KIND, EncodedPicture, ShardCommit
 from mmsearch.core.types import Text
@@ -57,6 +61,41 @@ ContentIds = dict[bytes, tuple[int, int]]
 """Ids of contents and of their first items, by digest."""
 
 
+def is_new(db: Database, shard: ShardCommit) -> bool:
+    """Return True if `insert_shard` can write a shard."""
+    keys = {placed.file.path for placed in shard.indexed}
+    return (
+        not _has_more(shard)
+        and shard.segment is not None
+        and not any(item.keep_texts for item in shard.pictures)
+        and len(keys) == len(shard.indexed)
+        and not _is_any_known(db, "items WHERE id", [item.id for item in shard.pictures])
+        and not _is_any_known(db, "contents WHERE digest", [i.digest for i in shard.pictures])
+        and not _is_any_known(db, "assets WHERE source_id = ? AND key", list(keys), shard.root_id)
+    )
+
+
+def _has_more(shard: ShardCommit) -> bool:
+    """Return True if a shard has more than new assets."""
+    return bool(
+        shard.failed
+        or shard.text_items
+        or shard.removed
+        or shard.unused_ids
+        or any(placed.moved_from for placed in shard.indexed)
+    )
+
+
+def _is_any_known(
+    db: Database, column: str, values: Sequence[int] | Sequence[bytes], *parameters: int
+) -> bool:
+    for chunk in chunks(values):
+        marks = ", ".join("?" * len(chunk))
+        if db.query(f"SELECT 1 FROM {column} IN ({marks}) LIMIT 1", [*parameters, *chunk]):  # noqa: S608
+            return True
+    return False
+
+
 def insert_shard(connection: Connection, shard: ShardCommit) -> list[int]:
     """Write a shard of new pictures and new assets; return the ids of items to `clear_stale`.
 
@@ -68,44 +107,42 @@ def insert_shard(connection: Connection, shard: ShardCommit) -> list[int]:
     Raises:
         ValueError: The shard contradicts itself or the catalog.
     """
-    if (
-        shard.failed
-        or shard.text_items
-        or shard.removed
-        or shard.unused_ids
-        or any(placed.moved_from for placed in shard.indexed)
-    ):
+    if _has_more(shard):
         raise ValueError("the shard has more than new assets")
     db = as_read_connection(connection)
     new = {item.digest for item in shard.pictures}
+    new_ids = {item.id for item in shard.pictures}
     contents = find_contents(db, (p.digest for p in shard.indexed if p.digest not in new))
     counts = Counter(placed.digest for placed in shard.indexed)
     try:
         if shard.segment is not None:
-            contents |= _insert_pictures(connection, shard, counts)
+            space_id, added = _insert_pictures(connection, shard, counts)
+            contents |= added
         first_id = reserve_numbers(connection, ASSETS, len(shard.indexed))
         with _without_triggers(connection, "assets"):
-            _insert_assets(connection, shard, contents, first_id)
+            _insert_assets(connection, shard, contents, first_id, new)
+        if not is_postgres(connection):
+            _apply_triggers(connection, shard, contents, counts, new)
+            copies = [
+                (contents[placed.digest][0], placed.file.size, first_id)
+                for placed in shard.indexed
+                if placed.digest not in new
+            ]
+            if copies:
+                connection.exec_driver_sql(LOG_NEW_ASSET, copies)
+        described = _insert_texts(connection, shard, contents, first_id)
+        if shard.segment is not None:
+            add_embeddings(connection, shard.segment, shard.pictures, space_id)
     except RowConflictError as error:
         raise ValueError(f"a picture or an asset of the shard is not new: {error}") from error
-    if not is_postgres(connection):
-        _apply_triggers(connection, shard, contents, counts, new)
-        copies = [
-            (contents[placed.digest][0], placed.file.size, first_id)
-            for placed in shard.indexed
-            if placed.digest not in new
-        ]
-        if copies:
-            connection.exec_driver_sql(LOG_NEW_ASSET, copies)
-    described = _insert_texts(connection, shard, contents, first_id)
     copied = {item_id for digest, (_, item_id) in contents.items() if digest not in new}
-    return sorted(described | copied)
+    return sorted((described - new_ids) | copied)
 
 
 def _insert_pictures(
     connection: Connection, shard: ShardCommit, counts: Mapping[bytes, int]
-) -> ContentIds:
-    """Write a segment, and its contents, items and embeddings."""
+) -> tuple[int, ContentIds]:
+    """Write a segment, and its contents and items; return the id of its space, and the contents."""
     segment, pictures = shard.segment, shard.pictures
     if segment is None or segment.rows != len(pictures):
         raise ValueError(f"there is no segment of {len(pictures)} rows")
@@ -116,14 +153,12 @@ def _insert_pictures(
     kinds = {item.digest: item.kind for item in pictures}
     first_id = reserve_numbers(connection, CONTENTS, len(kinds))
     content_ids = {digest: number for number, digest in enumerate(kinds, first_id)}
-    # The triggers of PostgreSQL count, and make items live.
-    has_triggers = is_postgres(connection)
     _insert(
         connection,
         CONTENTS,
         ("id", "digest", "kind", "asset_count"),
         [
-            (content_ids[digest], digest, kind, 0 if has_triggers else counts.get(digest, 0))
+            (content_ids[digest], digest, kind, counts.get(digest, 0))
             for digest, kind in kinds.items()
         ],
     )
@@ -135,22 +170,17 @@ def _insert_pictures(
             _item_row(
                 item,
                 content_ids[item.digest],
-                is_live=not has_triggers and counts.get(item.digest, 0) > 0,
+                is_live=counts.get(item.digest, 0) > 0,
             )
             for item in pictures
         ],
     )
-    _insert(
-        connection,
-        EMBEDDINGS,
-        ("item_id", "space_id", "segment", "texts_digest"),
-        [(item.id, space_id, segment.number, item.texts_digest) for item in pictures],
-    )
-    return {
+    first_items = {
         item.digest: (content_ids[item.digest], item.id)
         for item in pictures
         if item.locator.part == 0
     }
+    return space_id, first_items
 
 
 def _item_row(item: EncodedPicture, content_id: int, *, is_live: bool) -> tuple[object, ...]:
@@ -180,16 +210,21 @@ def _item_row(item: EncodedPicture, content_id: int, *, is_live: bool) -> tuple[
 
 
 def _insert_assets(
-    connection: Connection, shard: ShardCommit, contents: ContentIds, first_id: int
+    connection: Connection,
+    shard: ShardCommit,
+    contents: ContentIds,
+    first_id: int,
+    counted: Set[bytes],
 ) -> None:
-    rows = []
+    """Write assets; those of the contents in ``counted`` are counted already."""
+    rows: dict[bool, list[tuple[object, ...]]] = {True: [], False: []}
     for asset_id, placed in enumerate(shard.indexed, first_id):
         if placed.digest not in contents:
             raise ValueError(
                 f"{placed.file.path!r} has content {placed.digest.hex()}, which has no item"
             )
         file = placed.file
-        rows.append(
+        rows[placed.digest in counted].append(
             (
                 asset_id,
                 shard.root_id,
@@ -207,7 +242,9 @@ def _insert_assets(
                 None if placed.metadata is None else json.dumps(placed.metadata),
             )
         )
-    _insert(connection, ASSETS, _ASSET_COLUMNS, rows)
+    _insert(connection, ASSETS, _ASSET_COLUMNS, rows[False])
+    with _without_counting(connection):
+        _insert(connection, ASSETS, _ASSET_COLUMNS, rows[True])
 
 
 def _apply_triggers(
@@ -274,6 +311,20 @@ def _without_triggers(connection: Connection, table: str) -> Iterator[None]:
     yield
     for _, statement in triggers:
         connection.exec_driver_sql(statement)
+
+
+@contextmanager
+def _without_counting(connection: Connection) -> Iterator[None]:
+    """Let the triggers of PostgreSQL not count the assets that are inserted in a block."""
+    if not is_postgres(connection):
+        yield
+        return
+    from mmsearch.catalog.postgres import COUNTED_SETTING  # noqa: PLC0415 - costs psycopg
+
+    db = as_read_connection(connection)
+    db.query("SELECT set_config(?, 'on', true)", [COUNTED_SETTING])
+    yield
+    db.query("SELECT set_config(?, 'off', true)", [COUNTED_SETTING])
 
 
 def _insert(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +21,7 @@ from mmsearch.catalog.row_writes import (
 )
 from mmsearch.catalog.rows import (
     SERVING,
+    TEXTS_CHANGED,
     chunks,
     scalar,
     storable,
@@ -35,7 +36,7 @@ from mmsearch.catalog.tables import (
     SEGMENTS,
     STALE_ROWS,
 )
-from mmsearch.catalog.texts import replace_embedded_texts, update_asset_texts
+from mmsearch.catalog.texts import find_outdated, replace_embedded_texts, update_asset_texts
 from mmsearch.core.records import EncodedPicture, ScannedFile, Segment, ShardCommit
 
 
@@ -76,11 +77,41 @@ def add_segment(
     A former embedding of an item in the same space becomes a stale row of its segment.
 
     Args:
+        connection: See `begin_segment`, also for the others.
+        segment: The segment.
+        pictures: The pictures of its rows.
+        state: State of the space of the segment.
+        stale_ids: Ids of other rows of the segment, which are not used.
+
+    Raises:
+        ValueError: The segment and its pictures contradict each other or the catalog.
+    """
+    space_id, new = begin_segment(connection, segment, pictures, state, stale_ids=stale_ids)
+    add_embeddings(connection, segment, new, space_id)
+
+
+def begin_segment(
+    connection: Connection,
+    segment: Segment,
+    pictures: Sequence[EncodedPicture],
+    state: str = SERVING,
+    *,
+    stale_ids: Sequence[int] = (),
+) -> tuple[int, list[EncodedPicture]]:
+    """Write what `add_segment` writes without the embeddings of new items.
+
+    These embeddings are best written by `add_embeddings` when all their texts are there: a text
+    that is written later makes an embedding stale, until `clear_stale` compares both.
+
+    Args:
         connection: A connection in a transaction.
         segment: The segment.
         pictures: The pictures of its rows.
         state: State of the space of the segment.
         stale_ids: Ids of other rows of the segment, which are not used.
+
+    Returns:
+        Id of the space, and the new items.
 
     Raises:
         ValueError: The segment and its pictures contradict each other or the catalog.
@@ -96,29 +127,61 @@ def add_segment(
         if existing.get(item.id, item.digest) != item.digest:
             raise ValueError(f"item {item.id} already exists with another content")
     decoded = [item for item in pictures if not item.keep_texts]
+    new = [item for item in decoded if item.id not in existing]
+    known = [item for item in pictures if item.keep_texts or item.id in existing]
     try:
         values = segment_values(segment) | {"space_id": space_id}
         insert_rows(connection, SEGMENTS, [values])
-        _insert_items(connection, [item for item in decoded if item.id not in existing])
+        _insert_items(connection, new)
         _update_items(connection, [item for item in decoded if item.id in existing])
         _discard_embeddings(connection, space_id, [i.id for i in pictures if i.id in existing])
-        embeddings = [
-            {
-                "item_id": item.id,
-                "space_id": space_id,
-                "segment": segment.number,
-                "texts_digest": item.texts_digest,
-            }
-            for item in pictures
-        ]
-        insert_rows(connection, EMBEDDINGS, embeddings)
+        _insert_embeddings(connection, segment, known, space_id, ())
         stale_rows = [{"segment": segment.number, "item_id": number} for number in stale_ids]
         insert_rows(connection, STALE_ROWS, stale_rows)
     except RowConflictError as error:
         raise ValueError(
             f"segment {segment.number} repeats a file name, a picture's id or its content: {error}"
         ) from error
-    replace_embedded_texts(connection, {item.id: item.picture.texts for item in decoded})
+    replace_embedded_texts(connection, {item.id: item.picture.texts for item in decoded}, existing)
+    return int(space_id), new
+
+
+def add_embeddings(
+    connection: Connection, segment: Segment, pictures: Sequence[EncodedPicture], space_id: int
+) -> None:
+    """Write the embeddings of new items; those that do not match their texts are stale.
+
+    Args:
+        connection: A connection in a transaction.
+        segment: The segment, which has been written.
+        pictures: Pictures of its rows, whose texts have been written.
+        space_id: Id of the space of the segment.
+    """
+    if not pictures:
+        return
+    db = as_read_connection(connection)
+    outdated = find_outdated(db, {item.id: item.texts_digest for item in pictures})
+    _insert_embeddings(connection, segment, pictures, space_id, outdated)
+
+
+def _insert_embeddings(
+    connection: Connection,
+    segment: Segment,
+    pictures: Sequence[EncodedPicture],
+    space_id: int,
+    stale_ids: Container[int],
+) -> None:
+    rows = [
+        {
+            "item_id": item.id,
+            "space_id": space_id,
+            "segment": segment.number,
+            "texts_digest": item.texts_digest,
+            "stale": TEXTS_CHANGED if item.id in stale_ids else 0,
+        }
+        for item in pictures
+    ]
+    insert_rows(connection, EMBEDDINGS, rows)
 
 
 def add_text_items(connection: Connection, items: Sequence[EncodedPicture]) -> None:
@@ -133,7 +196,7 @@ def add_text_items(connection: Connection, items: Sequence[EncodedPicture]) -> N
             raise ValueError(f"item {item.id} already exists with another content")
     new = [item for item in items if item.id not in existing]
     _insert_items(connection, new, has_pixels=False)
-    replace_embedded_texts(connection, {item.id: item.picture.texts for item in new})
+    replace_embedded_texts(connection, {item.id: item.picture.texts for item in new}, ())
 
 
 def _load_digests(db: Database, item_ids: Sequence[int]) -> dict[int, bytes]:

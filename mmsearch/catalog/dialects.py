@@ -248,6 +248,13 @@ class SqliteDialect:
         return f"(SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = '{table}')"  # noqa: S608
 
 
+# The table of stems lags behind: see `mmsearch.catalog.postgres_stems`.
+POSTGRES_STEM_CHANGES = (
+    'SELECT word COLLATE "C" AS term, ndoc AS doc FROM'
+    " ts_stat('SELECT words FROM texts WHERE id > (SELECT upto FROM counted_texts)')"
+    " UNION ALL SELECT word COLLATE \"C\", -ndoc FROM ts_stat('SELECT words FROM uncounted_texts')"
+)
+
 _TEXT_CONFIG = "'mmsearch_words'"
 
 
@@ -270,8 +277,9 @@ class PostgresDialect:
     words_order = "texts.id"
     stem_tables: Sequence[str] = ()
     stems = (
-        '(SELECT word COLLATE "C" AS term, ndoc AS doc'
-        " FROM ts_stat('SELECT words FROM texts')) AS stems"
+        "(SELECT term, CAST(sum(doc) AS BIGINT) AS doc"  # noqa: S608 - our own names
+        f" FROM (SELECT term, doc FROM stems UNION ALL {POSTGRES_STEM_CHANGES}) AS counts"
+        " GROUP BY term HAVING sum(doc) > 0) AS stems"
     )
     members = (
         "(SELECT key, value, CASE jsonb_typeof(value) WHEN 'string' THEN 'text'"

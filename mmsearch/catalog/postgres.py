@@ -41,6 +41,9 @@ from mmsearch.storage.places import clean_postgres_reason
 PASSWORD_VARIABLE = "MMSEARCH_CATALOG_PASSWORD"  # noqa: S105 - a name
 SCHEME = "postgresql+psycopg"
 CONNECT_TIMEOUT_S = 5
+COUNTED_SETTING = "mmsearch.counted"
+"""Setting of a transaction: ``on`` while the assets that it inserts are counted already."""
+
 _MAX_NAME_BYTES = 63
 _IDLE_CONNECTIONS = 4
 _ROWS_PER_FETCH = 2000
@@ -93,12 +96,15 @@ def parse_url(url: str, path: Path) -> PostgresPlace:
     return PostgresPlace(urlunsplit(parts._replace(query=urlencode(options))), schema, path)
 
 
-def connect(place: PostgresPlace, timeout_s: float = QUERY_TIMEOUT_S) -> psycopg.Connection[Any]:
+def connect(
+    place: PostgresPlace, timeout_s: float = QUERY_TIMEOUT_S, *, writes: bool = False
+) -> psycopg.Connection[Any]:
     """Open a connection without implicit transactions, in the schema of the index.
 
     Args:
         place: The catalog.
         timeout_s: Timeout of each statement, in seconds.
+        writes: True for a connection that writes many rows.
 
     Raises:
         MMSearchError: The server cannot be reached, or refuses the user.
@@ -108,17 +114,19 @@ def connect(place: PostgresPlace, timeout_s: float = QUERY_TIMEOUT_S) -> psycopg
             place.url.replace(SCHEME, "postgresql", 1),
             autocommit=True,
             context=_ADAPTERS,
-            **_connection_options(place, timeout_s),
+            **_connection_options(place, timeout_s, writes=writes),
         )
 
 
-def _connection_options(place: PostgresPlace, timeout_s: float) -> dict[str, Any]:
+def _connection_options(place: PostgresPlace, timeout_s: float, *, writes: bool) -> dict[str, Any]:
     settings = {
         "search_path": f"{quoted(place.schema)},public",
         "statement_timeout": str(round(timeout_s * 1000)),
         "TimeZone": _time_zone(),
-        # The plans of queries with lists of ids differ by their length.
-        "plan_cache_mode": "force_custom_plan",
+        # The plans of queries with lists of ids differ by their length. Foreign keys are checked by
+        # a statement a row, whose plan is always the same: planning it each time takes longer than
+        # the rest of a commit.
+        "plan_cache_mode": "auto" if writes else "force_custom_plan",
         "jit": "off",
         # A host that is lost holds no locks for long.
         "tcp_keepalives_idle": "30",
@@ -135,6 +143,9 @@ def _connection_options(place: PostgresPlace, timeout_s: float) -> dict[str, Any
         "connect_timeout": CONNECT_TIMEOUT_S,
         "application_name": "mmsearch",
     }
+    if writes:
+        # Statements that are not kept are planned each time.
+        options["prepare_threshold"] = None
     password = os.environ.get(PASSWORD_VARIABLE)
     if password:
         options["password"] = password

@@ -23,6 +23,7 @@ from mmsearch.catalog.postgres import PinnedPostgres, PostgresPlace, connect
 from mmsearch.catalog.postgres_engine import open_postgres_engine
 from mmsearch.catalog.postgres_rows import RowCopier
 from mmsearch.catalog.postgres_schema import check_readable, migrate, table_order
+from mmsearch.catalog.postgres_stems import recount_stems
 from mmsearch.catalog.reader import SqlReader
 from mmsearch.catalog.sqlalchemy_engine import (
     as_read_connection,
@@ -109,6 +110,7 @@ def _copy_all(source: Database, connection: Connection) -> None:
             _copy_table(source, connection, table)
         _copy_sequences(source, target, tables)
         if is_postgres(connection):
+            recount_stems(target)
             # The first queries need plans for many rows.
             for table in tables:
                 target.query(f"ANALYZE {table.name}")

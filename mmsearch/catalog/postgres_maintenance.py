@@ -7,12 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmsearch.catalog import bulk
 from mmsearch.catalog.connection import MAINTENANCE_TIMEOUT_S
 from mmsearch.catalog.database import Database
 from mmsearch.catalog.maintenance import SqlMaintenance
-from mmsearch.catalog.postgres import PinnedPostgres, PostgresPlace, PostgresPool, connect, quoted
+from mmsearch.catalog.postgres import (
+    PinnedPostgres,
+    PostgresPlace,
+    PostgresPool,
+    connect,
+    quoted,
+)
 from mmsearch.catalog.postgres_engine import open_postgres_engine
 from mmsearch.catalog.postgres_schema import check_readable, migrate
+from mmsearch.catalog.postgres_stems import COUNT_EVERY, count_stems, recount_stems
 from mmsearch.catalog.reader import SqlReader
 from mmsearch.catalog.row_writes import reserve_ids
 from mmsearch.catalog.rows import column_values, find_items, scalar
@@ -20,6 +28,16 @@ from mmsearch.catalog.sqlalchemy_engine import as_read_connection, write_transac
 from mmsearch.catalog.tables import METADATA
 from mmsearch.core.errors import StateError
 from mmsearch.core.records import EncodedPicture, SalvageResult, ShardCommit
+
+_ANALYZE_EVERY = 1_000
+"""Number of assets that a writer adds before it looks at which tables have grown."""
+
+_GROWN_TABLES = (
+    "SELECT relname FROM pg_class WHERE relkind = 'r'"
+    " AND relnamespace = CAST(CAST(current_schema() AS TEXT) AS regnamespace)"
+    " AND pg_relation_size(oid) / CAST(current_setting('block_size') AS BIGINT)"
+    " > 2 * greatest(relpages, 4)"
+)
 
 
 class PostgresMaintenance(SqlMaintenance):
@@ -33,6 +51,7 @@ class PostgresMaintenance(SqlMaintenance):
         pool = PostgresPool(place, timeout_s=MAINTENANCE_TIMEOUT_S)
         super().__init__(pool, open_postgres_engine(place))
         self._place = place
+        self._added_assets = self._added_texts = 0
 
     def _prepare(self, db: Database, shard: ShardCommit) -> ShardCommit:
         """Return a shard without what other writers have committed since it was begun.
@@ -65,6 +84,56 @@ class PostgresMaintenance(SqlMaintenance):
             ],
         )
 
+    def commit_shard(self, shard: ShardCommit) -> int:
+        """Write a shard; see `SqlWriter.commit_shard`."""
+        removed = super().commit_shard(shard)
+        self._keep_up(shard)
+        return removed
+
+    def commit_new(self, shard: ShardCommit) -> None:
+        """Write a shard of new pictures and new assets; see `SqlWriter.commit_new`."""
+        super().commit_new(shard)
+        self._keep_up(shard)
+
+    def finish_run(
+        self, run_id: int, outcome: str, counts: Mapping[str, int], source_id: int | None = None
+    ) -> None:
+        """Record the end of a run; see `SqlWriter.finish_run`."""
+        self._count_stems()
+        self._analyze()
+        super().finish_run(run_id, outcome, counts, source_id)
+
+    def _keep_up(self, shard: ShardCommit) -> None:
+        """Count new stems, and let the server look at what has grown, when much has been added."""
+        self._added_assets += len(shard.indexed)
+        self._added_texts += sum(len(item.picture.texts) for item in shard.pictures)
+        self._added_texts += sum(len(placed.texts) for placed in shard.indexed)
+        if self._added_texts >= COUNT_EVERY:
+            self._count_stems()
+        if self._added_assets >= _ANALYZE_EVERY:
+            self._analyze()
+
+    def _count_stems(self) -> None:
+        with write_transaction(self._engine) as connection:
+            count_stems(as_read_connection(connection))
+        self._added_texts = 0
+
+    def _analyze(self) -> None:
+        """Update what plans are made from, for tables that have doubled since the last time.
+
+        The server itself looks once a minute. Until then, it takes a table for one of a few rows.
+        """
+        self._added_assets = 0
+        with self._connections.read_transaction() as db:
+            grown = column_values(db, _GROWN_TABLES)
+        if grown:
+            with connect(self._place, MAINTENANCE_TIMEOUT_S) as connection:
+                for table in grown:
+                    connection.execute(f"ANALYZE {quoted(table)}".encode())
+
+    def _is_new(self, db: Database, shard: ShardCommit) -> bool:
+        return bulk.is_new(db, shard)
+
     def vacuum(self) -> None:
         """Free the space of deleted rows for others, and update what plans are made from."""
         with connect(self._place, MAINTENANCE_TIMEOUT_S) as connection:
@@ -76,6 +145,7 @@ class PostgresMaintenance(SqlMaintenance):
         with write_transaction(self._engine) as connection:
             db = as_read_connection(connection)
             self._recount(db)
+            recount_stems(db)
             for table in METADATA.tables:
                 db.query(f"REINDEX TABLE {quoted(table)}")
 

@@ -4,26 +4,30 @@ Tables, columns, keys and indexes are read from a database in memory that the mi
 `mmsearch.catalog.migrations` have created. What SQLite has in another way is written here: the
 triggers (one a statement, with transition tables), the columns that hold folded values, the words
 of texts, and a few functions. A newer schema adds its tables, columns and indexes, and replaces
-the functions; the number of the schema is in the table ``schema_version``.
+the functions and the triggers. The table ``schema_version`` holds the number of the schema, and
+that of its revision: what only PostgreSQL has changes with the revision.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 import psycopg
 
+from mmsearch.catalog import postgres_stems
 from mmsearch.catalog.database import Database
 from mmsearch.catalog.migrations import MIGRATIONS
 from mmsearch.catalog.postgres import (
+    COUNTED_SETTING,
     PostgresDatabase,
     PostgresPlace,
     connect,
     quoted,
     translated_errors,
 )
+from mmsearch.catalog.postgres_stems import count_stems
 from mmsearch.catalog.schema import migrated_database
 from mmsearch.core.errors import Hint, SchemaError, StorageError, UsageError
 from mmsearch.storage.layout import SEGMENT_TOKEN_DIGITS, parse_file_ref
@@ -33,6 +37,9 @@ OLDEST_SERVER = 140_000
 
 VERSION = len(MIGRATIONS)
 """Number of the schema."""
+
+REVISION = 1
+"""Number of the revision of what only PostgreSQL has: triggers, functions and extra tables."""
 
 _TYPES = {
     "INTEGER": "BIGINT",
@@ -64,6 +71,12 @@ _EXTRA_TABLES = (
     "CREATE TABLE schema_version (version BIGINT NOT NULL)",
     # The highest id that each table ever had, as in SQLite's table of this name.
     "CREATE TABLE sqlite_sequence (name TEXT NOT NULL PRIMARY KEY, seq BIGINT NOT NULL)",
+)
+
+# What revisions have added; a schema that has it stays as it is.
+_REVISED_TABLES = (
+    "ALTER TABLE schema_version ADD COLUMN IF NOT EXISTS revision BIGINT NOT NULL DEFAULT 0",
+    *postgres_stems.TABLES,
 )
 
 # Stems as those of FTS5, without stop words.
@@ -119,11 +132,13 @@ _FIELDS_OF_TAGS = """
 
 # Each adds up what a statement changed before it writes, so that many rows cost one update.
 _TRIGGER_FUNCTIONS = {
-    "assets_inserted": """
-        UPDATE contents SET asset_count = asset_count + added.number
-        FROM (SELECT content_id, count(*) AS number FROM new_rows
-              WHERE content_id IS NOT NULL GROUP BY content_id) AS added
-        WHERE contents.id = added.content_id;
+    "assets_inserted": f"""
+        IF current_setting('{COUNTED_SETTING}', true) IS DISTINCT FROM 'on' THEN
+            UPDATE contents SET asset_count = asset_count + added.number
+            FROM (SELECT content_id, count(*) AS number FROM new_rows
+                  WHERE content_id IS NOT NULL GROUP BY content_id) AS added
+            WHERE contents.id = added.content_id;
+        END IF;
         DELETE FROM parts USING sources WHERE parts.source_id = sources.id AND kind = 'folder'
             AND sources.id IN (SELECT source_id FROM new_rows);
         UPDATE items SET must_merge = 1 WHERE content_id IN
@@ -162,10 +177,12 @@ _TRIGGER_FUNCTIONS = {
             AND (former.asset_count > 0) <> (later.asset_count > 0);""",
     "texts_inserted": """
         UPDATE embeddings SET stale = 1 WHERE stale = 0 AND item_id IN
-            (SELECT item_id FROM new_rows WHERE made_by IS NULL);""",
+            (SELECT item_id FROM new_rows WHERE made_by IS NULL);"""  # noqa: S608 - our names
+    + postgres_stems.INSERTED,
     "texts_deleted": """
         UPDATE embeddings SET stale = 1 WHERE stale = 0 AND item_id IN
-            (SELECT item_id FROM old_rows WHERE made_by IS NULL);""",
+            (SELECT item_id FROM old_rows WHERE made_by IS NULL);"""  # noqa: S608 - our names
+    + postgres_stems.DELETED,
     "tags_inserted": _FIELDS_OF_TAGS.format(rows="new_rows"),
     "tags_deleted": _FIELDS_OF_TAGS.format(rows="old_rows"),
     "tags_changed": _FIELDS_OF_TAGS.format(
@@ -215,6 +232,9 @@ _INVALID_FILE_NAMES = " UNION ALL ".join(
 )
 
 
+_NEWEST = (VERSION, REVISION)
+
+
 def check_readable(db: Database, place: PostgresPlace) -> None:
     """Raise an error unless the schema is the newest one that this code knows.
 
@@ -225,7 +245,7 @@ def check_readable(db: Database, place: PostgresPlace) -> None:
     version = read_version(db, place)
     if version is None:
         raise _missing_error(place)
-    if version != VERSION:
+    if version != _NEWEST:
         raise _version_error(place, version)
     check_file_names(db)
 
@@ -240,16 +260,20 @@ def check_file_names(db: Database) -> None:
         parse_file_ref(*row)
 
 
-def read_version(db: Database, place: PostgresPlace) -> int | None:
-    """Return the number of the schema; None if there is no catalog."""
+def read_version(db: Database, place: PostgresPlace) -> tuple[int, int] | None:
+    """Return the numbers of the schema and of its revision; None if there is no catalog."""
     found = db.query(
         "SELECT 1 FROM pg_tables WHERE schemaname = ? AND tablename = 'schema_version'",
         [place.schema],
     )
     if not found:
         return None
-    rows = db.query("SELECT version FROM schema_version")
-    return int(rows[0][0]) if rows else None
+    # The first revision had no number.
+    rows = db.query("SELECT * FROM schema_version")
+    if not rows:
+        return None
+    version, *revision = rows[0]
+    return int(version), int(revision[0]) if revision else 0
 
 
 def _missing_error(place: PostgresPlace) -> StorageError:
@@ -259,19 +283,21 @@ def _missing_error(place: PostgresPlace) -> StorageError:
     )
 
 
-def _version_error(place: PostgresPlace, version: int) -> SchemaError:
-    if version > VERSION:
+def _version_error(place: PostgresPlace, version: tuple[int, int]) -> SchemaError:
+    catalog = place.label[0].upper() + place.label[1:]
+    found, expected = (f"{number}.{revision}" for number, revision in (version, _NEWEST))
+    if version > _NEWEST:
         return SchemaError(
-            f"{place.label} has schema {version}, of a newer mmsearch;"
-            f" this one knows schemas up to {VERSION}.",
+            f"{catalog} has schema {found}, of a newer mmsearch;"
+            f" this one knows schemas up to {expected}.",
             "Upgrade mmsearch.",
-            found=version,
+            found=version[0],
             expected=VERSION,
         )
     return SchemaError(
-        f"{place.label} has schema {version}, of an older mmsearch; this one reads {VERSION}.",
+        f"{catalog} has schema {found}, of an older mmsearch; this one reads {expected}.",
         Hint("{} once, which upgrades it.", "Call index.status()", "Run 'mmsearch status'"),
-        found=version,
+        found=version[0],
         expected=VERSION,
     )
 
@@ -302,15 +328,16 @@ def migrate(
             # The right to create schemas is not needed if there is one.
             if not db.query("SELECT 1 FROM pg_namespace WHERE nspname = ?", [place.schema]):
                 db.query(f"CREATE SCHEMA {quoted(place.schema)}")
-        if version == VERSION:
+        if version == _NEWEST:
             return
-        if version is not None and version > VERSION:
+        if version is not None and version > _NEWEST:
             raise _version_error(place, version)
         # Literal percent signs and colons are SQL here, so psycopg reads no parameters.
-        for statement in _statements(version):
+        for statement in _statements(version[0] if version else None):
             connection.execute(statement.encode())
+        count_stems(db)
         connection.execute("DELETE FROM schema_version")
-        connection.execute("INSERT INTO schema_version VALUES (%s)", [VERSION])
+        connection.execute("INSERT INTO schema_version VALUES (%s, %s)", _NEWEST)
 
 
 def _check_version(connection: psycopg.Connection[object]) -> None:
@@ -322,28 +349,36 @@ def _check_version(connection: psycopg.Connection[object]) -> None:
         )
 
 
-def _statements(version: int | None) -> Iterator[str]:
-    """Yield the statements that make the newest schema of an older one, or of none."""
+def _statements(version: int | None, newest: int = VERSION) -> Iterator[str]:
+    """Yield the statements that make a newer schema of an older one, or of none.
+
+    Migrations of SQLite that change rows, or drop tables or columns, need statements here, too.
+    """
     if version is None:
         yield from _TEXT_SEARCH
         yield from _EXTRA_TABLES
-    known = {} if version is None else dict(_tables(version))
-    for name, definition in _tables(VERSION):
+    yield from _REVISED_TABLES
+    known_indexes = {} if version is None else _indexes(version)
+    indexes = _indexes(newest)
+    yield from (f"DROP INDEX {name}" for name, _ in known_indexes.items() - indexes.items())
+    yield from _table_statements({} if version is None else dict(_tables(version)), newest)
+    yield from (indexes[name] for name, _ in sorted(indexes.items() - known_indexes.items()))
+    if version is None:
+        yield from _EXTRA_INDEXES
+        yield "INSERT INTO spaces (encoder, state) VALUES ('', 'serving')"
+    yield from _FUNCTIONS
+    yield from _trigger_statements(newest)
+
+
+def _table_statements(known: Mapping[str, _TableDefinition], newest: int) -> Iterator[str]:
+    """Yield the statements that add missing tables and columns to the known ones."""
+    for name, definition in _tables(newest):
         if name not in known:
             yield definition.create_statement(name)
         else:
             for column, declaration in definition.columns.items():
                 if column not in known[name].columns:
                     yield f"ALTER TABLE {name} ADD COLUMN {column} {declaration}"
-    known_indexes = () if version is None else _indexes(version)
-    for statement in _indexes(VERSION):
-        if statement not in known_indexes:
-            yield statement
-    if version is None:
-        yield from _EXTRA_INDEXES
-        yield "INSERT INTO spaces (encoder, state) VALUES ('', 'serving')"
-    yield from _FUNCTIONS
-    yield from _trigger_statements()
 
 
 class _TableDefinition:
@@ -420,18 +455,22 @@ def _default(value: str) -> str:
 
 
 @cache
-def _indexes(version: int) -> tuple[str, ...]:
+def _indexes(version: int) -> Mapping[str, str]:
     """Return the statements of the indexes that are no constraints: both databases know them."""
     with migrated_database(MIGRATIONS[:version]) as db:
-        rows = db.query("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
-    return tuple(sorted(sql for (sql,) in rows))
+        return dict(
+            db.query(
+                "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+                " ORDER BY name"
+            )
+        )
 
 
-def _trigger_statements() -> Iterator[str]:
+def _trigger_statements(version: int) -> Iterator[str]:
     bodies = dict(_TRIGGER_FUNCTIONS)
     keys = {
         name: next(c for c, text in table.columns.items() if "IDENTITY" in text)
-        for name, table in _tables(VERSION)
+        for name, table in _tables(version)
         if any("BY DEFAULT AS IDENTITY" in text for text in table.columns.values())
     }
     for name, body in bodies.items():
@@ -455,15 +494,16 @@ def _trigger_statements() -> Iterator[str]:
         )
 
 
-def _function(name: str, body: str) -> str:
+def _function(name: str, body: str, options: str = "") -> str:
     return (
-        f"CREATE OR REPLACE FUNCTION {name}() RETURNS TRIGGER LANGUAGE plpgsql AS"
+        f"CREATE OR REPLACE FUNCTION {name}() RETURNS TRIGGER LANGUAGE plpgsql {options} AS"
         f" $body$ BEGIN {body} RETURN NULL; END $body$"
     )
 
 
 def _trigger(name: str, table: str, event: str, body: str) -> Iterator[str]:
-    yield _function(name, body)
+    # A plan that is kept would be one for as few rows as there were at first.
+    yield _function(name, body, "SET plan_cache_mode = force_custom_plan")
     yield (
         f"CREATE OR REPLACE TRIGGER {name} {event.format(table)}"
         f" FOR EACH STATEMENT EXECUTE FUNCTION {name}()"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, delete
 
@@ -76,17 +76,27 @@ def parse_list(values: str) -> list[str]:
 
 
 def replace_embedded_texts(
-    connection: Connection, texts_by_item: Mapping[int, Sequence[Text]]
+    connection: Connection,
+    texts_by_item: Mapping[int, Sequence[Text]],
+    existing: Container[int],
 ) -> None:
-    """Write the texts embedded in the contents of items; unchanged texts are not written."""
+    """Write the texts embedded in the contents of items; unchanged texts are not written.
+
+    Args:
+        connection: A connection in a transaction.
+        texts_by_item: The texts by item.
+        existing: Ids of the items that may have texts already.
+    """
     stored: dict[int, list[Text]] = {}
-    db = as_read_connection(connection)
-    for item_id, *columns in db.query(
-        f"SELECT item_id, {_COLUMNS} FROM texts WHERE asset_id IS NULL"  # noqa: S608 - our names
-        f" AND made_by IS NULL AND item_id {db.dialect.in_ids} ORDER BY id",
-        [json.dumps(list(texts_by_item))],
-    ):
-        stored.setdefault(item_id, []).append(_to_text(*columns))
+    known_ids = [item_id for item_id in texts_by_item if item_id in existing]
+    if known_ids:
+        db = as_read_connection(connection)
+        for item_id, *columns in db.query(
+            f"SELECT item_id, {_COLUMNS} FROM texts WHERE asset_id IS NULL"  # noqa: S608 - our names
+            f" AND made_by IS NULL AND item_id {db.dialect.in_ids} ORDER BY id",
+            [json.dumps(known_ids)],
+        ):
+            stored.setdefault(item_id, []).append(_to_text(*columns))
     changed = {
         item_id: texts
         for item_id, texts in texts_by_item.items()
@@ -259,14 +269,32 @@ def _find_unchanged(db: Database, item_ids: Sequence[int]) -> list[tuple[int, in
     )
     if not flagged:
         return []
-    identity = read_identity(db)
-    sources = identity.texts if identity else ()
-    texts = load_texts(db, json.dumps([item_id for item_id, *_ in flagged]))
+    digests = _load_digests(db, [item_id for item_id, *_ in flagged])
     return [
         (item_id, space_id)
         for item_id, space_id, digest in flagged
-        if texts_digest(select_encoded_texts(texts.get(item_id, ()), sources)) == digest
+        if digests.get(item_id, _NO_TEXTS) == digest
     ]
+
+
+def find_outdated(db: Database, digests: Mapping[int, bytes]) -> set[int]:
+    """Return the items with texts whose digest is not the given one."""
+    stored = _load_digests(db, list(digests))
+    return {item_id for item_id, digest in stored.items() if digest != digests[item_id]}
+
+
+_NO_TEXTS = texts_digest(())
+
+
+def _load_digests(db: Database, item_ids: Sequence[int]) -> dict[int, bytes]:
+    """Return the digest of the texts that are encoded, of each item with texts."""
+    texts = load_texts(db, json.dumps(item_ids))
+    identity = read_identity(db) if texts else None
+    sources = identity.texts if identity else ()
+    return {
+        item_id: texts_digest(select_encoded_texts(item_texts, sources))
+        for item_id, item_texts in texts.items()
+    }
 
 
 def _load_asset_texts(

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Engine, delete, insert, update
+from sqlalchemy import Connection, Engine, delete, insert, update
 
 from mmsearch.catalog.commits import (
+    add_embeddings,
     add_segment,
     add_text_items,
+    begin_segment,
     delete_assets,
     delete_empty_contents,
     has_segment,
@@ -348,21 +350,29 @@ class SqlWriter(SqlReader):
         """
         with write_transaction(self._engine) as connection:
             db = as_read_connection(connection)
+            space_id, new = 0, list[EncodedPicture]()
             if not db.query("SELECT 1 FROM sources WHERE id = ?", [shard.root_id]):
                 raise ValueError(f"there is no root {shard.root_id}")
             changes_before = db.count_changes()
             shard = self._prepare(db, shard)
+            if self._is_new(db, shard):
+                self._insert_new(connection, shard)
+                return 0
             if shard.segment is None:
                 if shard.pictures:
                     raise ValueError(f"{len(shard.pictures)} pictures without a segment")
             elif not has_segment(db, shard.segment):
                 unused_ids = sorted(shard.unused_ids)
-                add_segment(connection, shard.segment, shard.pictures, stale_ids=unused_ids)
+                space_id, new = begin_segment(
+                    connection, shard.segment, shard.pictures, stale_ids=unused_ids
+                )
             if shard.text_items:
                 add_text_items(connection, shard.text_items)
             contents = find_contents(db, (placed.digest for placed in shard.indexed))
             removed = upsert_assets(connection, shard, contents)
             delete_assets(connection, shard)
+            if shard.segment is not None:
+                add_embeddings(connection, shard.segment, new, space_id)
             affected_ids = {*merge_changed_metadata(connection)}
             affected_ids |= {item_id for _, item_id in contents.values()}
             affected_ids |= {item.id for item in (*shard.pictures, *shard.text_items)}
@@ -375,6 +385,10 @@ class SqlWriter(SqlReader):
     def _prepare(self, db: Database, shard: ShardCommit) -> ShardCommit:
         """Return what is to be written of a shard, beside other writers; here, all of it."""
         return shard
+
+    def _is_new(self, db: Database, shard: ShardCommit) -> bool:
+        """Return True if `commit_new` can write a shard, and knowing it is worth a few reads."""
+        return False
 
     def reserve_ids(self, items: int, segments: int) -> tuple[int, int]:
         """Reserve ids of items and numbers of segments, which no other writer gets.
@@ -402,16 +416,18 @@ class SqlWriter(SqlReader):
         Raises:
             ValueError: The shard contradicts itself or the catalog; a bug, not the user's fault.
         """
+        with write_transaction(self._engine) as connection:
+            self._insert_new(connection, self._prepare(as_read_connection(connection), shard))
+
+    def _insert_new(self, connection: Connection, shard: ShardCommit) -> None:
         from mmsearch.catalog import bulk  # noqa: PLC0415 - only imports need it
 
-        with write_transaction(self._engine) as connection:
-            shard = self._prepare(as_read_connection(connection), shard)
-            item_ids = bulk.insert_shard(connection, shard)
-            merged = merge_changed_metadata(connection)
-            update_places(connection, {*merged, *item_ids, *(item.id for item in shard.pictures)})
-            clear_stale(connection, item_ids)
-            if shard.pictures or shard.indexed:
-                add_generation(connection)
+        item_ids = bulk.insert_shard(connection, shard)
+        merged = merge_changed_metadata(connection)
+        update_places(connection, {*merged, *item_ids, *(item.id for item in shard.pictures)})
+        clear_stale(connection, item_ids)
+        if shard.pictures or shard.indexed:
+            add_generation(connection)
 
     def list_stale(
         self, after_id: int, limit: int, *, building: bool = False

@@ -80,8 +80,8 @@ def shards(draw):
     return files, pictures, draw(st.booleans())
 
 
-def make_catalog(path):
-    catalog = open_writer(path, create=True)
+def make_catalog(path, open_new=open_writer):
+    catalog = open_new(path, create=True)
     catalog.set_identity(IDENTITY)
     root, _ = catalog.ensure_root(b"/photos")
     catalog.commit_shard(encoded(catalog, root, {b"0.jpg": "0", b"1.jpg": "1"}))
