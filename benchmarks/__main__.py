@@ -30,6 +30,7 @@ from benchmarks.quality import (
     understanding,
     words,
 )
+from benchmarks.scale import catalog as scale_catalog
 from benchmarks.scale import federated as scale_federated
 from benchmarks.scale import ray as scale_ray
 from benchmarks.scale import search_servers
@@ -112,7 +113,11 @@ GPU: dict[str, Any] = {
     "gpu_flat": flat_gpu,
     "gpu_decode": decode_gpu,
 }
-CLUSTER: dict[str, Any] = {"scale_ray": scale_ray, "scale_search": search_servers}
+CLUSTER: dict[str, Any] = {
+    "scale_ray": scale_ray,
+    "scale_search": search_servers,
+    "scale_catalog": scale_catalog,
+}
 """Parts that start services, which run only if named."""
 
 PARTS: dict[str, Any] = QUALITY | SPEED | LARGE | GPU | CLUSTER

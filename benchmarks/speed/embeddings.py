@@ -56,12 +56,14 @@ def measure(photos: Path, cache: Path) -> dict[str, Any]:
             fill_index(IndexLayout.for_name(home, "exported"), encoder, size)
             for format_name in FORMATS:
                 folder, again = home / f"{format_name}-1", home / f"{format_name}-2"
-                exported = _run("export", home, "exported", folder, format_name)
+                exported = run_step("export", home, "exported", folder, format_name)
                 imports = [
-                    _run("import", home, f"imported-{format_name}-{number}", folder, format_name)
+                    run_step(
+                        "import", home, f"imported-{format_name}-{number}", folder, format_name
+                    )
                     for number in range(IMPORTS)
                 ]
-                _run("export", home, f"imported-{format_name}-0", again, format_name)
+                run_step("export", home, f"imported-{format_name}-0", again, format_name)
                 rows.append(
                     {
                         "vectors": size,
@@ -84,7 +86,8 @@ def _rate_interval(size: int, imports: Sequence[Mapping[str, float]]) -> list[fl
     return list(bootstrap_interval(rates))
 
 
-def _run(*arguments: Any) -> dict[str, float]:
+def run_step(*arguments: Any) -> dict[str, float]:
+    """Run one step in a process of its own; return its times and its peak memory."""
     command = [sys.executable, "-m", "benchmarks.speed.embeddings", *map(str, arguments)]
     process = subprocess.run(command, capture_output=True, check=True, text=True)
     result: dict[str, float] = json.loads(process.stdout.splitlines()[-1])

@@ -517,15 +517,16 @@ class _Counter:
             and any(len(parts) > depth + 1 for parts in below.values())
         ):
             depth += 1
+        # Names that differ in case are one folder; the order in which rows are read is no rule.
         merged: dict[tuple[str, ...], str] = {}
-        labels: list[str | None] = []
-        for code in range(len(column.values)):
-            parts = below.get(code, ())
-            if len(parts) <= depth:
-                labels.append(None)
-                continue
-            written = "/".join(names[code][: depth + 1])
-            labels.append(merged.setdefault(parts[: depth + 1], written))
+        for code, parts in below.items():
+            if len(parts) > depth:
+                written = "/".join(names[code][: depth + 1])
+                known = merged.setdefault(parts[: depth + 1], written)
+                merged[parts[: depth + 1]] = min(known, written)
+        labels = [
+            merged.get(below.get(code, ())[: depth + 1]) for code in range(len(column.values))
+        ]
         by_code = dict(enumerate(labels))
         numbered = replace(column, values=range(len(labels)), repeats=True)
         return numbered.regroup(by_code.get)
