@@ -84,6 +84,9 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
         make_rule("AGO_BEFORE COUNT UNIT TODAY", lambda _, n, u, __: _this_day_ago(today, n, u)),
         make_rule("THE? LAST COUNT UNIT", lambda _, __, n, u: calendar.last_units(today, u, n)),
         make_rule("THE? COUNT LAST UNIT", lambda _, n, __, u: calendar.last_units(today, u, n)),
+        make_rule("ABOUT? COUNT SEASONS AGO_AFTER", lambda _, n, s, __: _seasons_ago(today, n, s)),
+        make_rule("AGO_BEFORE ABOUT? COUNT SEASONS", lambda _, __, n, s: _seasons_ago(today, n, s)),
+        make_rule("UNIT_OF THE? FULL_DAY", lambda unit, _, day: _unit_of(unit, day)),
         make_rule("THIS_YEAR", lambda _: calendar.year_period(today.year)),
         make_rule("HALF_YEAR AGO_AFTER", lambda *_: _ago(today, 6, "month")),
         make_rule("AGO_BEFORE HALF_YEAR", lambda *_: _ago(today, 6, "month")),
@@ -99,11 +102,21 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
         relative.append(
             make_rule(
                 f"{kind} ,? OF? RELATIVE_YEAR",
-                lambda value, _, year, make=make: make(year, value),
+                lambda value, _, year, make=make: _begun(today, make(year, value)),
                 "",
                 "named_year",
             )
         )
+        if kind == "MON":
+            continue
+        # Last year at Christmas, 2019 im Sommer.
+        relative += [
+            make_rule(
+                f"RELATIVE_YEAR ,? AT? {kind}",
+                lambda year, _, value, make=make: _begun(today, make(year, value)),
+            ),
+            make_rule(f"YEAR ,? AT {kind}", lambda year, _, value, make=make: make(year, value)),
+        ]
     for kind in ("UNIT", "SEASON", "MONTH", "WEEKDAY", "HOLIDAY"):
         name = "last_unit" if kind == "UNIT" else ""
         last, before_last, this = past(kind, 1), past(kind, 2), _This(today, kind)
@@ -126,6 +139,10 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
         "RELATIVE_YEAR": [
             make_rule("LAST UNIT", lambda _, unit: year_ago(1, unit)),
             make_rule("THE? UNIT LAST", lambda _, unit, __: year_ago(1, unit), romance),
+            make_rule("THIS UNIT", lambda _, unit: year_ago(0, unit)),
+            make_rule("BEFORE_LAST UNIT", lambda _, unit: year_ago(2, unit)),
+            make_rule("THE? UNIT BEFORE_LAST", lambda _, unit, __: year_ago(2, unit), romance),
+            make_rule("THE? UNIT before last", lambda _, unit: year_ago(2, unit), "en"),
             make_rule("COUNT UNIT AGO_AFTER", lambda n, unit, _: year_ago(n, unit)),
             make_rule("AGO_BEFORE COUNT UNIT", lambda _, n, unit: year_ago(n, unit)),
         ],
@@ -376,6 +393,22 @@ def _last_part(today: date, month: int, part: str) -> Period | None:
     if period.after is not None and period.after > today:
         period = calendar.month_part(today.year - 1, month, part)
     return period
+
+
+def _begun(today: date, period: Period) -> Period | None:
+    return period if period.after is not None and period.after <= today else None
+
+
+def _seasons_ago(today: date, number: int, season: str) -> Period | None:
+    """Return the last season that is over (1), the one before (2) and so on."""
+    if number > today.year - MIN_YEAR:
+        return None
+    return calendar.last_over(today, _yearly("SEASON", season), number)
+
+
+def _unit_of(unit: str, day: Period | None) -> Period | None:
+    """Return the week or the weekend around a day."""
+    return None if day is None or day.after is None else calendar.unit_period(day.after, unit, 0)
 
 
 def _half_year(year: int, span: str, number: int) -> Period | None:

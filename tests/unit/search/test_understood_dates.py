@@ -272,6 +272,24 @@ def test_feasts_of_one_day(query, day):
         ("lendemain de Noël 2019", "2019-12-26/2019-12-27"),
         ("Pfingstsamstag 2019", "2019-06-08/2019-06-09"),
         ("Osterwochenende 2018", "2018-03-30/2018-04-03"),
+        ("last year at Christmas", "2025-12-24/2025-12-27"),
+        ("letztes Jahr an Weihnachten", "2025-12-24/2025-12-27"),
+        ("l'année dernière à Noël", "2025-12-24/2025-12-27"),
+        ("el año pasado en Navidad", "2025-12-24/2025-12-27"),
+        ("l'anno scorso a Natale", "2025-12-24/2025-12-27"),
+        ("vorletztes Jahr im Herbst", "2024-09-01/2024-12-01"),
+        ("the year before last in summer", "2024-06-01/2024-09-01"),
+        ("this year at Easter", "2026-04-03/2026-04-07"),
+        ("2019 im Sommer", "2019-06-01/2019-09-01"),
+        ("2019 at Christmas", "2019-12-24/2019-12-27"),
+        ("two summers ago", "2025-06-01/2025-09-01"),
+        ("vor zwei Sommern", "2025-06-01/2025-09-01"),
+        ("il y a deux étés", "2025-06-01/2025-09-01"),
+        ("hace dos veranos", "2025-06-01/2025-09-01"),
+        ("due estati fa", "2025-06-01/2025-09-01"),
+        ("the weekend of 14 July 2018", "2018-07-14/2018-07-16"),
+        ("le week-end du 14 juillet 2018", "2018-07-14/2018-07-16"),
+        ("la semaine du 12 juillet 2018", "2018-07-09/2018-07-16"),
         ("a year ago today", "2025-11-30/2025-12-01"),
         ("heute vor einem Jahr", "2025-11-30/2025-12-01"),
         ("hoy hace un año", "2025-11-30/2025-12-01"),
@@ -391,6 +409,8 @@ def test_words_around_a_date(query, days, text):
     q3 oil
     day after day
     last night of the proms
+    summers
+    2 summers
     12.5.20 mm
     """.strip().split("\n    "),
 )
