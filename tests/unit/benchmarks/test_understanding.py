@@ -123,7 +123,8 @@ def test_first_runs_of_judging_sets_are_kept_without_queries(tmp_path, monkeypat
     monkeypatch.setattr(understanding, "RESULTS", tmp_path / "results.json")
     wrong = summarize([judge(ROW, RIGHT), judge(TRAP, Understood("view", place="Nice"))])
     right = summarize([judge(ROW, RIGHT)])
-    sets = dict.fromkeys(("understanding", "understanding_fresh", "understanding_check2"), right)
+    others = set(understanding.SET_NAMES) - {"understanding_check"}
+    sets = dict.fromkeys(others, right)
     first = first_runs({**sets, "understanding_check": wrong})
     (row,) = first["first_check"]["wrong"]
     assert (row["kind"], row["invented"]) == ("trap", ("place",))

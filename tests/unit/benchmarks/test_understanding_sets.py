@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.quality import understanding
+
 SETS = Path(__file__).parents[3] / "benchmarks/quality/sets"
 LANGUAGES = ("en", "de", "fr", "es", "it")
 FILTERS = ("after", "before", "months", "place", "people")
@@ -18,9 +20,9 @@ def read_set(name):
     return [json.loads(line) for line in lines]
 
 
-@pytest.fixture(scope="module")
-def library():
-    return json.loads((SETS / "understanding_library.json").read_text(encoding="utf-8"))
+def read_library(name):
+    library = next(key for key, names in understanding.LIBRARIES.items() if name in names)
+    return json.loads((SETS / f"{library}.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -39,8 +41,9 @@ def test_understanding_sets_share_no_query():
     assert not queries & {row["query"].lower() for row in read_set("understanding_dev")}
 
 
-@pytest.mark.parametrize("name", ["understanding", "understanding_check", "understanding_dev"])
-def test_understanding_sets_have_dates_in_order_and_names_of_the_library(name, library):
+@pytest.mark.parametrize("name", sorted(understanding.SET_NAMES))
+def test_understanding_sets_have_dates_in_order_and_names_of_the_library(name):
+    library = read_library(name)
     places = {part[k] for part in library["places"] for k in ("city", "region", "country")}
     for row in read_set(name):
         understood = row["understood"]
@@ -52,7 +55,7 @@ def test_understanding_sets_have_dates_in_order_and_names_of_the_library(name, l
         assert set(understood.get("months", [1])) <= set(range(1, 13)), row
 
 
-@pytest.mark.parametrize("name", ["understanding", "understanding_check", "understanding_dev"])
+@pytest.mark.parametrize("name", sorted(understanding.SET_NAMES))
 def test_understanding_sets_text_is_what_remains_of_the_query(name):
     for row in read_set(name):
         understood = row["understood"]
