@@ -148,6 +148,19 @@ CLUBS_AFTER: Final = _words("""
 """)
 """Folded words after a city that make it the name of a sports club."""
 
+COUNTRY_ADJECTIVES: Final = _words("suisse suiza svizzera argentina argentine")
+"""Folded names of countries that are adjectives, too: *montre suisse*, *carne argentina*."""
+
+ADJECTIVE_HEADS: Final = (
+    FOOD
+    | CRAFTS
+    | _words("""
+    montre couteau vache banque reloj navaja vaca banco orologio coltellino coltello mucca banca
+    tango bandera bandiera
+    """)
+)
+"""Folded words before such an adjective that a thing of a country has."""
+
 STREETS_BEFORE: Final = _words("""
     gare rue avenue boulevard bd quai square impasse faubourg chaussee porte place
     piazza piazzale piazzetta viale via corso vicolo largo porta rione
@@ -218,12 +231,14 @@ THINGS_AFTER_PLACES: Final = (
     rottweiler rex pinscher reds
     pizza soap butter lace waffle waffles ham chocolate chocolates porcelain cigar cigars rum yellow
     slammer national
-    flagge fahne karte schinken senf wurst toasts marzipan christstollen stollen
+    salat suppe torte flagge fahne karte schinken senf wurst toasts marzipan christstollen stollen
     """)
 )
 """Folded words that make the name of a place before them that of a thing."""
 
 _FIXED = """
+    hugo boss,hugo chavez,victor hugo,jonas brothers,jonas kaufmann,chloe bag,chloe handbag
+    chloe perfume,chloe parfum,alfa romeo giulia,giulia quadrifoglio,marc jacobs,giorgio armani
     roter milan,rote milane,schwarzer milan,schwarze milane,milan royal,milan noir,milans royaux
     real madrid,ac milan,as roma,as monaco,inter mailand,inter milan,inter de milan,inter milano
     bayern munchen,bayern muenchen,bayern munich,fc bayern,bayern monaco,bayern de munich

@@ -9,6 +9,8 @@ from mmsearch.core.language import is_english_word
 from mmsearch.core.stop_words import STOP_WORDS
 from mmsearch.search.understanding.folding import fold_word
 from mmsearch.search.understanding.names_of_things import (
+    ADJECTIVE_HEADS,
+    COUNTRY_ADJECTIVES,
     CRAFTS,
     FOOD,
     GENITIVES,
@@ -255,8 +257,11 @@ class PlaceReader:
         return is_namesake and after in VERBS
 
     def _is_noun(self, start: int, after: str, name: str, places: Sequence[Place]) -> bool:
-        """Return True for a word with an article: *nel porto*, *Kiel eines Schiffes*."""
+        """Return True for *nel porto*, *Kiel eines Schiffes* and *montre suisse*."""
         if after in ("eines", "einer") and query_language(self._text).code == "de":
+            return True
+        is_adjective = fold_word(name) in COUNTRY_ADJECTIVES and name.islower()
+        if is_adjective and self._folded(start - 1) in ADJECTIVE_HEADS:
             return True
         is_city = places[0].kind == "city"
         return (

@@ -21,6 +21,8 @@ NUMBERED_THINGS: Final = _words("""
     citroen opel ford honda yamaha vespa lada skoda seat boeing airbus antonov tupolev
     concorde windows office word excel nokia iphone samsung canon nikon playstation xbox
     odyssey odyssee runner cyberpunk orwell race pin code copyright postleitzahl plz zip
+    riesling spatlese auslese merlot rioja chianti bordeaux barolo malbec chardonnay champagne
+    brunello beaujolais cabernet pinot prosecco
     wine wein vin vino vintage jahrgang millesime book buch livre libro novel roman film
     movie pelicula kalender calendar calendrier calendario album song game spiel jeu juego
     gioco poster plakat affiche cartel manifesto robot mach asteroid size grosse taille

@@ -19,7 +19,7 @@ TODAY = date(2026, 11, 30)
 PEOPLE = (
     "Anna", "Ben", "Maria Rossi", "Jürgen", "Lily Evans", "Will Turner", "April Jones",
     "Rosa Klein", "Tante Helga", "José García", "Mia Schäfer", "Tom Young", "Tom Old",
-    "Pierre Dubois", "Florence",
+    "Pierre Dubois", "Florence", "Hugo", "Giulia",
 )  # fmt: skip
 
 
@@ -492,6 +492,8 @@ def test_people_of_the_library_are_read(query, people, text):
         "anna frank haus",
         "big ben",
         "Ben Nevis",
+        "hugo boss perfume",
+        "alfa romeo giulia",
         "Ben & Jerry's",
         "Tom",
         "April in a red dress",

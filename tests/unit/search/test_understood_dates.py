@@ -409,6 +409,8 @@ def test_words_around_a_date(query, days, text):
     q3 oil
     day after day
     last night of the proms
+    Spätlese 2019
+    barolo 2015
     summers
     2 summers
     12.5.20 mm
