@@ -205,10 +205,10 @@ def _copy_sequences(source: Database, target: Database, tables: list[Table]) -> 
             highest[table] = max(highest.get(table, 0), number)
     target.query("DELETE FROM sqlite_sequence")
     for table in tables:
-        (key, *others) = table.primary_key.columns.keys()
-        is_numbered = not others and table.c[key].type.python_type is int
-        if not is_numbered:
+        keys = table.primary_key.columns.keys()
+        if len(keys) != 1 or table.c[keys[0]].type.python_type is not int:
             continue
+        (key,) = keys
         ((newest,),) = target.query(f"SELECT coalesce(max({key}), 0) FROM {table.name}")  # noqa: S608
         number = max(newest, highest.get(table.name, 0))
         if target.dialect.name == "postgresql":

@@ -8,7 +8,7 @@ from mmsearch.core.errors import SchemaError
 from mmsearch.core.records import CaptionTableTexts, FileRef, IndexedFile, Segment, ShardCommit
 from mmsearch.core.types import Metadata, Text
 from tests.cluster import services
-from tests.unit.catalog.samples import IDENTITY, digest_of, indexed, picture, seen
+from tests.unit.catalog.samples import IDENTITY, digest_of, encoded, indexed, picture, seen
 from tests.unit.catalog.test_bulk import make_catalog, make_shard
 
 pytestmark = services.MARKS
@@ -149,6 +149,25 @@ def test_newer_schema_is_refused(place_of, column):
         with pytest.raises(SchemaError, match="of a newer mmsearch") as caught:
             open_it(place)
         assert caught.value.hint == "Upgrade mmsearch."
+
+
+def test_server_knows_at_once_how_large_a_growing_catalog_is(place_of):
+    """Plans for tables of a few rows read a whole table for each shard."""
+    from mmsearch.catalog.postgres_maintenance import open_postgres_writer
+
+    place = place_of("grown")
+    with closing(open_postgres_writer(place, create=True)) as catalog:
+        root, _ = catalog.ensure_root(b"/photos")
+        for _ in range(3):
+            files = {b"%d.jpg" % number: f"{number}" for number in range(*next_numbers(catalog))}
+            catalog.commit_shard(encoded(catalog, root, files))
+        known = dict(query(place, "SELECT relname, reltuples FROM pg_class"))
+        assert min(known[name] for name in ("contents", "items", "assets", "embeddings")) >= 1200
+
+
+def next_numbers(catalog):
+    first = catalog.next_free_ids()[0]
+    return first, first + 600
 
 
 def dump(place):

@@ -1,3 +1,4 @@
+import re
 import sqlite3
 
 import pytest
@@ -130,3 +131,18 @@ def test_open_catalog_database_of_other_program_is_refused_unchanged(path, sql, 
     with pytest.raises(DamagedFileError, match="not an mmsearch catalog"):
         open_any(path, read_only)
     assert dump(path) == before
+
+
+FIRST_SHARED = 15
+"""Number of the first schema that catalogs in PostgreSQL may have."""
+
+# What `mmsearch.catalog.postgres_schema` does by comparing an older schema with the newest.
+_COMPARED = re.compile(
+    r"\s*(CREATE (TABLE|INDEX|UNIQUE INDEX|TRIGGER)|DROP (INDEX|TRIGGER)|ALTER TABLE \w+ ADD)\b"
+)
+
+
+@pytest.mark.parametrize("migration", MIGRATIONS[FIRST_SHARED:], ids=lambda step: step.name)
+def test_migrations_do_nothing_that_upgrades_of_postgresql_leave_out(migration):
+    """One that changes rows, for example, needs statements in `postgres_schema`, too."""
+    assert [text for text in migration.statements if not _COMPARED.match(text)] == []
