@@ -5,6 +5,7 @@ Every search has the same effort, so that a short result is a prefix of a long o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -16,7 +17,7 @@ from mmsearch.core.errors import ServerError
 from mmsearch.core.query import Condition
 from mmsearch.core.types import Ids, Ranking, Vectors
 from mmsearch.core.vector_servers import MAX_EXACT_IDS, MIN_CANDIDATES
-from mmsearch.core.vectors import merge_rankings, stack
+from mmsearch.core.vectors import merge_rankings, row_scores, stack
 from mmsearch.vector_stores._milvus_connection import MilvusConnection
 from mmsearch.vector_stores._milvus_filter import (
     DIGEST_FIELD,
@@ -32,6 +33,14 @@ MAX_LIMIT: Final = 16384
 """Maximum number of rows in an answer of Milvus."""
 
 _MIN_EF: Final = 2000
+_PROBED_SHARE: Final = 0.75
+"""Share of the lists of an inverted file that are searched. Texts are far from all pictures, and
+their neighbours are in many lists: a quarter has 0.77 of the ten nearest, half of them 0.95."""
+
+_RESCORED: Final = 200
+"""Number of rows of an inverted file whose scores are computed from their vectors: those of its
+8-bit codes are rounded, which loses three in a hundred of the ten nearest."""
+
 _MAX_IDS: Final = 50_000
 """Maximum number of ids in one expression."""
 
@@ -202,8 +211,22 @@ class MilvusCollection:
                 is_all = len(more_ids) < more
                 ids = np.concatenate([ids, more_ids])
                 scores = np.concatenate([scores, more_scores])
+            if self.index_type == "IVF_SQ8":
+                scores = self._rescore(query, ids, scores)
             rows.append(_first(ids, scores, count))
         return stack(rows, count)
+
+    def _rescore(
+        self, query: Vectors, ids: Ids, scores: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return scores of which the best are computed from vectors; equal ones stay equal."""
+        if not len(ids):
+            return scores
+        is_best = scores >= np.sort(scores)[-min(_RESCORED, len(scores))]
+        exact = row_scores(self.vectors(ids[is_best]), query)
+        # The server may lack rows at the moment.
+        scores[is_best] = np.where(np.isnan(exact), scores[is_best], exact)
+        return scores
 
     def _widen(
         self, query: Vectors, answer: _Answer, limit: int, expression: str | None
@@ -228,17 +251,19 @@ class MilvusCollection:
                 limit=limit,
                 filter=expression or "",
                 anns_field=VECTOR_FIELD,
-                search_params={"metric_type": "IP", "params": self._effort(limit)},
+                search_params={"metric_type": "IP", "params": self._effort(limit, expression)},
                 consistency_level="Bounded",
             )
             for hits in answers:
                 yield np.array(hits.ids, np.int64), np.array(hits.distances, np.float32)
 
-    def _effort(self, limit: int) -> dict[str, int]:
+    def _effort(self, limit: int, expression: str | None) -> dict[str, int]:
         if self.index_type == "HNSW":
             return {"ef": max(_MIN_EF, 2 * limit)}
         if self.index_type == "IVF_SQ8":
-            return {"nprobe": max(1, num_lists(self.rows) // 4)}
+            # Rows that pass a filter may be in any list, and the others cost little.
+            share = _PROBED_SHARE if expression is None else 1.0
+            return {"nprobe": math.ceil(share * num_lists(self.rows))}
         return {}
 
     def _query(
