@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import Connection
 
 from mmsearch.catalog import bulk
 from mmsearch.catalog.connection import MAINTENANCE_TIMEOUT_S
@@ -19,6 +22,7 @@ from mmsearch.catalog.postgres import (
     quoted,
 )
 from mmsearch.catalog.postgres_engine import open_postgres_engine
+from mmsearch.catalog.postgres_lock import RunLock
 from mmsearch.catalog.postgres_schema import check_readable, migrate
 from mmsearch.catalog.postgres_stems import COUNT_EVERY, count_stems, recount_stems
 from mmsearch.catalog.reader import SqlReader
@@ -26,8 +30,9 @@ from mmsearch.catalog.row_writes import reserve_ids
 from mmsearch.catalog.rows import column_values, find_items, scalar
 from mmsearch.catalog.sqlalchemy_engine import as_read_connection, write_transaction
 from mmsearch.catalog.tables import METADATA
+from mmsearch.catalog.texts import clear_stale
 from mmsearch.core.errors import StateError
-from mmsearch.core.records import EncodedPicture, SalvageResult, ShardCommit
+from mmsearch.core.records import EncodedPicture, SalvageResult, Segment, ShardCommit
 
 _ANALYZE_EVERY = 1_000
 """Number of assets that a writer adds before it looks at which tables have grown."""
@@ -45,37 +50,43 @@ class PostgresMaintenance(SqlMaintenance):
 
     Args:
         place: The catalog, with the newest schema.
+        run: The lock of a run that may have others beside it; None if it runs alone.
     """
 
-    def __init__(self, place: PostgresPlace) -> None:
+    def __init__(self, place: PostgresPlace, run: RunLock | None = None) -> None:
         pool = PostgresPool(place, timeout_s=MAINTENANCE_TIMEOUT_S)
         super().__init__(pool, open_postgres_engine(place))
         self._place = place
         self._added_assets = self._added_texts = 0
+        self._run = run
+
+    @property
+    def is_shared(self) -> bool:
+        """True: also beside a run that has the index alone, a program may commit by itself."""
+        return True
+
+    def alone(self) -> AbstractContextManager[bool]:
+        """Keep other runs from starting for a moment; yield False if one is active."""
+        return nullcontext(True) if self._run is None else self._run.alone()
+
+    def one_at_a_time(
+        self, work: str, on_wait: Callable[[], None] = lambda: None
+    ) -> AbstractContextManager[None]:
+        """Wait until no other run does the same work."""
+        return nullcontext() if self._run is None else self._run.one_at_a_time(work, on_wait)
 
     def _prepare(self, db: Database, shard: ShardCommit) -> ShardCommit:
         """Return a shard without what other writers have committed since it was begun.
 
-        Rows of the segment whose content is known by now are not used. A segment that is committed
-        after one with a higher number gets another number: readers take those above the number
-        that the built index covers for newer ones.
+        Rows of the segment whose content is known by now are not used.
         """
         items = [*shard.pictures, *shard.text_items]
         known = find_items(db, (item.digest for item in items))
         ids = {item.id for item in items if _is_new_or_same(item, known)}
         segment = shard.segment
-        if segment is not None:
-            numbers = column_values(
-                db, "SELECT number FROM segments WHERE name = ?", [segment.file_ref.name]
-            )
-            newest = scalar(db, "SELECT coalesce(max(number), 0) FROM segments")
-            if numbers:
-                segment = replace(segment, number=numbers[0])
-            elif segment.number <= newest:
-                segment = replace(segment, number=reserve_ids(db, "segments", 1))
         return replace(
             shard,
-            segment=segment,
+            segment=None if segment is None else self._number_segment(db, segment),
             pictures=[item for item in shard.pictures if item.id in ids],
             text_items=[item for item in shard.text_items if item.id in ids],
             unused_ids=[
@@ -134,6 +145,29 @@ class PostgresMaintenance(SqlMaintenance):
     def _is_new(self, db: Database, shard: ShardCommit) -> bool:
         return bulk.is_new(db, shard)
 
+    def _number_segment(self, db: Database, segment: Segment) -> Segment:
+        """Return a segment with a number above those of all that are committed, or with its own.
+
+        Readers take the segments above the number that the built index covers for newer ones.
+        """
+        statement = "SELECT number FROM segments WHERE name = ?"
+        numbers = column_values(db, statement, [segment.file_ref.name])
+        if numbers:
+            return replace(segment, number=numbers[0])
+        newest = scalar(db, "SELECT coalesce(max(number), 0) FROM segments")
+        if segment.number > newest:
+            return segment
+        return replace(segment, number=reserve_ids(db, "segments", 1))
+
+    def _flag_texts(
+        self, connection: Connection, segment: Segment, pictures: Sequence[EncodedPicture]
+    ) -> None:
+        """Flag new embeddings of items whose texts have changed since they were read."""
+        as_read_connection(connection).query(
+            "UPDATE embeddings SET stale = 1 WHERE segment = ? AND stale = 0", [segment.number]
+        )
+        clear_stale(connection, [item.id for item in pictures])
+
     def vacuum(self) -> None:
         """Free the space of deleted rows for others, and update what plans are made from."""
         with connect(self._place, MAINTENANCE_TIMEOUT_S) as connection:
@@ -167,19 +201,50 @@ def _is_new_or_same(item: EncodedPicture, known: Mapping[tuple[bytes, int], int]
     return known.get((item.digest, item.locator.part), item.id) == item.id
 
 
-def open_postgres_writer(place: PostgresPlace, *, create: bool = False) -> PostgresMaintenance:
+def open_postgres_writer(
+    place: PostgresPlace, *, create: bool = False, run: RunLock | None = None
+) -> PostgresMaintenance:
     """Open a catalog for writing, and upgrade an older schema to the newest one.
 
     Args:
         place: The catalog.
         create: Create the schema if it is missing.
+        run: See `PostgresMaintenance`.
 
     Raises:
         MMSearchError: The server cannot be reached, or there is no catalog.
     """
     with connect(place, MAINTENANCE_TIMEOUT_S) as connection:
         migrate(connection, place, create=create)
-    return PostgresMaintenance(place)
+    return PostgresMaintenance(place, run)
+
+
+@contextmanager
+def open_postgres_run(
+    place: PostgresPlace, name: str, source: tuple[str, bytes], wait_s: float
+) -> Iterator[PostgresMaintenance]:
+    """Open a catalog to add to one of its sources, while other runs add to others.
+
+    Args:
+        place: The catalog; its schema is created if it is missing.
+        name: Name of the index, for messages.
+        source: Kind of the source, and its URI or a folder in it.
+        wait_s: Maximum seconds to wait for other writers.
+
+    Raises:
+        IndexLockedError: Another run writes the source, or a writer needs the whole index.
+        MMSearchError: The server cannot be reached.
+    """
+    run = RunLock(place, name, wait_s)
+    try:
+        catalog = open_postgres_writer(place, create=True, run=run)
+        try:
+            run.take_source(*source, catalog.roots)
+            yield catalog
+        finally:
+            catalog.close()
+    finally:
+        run.release()
 
 
 def open_postgres_reader(place: PostgresPlace) -> SqlReader:

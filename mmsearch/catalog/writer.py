@@ -62,6 +62,7 @@ from mmsearch.catalog.rows import (
     storable,
     subtree_condition,
 )
+from mmsearch.catalog.single_writer import SingleWriter
 from mmsearch.catalog.source_writes import (
     ensure_root,
     ensure_source,
@@ -107,7 +108,7 @@ _COPY_STALE_FLAGS = (
 )
 
 
-class SqlWriter(SqlReader):
+class SqlWriter(SingleWriter, SqlReader):
     """Implementation of `mmsearch.core.catalog.CatalogWriter`; thread-safe.
 
     Args:
@@ -515,10 +516,13 @@ class SqlWriter(SqlReader):
             building: True if the segment belongs to the space being built.
         """
         with write_transaction(self._engine) as connection:
-            state = BUILDING if building else SERVING
+            state, db = BUILDING if building else SERVING, as_read_connection(connection)
+            segment = self._number_segment(db, segment)
             add_segment(connection, segment, pictures, state, stale_ids=sorted(unused_ids))
             if building:
-                as_read_connection(connection).query(_COPY_STALE_FLAGS, {"segment": segment.number})
+                db.query(_COPY_STALE_FLAGS, {"segment": segment.number})
+            else:
+                self._flag_texts(connection, segment, pictures)
             merged = merge_changed_metadata(connection)
             update_places(connection, {*merged, *(item.id for item in pictures)})
             clear_stale(connection, [item.id for item in pictures if not item.keep_texts])

@@ -53,6 +53,7 @@ def show_progress() -> Iterator[Callable[[Progress], None]]:
             "texts": "reading texts",
             "merge": "merging segments",
             "migrate": "copying files",
+            "wait": "waiting for another run",
             "build": "building the vector index",
             "hashes": "hashing pictures",
             "duplicates": "looking for duplicates",

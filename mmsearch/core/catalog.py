@@ -5,10 +5,10 @@ A function declares the smallest protocol that it needs.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,11 @@ from mmsearch.core.types import Ids
 
 if TYPE_CHECKING:
     from mmsearch.core.server_filters import ItemFields
+
+
+PUBLISHING: Final = "publish"
+DESCRIBING: Final = "describe"
+"""Work that runs do one after another; see `CatalogWriter.one_at_a_time`."""
 
 
 class Snapshot(Protocol):
@@ -420,7 +425,19 @@ class CatalogReader(Protocol):
 
 
 class CatalogWriter(CatalogReader, Protocol):
-    """Writing part, of which there is one at a time. Every write is one transaction."""
+    """Writing part. Every write is one transaction."""
+
+    @property
+    def is_shared(self) -> bool:
+        """True if others may write at the same time, so that ids have to be reserved."""
+
+    def alone(self) -> AbstractContextManager[bool]:
+        """Keep other runs from starting for a moment; yield False if one is active."""
+
+    def one_at_a_time(
+        self, work: str, on_wait: Callable[[], None] = lambda: None
+    ) -> AbstractContextManager[None]:
+        """Wait until no other run does the same work; ``on_wait`` is called before a wait."""
 
     @property
     def derived(self) -> DerivedWriter:

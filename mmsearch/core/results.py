@@ -53,8 +53,8 @@ class Progress:
 
     Attributes:
         phase: ``scan``, ``encode``, ``derive``, ``texts``, ``merge``, ``build``, ``hashes``,
-            ``duplicates``, ``export``, ``import``, ``migrate``, or the name of an enricher, such as
-            ``ocr``.
+            ``duplicates``, ``export``, ``import``, ``migrate``, ``wait`` (for another run), or the
+            name of an enricher, such as ``ocr``.
         done: Number of files processed so far.
         total: Number of files to process; None while unknown.
         encoded: Number of pictures encoded so far in this run.

@@ -196,13 +196,18 @@ def copy_to_server(
 
 
 @contextmanager
-def open_write(layout: IndexLayout, wait_s: float, *, create: bool) -> Iterator[CatalogMaintenance]:
+def open_write(
+    layout: IndexLayout, wait_s: float, *, create: bool, source: tuple[str, bytes] | None = None
+) -> Iterator[CatalogMaintenance]:
     """Open the catalog of an index for writing, under the writer lock.
 
     Args:
         layout: File layout of the index.
         wait_s: Seconds to wait for the lock.
         create: Create the index if it does not exist.
+        source: Kind of the source to which the caller adds, and its URI or a folder in it: if the
+            catalog is on a server, others may add to other sources at the same time. None if the
+            caller needs the whole index.
 
     Raises:
         IndexLockedError: Another writer is active.
@@ -212,7 +217,7 @@ def open_write(layout: IndexLayout, wait_s: float, *, create: bool) -> Iterator[
         with open_read(layout):
             pass
     layout.create()
-    with writer_lock(layout, wait_s), open_locked(layout, create=True) as catalog:
+    with _open_under_lock(layout, wait_s, source) as catalog:
         if not layout.has_places():
             yield catalog
             return
@@ -224,12 +229,39 @@ def open_write(layout: IndexLayout, wait_s: float, *, create: bool) -> Iterator[
 
 
 @contextmanager
+def _open_under_lock(
+    layout: IndexLayout, wait_s: float, source: tuple[str, bytes] | None
+) -> Iterator[CatalogMaintenance]:
+    layout.reject_links()
+    place = None if source is None else _find_server(layout)
+    if place is None or source is None:
+        with writer_lock(layout, wait_s), open_locked(layout, create=True) as catalog:
+            yield catalog
+        return
+    from mmsearch.catalog.postgres_maintenance import (  # noqa: PLC0415 - costs SQLAlchemy
+        open_postgres_run,
+    )
+
+    with open_postgres_run(place, layout.name, source, wait_s) as catalog:
+        yield catalog
+
+
+@contextmanager
 def _owned_store(layout: IndexLayout, catalog: CatalogReader) -> Iterator[None]:
     """Check that the store belongs to the index, and note its newest generation at the end."""
     from mmsearch.storage.stored_files import check_owner, claim_store  # noqa: PLC0415 - few indexes
 
     generation = _generation(catalog)
-    check_owner(layout, generation)
+    while True:
+        try:
+            check_owner(layout, generation)
+            break
+        except StateError:
+            # Another run may have committed and noted a newer generation in between.
+            newest = _generation(catalog)
+            if newest == generation:
+                raise
+            generation = newest
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from mmsearch.core import plugins
+from mmsearch.core.catalog import PUBLISHING
 from mmsearch.core.errors import MMSearchError, StateError
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.places import read_places
@@ -115,5 +116,6 @@ def drop_unused_collections(layout: IndexLayout, catalog: CatalogWriter) -> None
         return
     from mmsearch.indexing.collections import drop_unused  # noqa: PLC0415 - few
 
-    with suppress(MMSearchError):
+    # Another run may be building a collection.
+    with suppress(MMSearchError), catalog.one_at_a_time(PUBLISHING):
         drop_unused(catalog, open_search_server(layout, plugin_name))

@@ -105,6 +105,7 @@ class ShardMaker:
         before_encoding: Callable[[], None],
         max_items: Callable[[DecodeTask], int],
     ) -> None:
+        self._catalog = catalog
         self._next_id, self._next_segment = catalog.next_free_ids()
         self._sizer = sizer
         self._before_encoding = before_encoding
@@ -115,6 +116,8 @@ class ShardMaker:
         self._before_encoding()
         self._sizer.start_shard(len(contents))
         num_ids = sum(self._max_items(content.source) for content in contents)
+        if self._catalog.is_shared:
+            self._next_id, self._next_segment = self._catalog.reserve_ids(num_ids, 1)
         shard = Shard(self._next_segment, self._next_id, tuple(contents), num_ids)
         self._next_segment += 1
         self._next_id += num_ids

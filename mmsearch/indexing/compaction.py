@@ -19,6 +19,7 @@ from mmsearch.core.records import Segment
 from mmsearch.core.reports import CompactReport
 from mmsearch.core.results import Progress
 from mmsearch.indexing.build import IndexBuilder
+from mmsearch.indexing.orphans import remove_unused_files
 from mmsearch.indexing.spaces import COPY_PAGE_SIZE, activate_space, copy_page, update_space
 from mmsearch.storage.derived import write_derived
 from mmsearch.storage.layout import IndexLayout
@@ -108,7 +109,7 @@ def merge_derived(layout: IndexLayout, catalog: CatalogWriter) -> None:
         return
     file = write_derived(layout, derived.next_number(), iter_derived(derived))
     derived.replace_files(file if file.rows else None)
-    remove_orphans(layout, catalog.referenced_files())
+    remove_unused_files(layout, catalog)
 
 
 def remove_derived(layout: IndexLayout, catalog: CatalogWriter, enricher: str) -> int:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
-from mmsearch.core.catalog import CatalogWriter
+from mmsearch.core.catalog import PUBLISHING, CatalogWriter
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import Hint, StateError, UsageError
+from mmsearch.core.errors import Hint, IndexLockedError, StateError, UsageError
 from mmsearch.core.identity import Identity, check_encoder, empty_index_error, require_identity
 from mmsearch.core.protocols import DerivedEncoder, Encoder, Executor, Fusion, Walk
 from mmsearch.core.records import BuiltVectorIndex, SourceRecord
@@ -33,6 +33,7 @@ from mmsearch.indexing.duplicates import update_duplicates
 from mmsearch.indexing.encode import REENCODE_PAGE_SIZE, DecoderFactory, ShardEncoder, share_worker
 from mmsearch.indexing.file_reader import FileReaders
 from mmsearch.indexing.hashes import HasherFactory, add_missing_hashes
+from mmsearch.indexing.orphans import remove_unused_files
 from mmsearch.indexing.run import IndexRun
 from mmsearch.indexing.spaces import (
     COPY_PAGE_SIZE,
@@ -49,7 +50,7 @@ from mmsearch.indexing.spaces import (
 from mmsearch.indexing.texts import TextCollector, TextEncoder
 from mmsearch.modalities._contents import Recall
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.stored_files import open_store, remove_orphans
+from mmsearch.storage.stored_files import discard_file, open_store, remove_orphans
 
 if TYPE_CHECKING:
     from mmsearch.indexing.source_run import SourceRun
@@ -206,7 +207,7 @@ class Indexer:
         is_addition: bool = False,
     ) -> IndexReport:
         """Execute a run, encode changed texts, and publish a vector index if it is due."""
-        remove_orphans(self.layout, self.catalog.referenced_files())
+        remove_unused_files(self.layout, self.catalog)
         run_id = self.catalog.begin_run()
         outcome = "failed"
         retold = 0
@@ -215,31 +216,35 @@ class Indexer:
             with share_worker(self.make_worker, worker):
                 run.execute()
             built = background_build.wait()
-            if built is not None:
-                self.catalog.publish(built)
-            progress(run.stats.progress("texts"))
-            retold = self._refresh_text_vectors()
-            on_texts_refreshed(retold > 0)
-            progress(run.stats.progress("build"))
-            self.publish(is_small=is_addition and run.stats.encoded <= SMALL_ADDITION_ROWS)
-            if not is_addition:
-                make_hasher = HasherFactory(
-                    self.make_decoder.modalities, self.make_decoder.prepare.edge_px
-                )
-                add_missing_hashes(
+            # One run after another: the last one covers all that is committed.
+            with self.catalog.one_at_a_time(
+                PUBLISHING, lambda: progress(run.stats.progress("wait"))
+            ):
+                if built is not None:
+                    self._publish_built(built)
+                progress(run.stats.progress("texts"))
+                retold = self._refresh_text_vectors()
+                on_texts_refreshed(retold > 0)
+                progress(run.stats.progress("build"))
+                self.publish(is_small=is_addition and run.stats.encoded <= SMALL_ADDITION_ROWS)
+                if not is_addition:
+                    make_hasher = HasherFactory(
+                        self.make_decoder.modalities, self.make_decoder.prepare.edge_px
+                    )
+                    add_missing_hashes(
+                        self.layout,
+                        self.catalog,
+                        run.source_id,
+                        self.decode_executor,
+                        make_hasher,
+                        progress,
+                    )
+                update_duplicates(
                     self.layout,
                     self.catalog,
-                    run.source_id,
-                    self.decode_executor,
-                    make_hasher,
-                    progress,
+                    may_wait=is_addition,
+                    on_start=lambda: progress(run.stats.progress("duplicates")),
                 )
-            update_duplicates(
-                self.layout,
-                self.catalog,
-                may_wait=is_addition,
-                on_start=lambda: progress(run.stats.progress("duplicates")),
-            )
             outcome = "finished"
         except KeyboardInterrupt:
             outcome = "interrupted"
@@ -261,6 +266,15 @@ class Indexer:
         if must_build:
             self._publish(self.fusion)
 
+    def _publish_built(self, built: BuiltVectorIndex) -> None:
+        """Publish an index, unless another run has published one that covers more."""
+        with self.catalog.snapshot() as snapshot:
+            is_late = snapshot.built is not None and snapshot.built.covers > built.covers
+        if is_late:
+            discard_file(self.layout, built.file_ref)
+        else:
+            self.catalog.publish(built)
+
     def _prepare_background_build(self) -> Callable[[ShouldStop], BuiltVectorIndex] | None:
         """Return a function that rebuilds the index from all current segments.
 
@@ -270,7 +284,8 @@ class Indexer:
             tail_rows = sum(segment.rows for segment in snapshot.unindexed_segments)
             built_rows = snapshot.built.rows if snapshot.built else 0
             is_waiting = not is_due(snapshot, self.builder.plugin_name)
-        if self.builder.collections is not None and is_waiting:
+        if self.builder.collections is not None and (is_waiting or self.catalog.is_shared):
+            # Another run would drop a collection that is not published.
             return None
         identity = self.catalog.identity()
         if identity is None or not tail_rows or built_rows + tail_rows <= REBUILD_BELOW:
@@ -448,8 +463,9 @@ class Indexer:
         Returns:
             The number of pictures with new embeddings.
         """
-        count = self._refresh_text_vectors()
-        self.publish(is_small=True)
+        with self.catalog.one_at_a_time(PUBLISHING):
+            count = self._refresh_text_vectors()
+            self.publish(is_small=True)
         return count
 
     def reencode_stale(self) -> SpaceUpdate:
@@ -565,11 +581,22 @@ class Indexer:
         return update
 
     def _ensure_identity(self) -> None:
-        current_identity = self.catalog.identity()
         identity = Identity(self.encoder.spec, self.fusion.spec, self.vector_index, self.sources)
-        if current_identity is None:
-            self.catalog.set_identity(identity)
-            return
+        with self.catalog.one_at_a_time("identity"):
+            current_identity = self.catalog.identity()
+            if current_identity is None:
+                self.catalog.set_identity(identity)
+                return
         check_encoder(current_identity, self.encoder)
+        if self.catalog.is_shared and current_identity.fusion != self.fusion.spec:
+            raise IndexLockedError(
+                "Another run has created the index with another fusion meanwhile.", "Run again."
+            )
         if current_identity.texts != self.sources:
-            self.catalog.set_identity(replace(current_identity, texts=self.sources))
+            with self.catalog.alone() as is_alone:
+                if not is_alone:
+                    raise IndexLockedError(
+                        "The texts that count cannot change while another run is active.",
+                        "Wait until it finishes, or leave the choice of texts out.",
+                    )
+                self.catalog.set_identity(replace(current_identity, texts=self.sources))

@@ -93,7 +93,7 @@ def update_space(
     update = SpaceUpdate()
     after_id = 0
     while page := catalog.list_stale(after_id, page_size, building=building):
-        _, number = catalog.next_free_ids()
+        _, number = catalog.reserve_ids(0, 1) if catalog.is_shared else catalog.next_free_ids()
         encoded = encode_page(number, page)
         if encoded.segment is not None:
             catalog.commit_embeddings(

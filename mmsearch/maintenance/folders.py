@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.core.arguments import check_value, suggest_name
-from mmsearch.core.catalog import CatalogReader, CatalogWriter
+from mmsearch.core.catalog import DESCRIBING, CatalogReader, CatalogWriter
 from mmsearch.core.derived import FolderScope
 from mmsearch.core.display import display_path
 from mmsearch.core.errors import UsageError
@@ -28,7 +28,7 @@ from mmsearch.core.folder_choices import (
     make_globs,
     want_texts,
 )
-from mmsearch.core.records import Root
+from mmsearch.core.records import FOLDER_KIND, Root
 from mmsearch.core.reports import DescribeReport, IndexReport
 from mmsearch.core.results import IndexRequest, Progress
 from mmsearch.core.settings import Settings
@@ -83,7 +83,9 @@ def add_folder(
     check_describe(run.values, settings)
     with (
         open_cluster(settings) as cluster,
-        catalogs.open_write(layout, wait_s, create=True) as catalog,
+        catalogs.open_write(
+            layout, wait_s, create=True, source=(FOLDER_KIND, run.folder)
+        ) as catalog,
     ):
         with make_indexer(
             layout,
@@ -180,15 +182,16 @@ def describe_folders(
     # Most runs describe nothing.
     from mmsearch.maintenance.describe import describe_wanted  # noqa: PLC0415
 
-    return describe_wanted(
-        layout,
-        catalog,
-        settings,
-        on_message,
-        folders,
-        progress,
-        retry_failed=retry_failed,
-    )
+    with catalog.one_at_a_time(DESCRIBING, lambda: progress(Progress("wait", 0, None))):
+        return describe_wanted(
+            layout,
+            catalog,
+            settings,
+            on_message,
+            folders,
+            progress,
+            retry_failed=retry_failed,
+        )
 
 
 def warn_unavailable_enrichers(

@@ -33,6 +33,8 @@ from mmsearch.maintenance.suggestions import update_suggestions
 from mmsearch.storage.atomic import atomic_write
 from mmsearch.storage.layout import IndexLayout, original_path
 
+_SOURCE = (RECORDS_KIND, b"")
+
 
 @dataclass(frozen=True)
 class Record:
@@ -165,7 +167,7 @@ def add_records(
     """Add or replace records. See `mmsearch.api.index.Index.add`."""
     with (
         warm_parts.use(),
-        catalogs.open_write(layout, wait_s, create=True) as catalog,
+        catalogs.open_write(layout, wait_s, create=True, source=_SOURCE) as catalog,
         make_indexer(layout, catalog, settings, on_message, warm_parts=warm_parts) as indexer,
     ):
         originals = KeptOriginals(layout)
@@ -194,7 +196,10 @@ def update_records(
     wait_s: float,
 ) -> None:
     """Replace the texts or the metadata of records. See `mmsearch.api.index.Index.update`."""
-    with warm_parts.use(), catalogs.open_write(layout, wait_s, create=False) as catalog:
+    with (
+        warm_parts.use(),
+        catalogs.open_write(layout, wait_s, create=False, source=_SOURCE) as catalog,
+    ):
         source = find_records_source(catalog)
         stored = load_records(catalog, keys)
         unknown = [key for key in keys if key not in stored or stored[key].item_id is None]
@@ -236,7 +241,10 @@ def delete_records(
     layout: IndexLayout, keys: Sequence[str], warm_parts: WarmParts, wait_s: float
 ) -> int:
     """Delete records; return how many there were. See `mmsearch.api.index.Index.delete`."""
-    with warm_parts.use(), catalogs.open_write(layout, wait_s, create=False) as catalog:
+    with (
+        warm_parts.use(),
+        catalogs.open_write(layout, wait_s, create=False, source=_SOURCE) as catalog,
+    ):
         source = find_records_source(catalog)
         stored = load_records(catalog, keys)
         if source is None or not stored:

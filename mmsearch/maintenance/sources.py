@@ -87,7 +87,7 @@ def add_source(
     try:
         with (
             open_cluster(settings) as cluster,
-            catalogs.open_write(layout, wait_s, create=True) as catalog,
+            catalogs.open_write(layout, wait_s, create=True, source=(kind, place)) as catalog,
         ):
             with make_indexer(layout, catalog, settings, on_message, cluster=cluster) as indexer:
                 record = catalog.ensure_source(kind, place, choices_to_json(kind, choices), name)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmsearch.core.catalog import PUBLISHING
 from mmsearch.core.errors import MMSearchError
 from mmsearch.core.query import Query, Term
 from mmsearch.core.suggestions import SuggestedWord, SuggestionState
@@ -77,6 +78,19 @@ def update_suggestions(
         is_addition: True after a program has added some pictures: a small library counts as a large
             one, because an update for each of many calls would cost more than the calls.
     """
+    with catalog.one_at_a_time(PUBLISHING):
+        return _update(layout, catalog, encoder, settings, force=force, is_addition=is_addition)
+
+
+def _update(
+    layout: IndexLayout,
+    catalog: CatalogWriter,
+    encoder: Encoder,
+    settings: Settings,
+    *,
+    force: bool,
+    is_addition: bool,
+) -> bool:
     words = read_vocabulary()
     state = catalog.suggestions.current_state(encoder.spec.fingerprint, _digest(words))
     if not force and not is_due(

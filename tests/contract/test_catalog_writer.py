@@ -553,6 +553,27 @@ class TestTexts:
         catalog.set_identity(dataclasses.replace(IDENTITY, texts=(TextSource.FILENAME,)))
         assert [stale_texts.id for stale_texts in catalog.list_stale(0, 9)] == [1]
 
+    @pytest.mark.parametrize("kind", [SERVER], indirect=True)
+    def test_commit_embeddings_beside_other_writers_is_newer_and_stale_if_texts_changed(
+        self, catalog, root
+    ):
+        place(catalog, root, b"a.jpg", "a", CAPTION)
+        (stale,) = catalog.list_stale(0, 9)
+        _, number = catalog.reserve_ids(0, 1)
+        digest = texts_digest(select_encoded_texts(stale.picture.texts, IDENTITY.texts))
+        # While its texts are encoded, another writer adds some, and commits a segment.
+        place(catalog, root, b"b.jpg", "a", TABLE)
+        newer = catalog.reserve_ids(1, 1)
+        catalog.commit_shard(
+            ShardCommit(root.id, 5, segment=segment(newer[1], 1), pictures=[picture(newer[0], "c")])
+        )
+        item = dataclasses.replace(picture(1, "a"), texts_digest=digest, keep_texts=True)
+        catalog.commit_embeddings(segment(number, 1), [item])
+        assert catalog.segments()[-1].number > newer[1]
+        assert catalog.segments()[-1].file_ref == segment(number, 1).file_ref
+        assert [item.id for item in catalog.list_stale(0, 9)] == [1]
+        assert list(catalog.find_problems()) == []
+
     @pytest.mark.parametrize("texts_stay", [True, False])
     def test_commit_embeddings_keep_id_files_and_texts_of_picture(self, catalog, root, texts_stay):
         place(catalog, root, b"a.jpg", "a", CAPTION)
