@@ -101,6 +101,7 @@ class MaintainedIndex:
                 derived=self._summarize_derived(catalog, snapshot.identity),
                 skipped=count_skipped((file.path, file.reason) for file in catalog.skipped_files()),
                 places=self._places(),
+                writers=catalogs.list_writers(self._layout),
             )
 
     def _places(self) -> dict[str, str]:

@@ -115,11 +115,7 @@ class AdvisoryLock:
     @property
     def holder(self) -> str | None:
         """Process, host and start of the holder; None while nobody holds it."""
-        session = _Session(self._place)
-        try:
-            return _join(session.holders(_INDEX))
-        finally:
-            session.close()
+        return _join(list_holders(self._place))
 
     def acquire(self, timeout_s: float = 0.0) -> None:
         """Take the lock; see `Lock.acquire`.
@@ -257,6 +253,19 @@ class RunLock:
     def _unlock(self, locks: Sequence[tuple[bytes, bool]]) -> None:
         for name, shared in reversed(locks):
             self._session.unlock(name, shared=shared)
+
+
+def list_holders(place: PostgresPlace) -> tuple[str, ...]:
+    """Return process, host and start of each writer of an index, oldest first.
+
+    Raises:
+        StorageError: The server cannot be reached.
+    """
+    session = _Session(place)
+    try:
+        return tuple(session.holders(_INDEX))
+    finally:
+        session.close()
 
 
 def _source_locks(kind: str, uri: bytes) -> list[tuple[bytes, bool]]:

@@ -119,6 +119,7 @@ def _format_status(index_status: IndexStatus) -> Iterator[tuple[str, str]]:
     )
     yield "on disk", f"{output.human_bytes(sum(index_status.bytes_by_part.values()))} ({sizes})"
     yield "generation", str(index_status.generation)
+    yield from (("writing", writer) for writer in index_status.writers)
     if index_status.last_run is not None:
         run = index_status.last_run
         counts = ", ".join(f"{count:,} {label}" for label, count in run.counts.items() if count)

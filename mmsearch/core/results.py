@@ -542,6 +542,8 @@ class IndexStatus:
         derived: What each enricher has done and what is left for it; see `Index.describe`.
         places: URLs of the parts that are outside of the folder, by part: ``catalog``, ``store``
             and ``search``. ``bytes_by_part`` is then the size of the copies in the folder.
+        writers: Process, host and start of each writer that is active now, if the catalog is on a
+            server.
     """
 
     name: str
@@ -562,3 +564,4 @@ class IndexStatus:
     sources: tuple[SourceRecord, ...] = ()
     derived: tuple[DerivedSummary, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
+    writers: tuple[str, ...] = ()

@@ -305,6 +305,16 @@ def writer_lock(layout: IndexLayout, wait_s: float = 0.0) -> Iterator[None]:
         lock.release()
 
 
+def list_writers(layout: IndexLayout) -> tuple[str, ...]:
+    """Return process, host and start of each active writer, if the catalog is on a server."""
+    place = _find_server(layout)
+    if place is None:
+        return ()
+    from mmsearch.catalog.postgres_lock import list_holders  # noqa: PLC0415 - costs psycopg
+
+    return list_holders(place)
+
+
 @contextmanager
 def open_locked(layout: IndexLayout, *, create: bool = False) -> Iterator[CatalogMaintenance]:
     """Open the catalog of an index for writing, without taking the writer lock.

@@ -1,6 +1,7 @@
 """Several runs at once on an index whose catalog is in PostgreSQL, and what they exclude."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -301,6 +302,8 @@ def test_commands_say_what_is_active_and_where_the_catalog_is(
         assert f"Error: {folders[0]} is being indexed to 'busy' by process" in problem
         problem = commands.refuse("remove", "busy", "--yes")
         assert "Index 'busy' is being written by process" in problem
+        (writer,) = json.loads(commands.call("status", "--index", "busy", "--json"))["writers"]
+        assert writer.startswith(f"process {os.getpid()} on ")
     finally:
         lock.release()
     # The same name elsewhere would write to the same schema.
