@@ -23,7 +23,7 @@ from mmsearch.catalog.connection import MAINTENANCE_TIMEOUT_S
 from mmsearch.catalog.postgres import PostgresDatabase, PostgresPlace, connect
 from mmsearch.catalog.rows import relative_to
 from mmsearch.core.display import display_path
-from mmsearch.core.errors import IndexLockedError, UsageError
+from mmsearch.core.errors import IndexLockedError, StorageError, UsageError
 from mmsearch.core.records import FOLDER_KIND, RECORDS_KIND, Root
 
 _POLL_S: Final = 0.1
@@ -161,6 +161,7 @@ class RunLock:
     """
 
     def __init__(self, place: PostgresPlace, name: str, timeout_s: float = 0.0) -> None:
+        self._place = place
         self._name = name
         self._deadline_s = _deadline(timeout_s)
         self._session = session = _Session(place)
@@ -209,7 +210,7 @@ class RunLock:
     @contextmanager
     def alone(self) -> Iterator[bool]:
         """Keep other runs from starting if none is active now; yield True if so."""
-        is_alone = self._session.try_lock(_FILES)
+        is_alone = self._try_lock(_FILES)
         try:
             yield is_alone
         finally:
@@ -225,13 +226,30 @@ class RunLock:
             on_wait: Called before a wait.
         """
         name = b"work " + work.encode()
-        if not self._session.try_lock(name):
+        if not self._try_lock(name):
             on_wait()
-            self._session.wait_for(name, math.inf)
+            while not self._try_lock(name):
+                time.sleep(_POLL_S)
         try:
             yield
         finally:
             self._session.unlock(name)
+
+    def _try_lock(self, name: bytes) -> bool:
+        try:
+            return self._session.try_lock(name)
+        except StorageError:
+            # The connection is lost, for example because the server was restarted.
+            self._session.close()
+        self._session = _Session(self._place)
+        for own, shared in self._locked:
+            if not self._session.try_lock(own, shared=shared):
+                holder = _join(self._session.holders(own)) or "another process"
+                raise IndexLockedError(
+                    f"The connection was lost, and {self._name!r} is being written by {holder}.",
+                    "Run again; all committed data is safe.",
+                )
+        return self._session.try_lock(name)
 
     def _wait_for_all(self, locks: Sequence[tuple[bytes, bool]], kind: str, uri: bytes) -> None:
         while True:

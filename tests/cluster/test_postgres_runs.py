@@ -160,6 +160,29 @@ def test_work_is_done_by_one_run_at_a_time(start):
     assert (waits, done) == ([1], [1])
 
 
+def end_connections(place):
+    """End the connections that hold locks, as a restart of the server does."""
+    with psycopg.connect(place.url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name LIKE 'mmsearch writer%'"
+        )
+
+
+def test_run_takes_its_locks_again_after_its_connection_was_lost(place, start):
+    run = start(FOLDER_KIND, b"/a")
+    end_connections(place)
+    with run.alone() as is_alone:
+        assert is_alone
+    with pytest.raises(IndexLockedError, match=r"^/a is being indexed"):
+        start(FOLDER_KIND, b"/a")
+    end_connections(place)
+    start(FOLDER_KIND, b"/a")
+    lost = pytest.raises(IndexLockedError, match=r"^The connection was lost, and 'trip' is being")
+    with lost, run.one_at_a_time("publish", lambda: None):
+        pytest.fail("another run has the source now")
+
+
 # --- commands ---
 
 
