@@ -50,7 +50,7 @@ from mmsearch.indexing.spaces import (
 from mmsearch.indexing.texts import TextCollector, TextEncoder
 from mmsearch.modalities._contents import Recall
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.stored_files import discard_file, open_store, remove_orphans
+from mmsearch.storage.stored_files import open_store, remove_orphans
 
 if TYPE_CHECKING:
     from mmsearch.indexing.source_run import SourceRun
@@ -218,7 +218,7 @@ class Indexer:
             built = background_build.wait()
             # One run after another: the last one covers all that is committed.
             with self.catalog.one_at_a_time(
-                PUBLISHING, lambda: progress(run.stats.progress("wait"))
+                PUBLISHING, lambda: progress(Progress("wait", 0, None))
             ):
                 if built is not None:
                     self._publish_built(built)
@@ -267,25 +267,23 @@ class Indexer:
             self._publish(self.fusion)
 
     def _publish_built(self, built: BuiltVectorIndex) -> None:
-        """Publish an index, unless another run has published one that covers more."""
+        """Publish an index, unless another run has published one that covers more: an orphan."""
         with self.catalog.snapshot() as snapshot:
-            is_late = snapshot.built is not None and snapshot.built.covers > built.covers
-        if is_late:
-            discard_file(self.layout, built.file_ref)
-        else:
+            covered = snapshot.built.covers if snapshot.built is not None else 0
+        if covered <= built.covers:
             self.catalog.publish(built)
 
     def _prepare_background_build(self) -> Callable[[ShouldStop], BuiltVectorIndex] | None:
         """Return a function that rebuilds the index from all current segments.
 
-        None if the index is new or small, or all segments are in it.
+        None if the index is new or small, if all segments are in it, or if another run might drop
+        the collection before it is published.
         """
         with self.catalog.snapshot() as snapshot:
             tail_rows = sum(segment.rows for segment in snapshot.unindexed_segments)
             built_rows = snapshot.built.rows if snapshot.built else 0
             is_waiting = not is_due(snapshot, self.builder.plugin_name)
         if self.builder.collections is not None and (is_waiting or self.catalog.is_shared):
-            # Another run would drop a collection that is not published.
             return None
         identity = self.catalog.identity()
         if identity is None or not tail_rows or built_rows + tail_rows <= REBUILD_BELOW:
