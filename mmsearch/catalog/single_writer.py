@@ -1,4 +1,4 @@
-"""What a catalog that has one writer answers and does for others beside it: nothing."""
+"""The base of writers of a catalog that has one writer: it knows nothing of others beside it."""
 
 from __future__ import annotations
 
