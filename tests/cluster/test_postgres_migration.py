@@ -206,21 +206,19 @@ def test_postgresql_to_postgresql_is_equal(layout, big, home, names, server):
 COPY = "mmsearch.catalog.postgres_copy"
 
 
-@pytest.mark.parametrize(
-    ("place", "visit"),
-    [
+def test_killed_migration_leaves_nothing_and_goes_on(layout, big, home, names):
+    # Each run goes on where the one before was killed, and comes further.
+    for place, visit in (
         ("mmsearch.maintenance.migrate:_copy_file", 1),
         (f"{COPY}:_insert_in_postgres", 5),
         (f"{COPY}:_count_rows", 1),
         ("mmsearch.maintenance.migrate:_answers", 2),
         ("mmsearch.maintenance.migrate:claim_store", 0),
-    ],
-)
-def test_killed_migration_leaves_nothing_and_goes_on(layout, big, home, names, place, visit):
-    done = run_migration(*names[:2], home, place, visit)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    with mmsearch.open_index(names[1], home=home) as index:
-        assert index.status().pictures == (19 if "claim" in place else 0)
+    ):
+        done = run_migration(*names[:2], home, place, visit)
+        assert done.returncode == -signal.SIGKILL, (place, done.stderr)
+        with mmsearch.open_index(names[1], home=home) as index:
+            assert index.status().pictures == (19 if "claim" in place else 0), place
     done = run_migration(*names[:2], home)
     assert done.returncode == 0, done.stderr
     assert (hits(big), dump(big)) == (hits(layout), dump(layout))
