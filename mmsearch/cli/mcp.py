@@ -15,7 +15,7 @@ import typer
 
 from mmsearch import api
 from mmsearch.cli.errors import EXIT_INTERRUPTED
-from mmsearch.cli.options import Home, IndexName
+from mmsearch.cli.options import Home
 from mmsearch.cli.output import warn
 from mmsearch.core.errors import MissingExtraError, UsageError
 from mmsearch.core.settings import load_settings
@@ -37,7 +37,9 @@ POLL_INTERVAL_S = 1.0
 
 
 def serve_mcp(
-    name: IndexName = "default",
+    names: Annotated[
+        list[str], typer.Option("--index", help="Name of the index.", metavar="NAME")
+    ] = ["default"],  # noqa: B006 - typer copies it
     home: Home = None,
     http: Annotated[
         bool, typer.Option("--http", help="Serve over HTTP instead of standard input and output.")
@@ -92,6 +94,12 @@ def serve_mcp(
     """
     if not http and (host is not None or port is not None):
         raise UsageError("--host and --port apply only to HTTP.", "Add --http.")
+    if len(names) > 1:
+        raise UsageError(
+            "An assistant searches one index with each server.",
+            "Configure one 'mmsearch mcp --index NAME' for each index.",
+        )
+    (name,) = names
     if find_spec("mcp") is None:
         raise MissingExtraError.for_extra("mmsearch mcp", "mcp", "mcp")
     from mmsearch.mcp.server import make_server

@@ -82,3 +82,9 @@ def test_hits_are_feedback_by_name_and_id(mmsearch, home, ask):
 )
 def test_wrong_names_and_ids_are_refused(mmsearch, home, command, words, complaint):
     assert complaint in mmsearch(command, "a dog", *words, "--home", home, code=2).err
+
+
+def test_assistants_get_one_index_each(mmsearch, home):
+    pytest.importorskip("mcp")
+    done = mmsearch("mcp", "--index", "a", "--index", "b", "--home", home, code=2)
+    assert "Configure one 'mmsearch mcp --index NAME' for each index." in done.err
