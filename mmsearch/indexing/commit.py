@@ -52,6 +52,7 @@ class ShardSizer:
         if cluster_workers:
             self._interval_s = min(CLUSTER_COMMIT_INTERVAL_S, WORKER_SHARD_S / cluster_workers)
         self._size = INITIAL_SHARD_SIZE
+        self._has_committed = False
         # Times at which shards were committed, and their contents; the first is the start.
         self._commits: deque[tuple[float, int]] = deque()
 
@@ -77,12 +78,18 @@ class ShardSizer:
     def commit_shard(self, count: int) -> None:
         """Adapt the size to a shard of ``count`` contents that has been committed."""
         now = time.monotonic()
+        if self._workers and not self._has_committed:
+            # Until now, workers have loaded their models.
+            self._commits = deque([(now, 0)])
+            self._has_committed = True
+            return
         self._commits.append((now, count))
         while now - self._commits[1][0] >= self._interval_s:
             self._commits.popleft()
         elapsed_s = now - self._commits[0][0]
         num_contents = sum(count for _, count in islice(self._commits, 1, None))
-        contents_per_s = num_contents / max(elapsed_s, 1e-3)
+        # Workers of a cluster have often started together, and end so.
+        contents_per_s = num_contents / max(elapsed_s, 1.0 if self._workers else 1e-3)
         self._size = int(
             min(max(contents_per_s * self._interval_s, MIN_SHARD_SIZE), MAX_SHARD_SIZE)
         )

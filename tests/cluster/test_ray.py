@@ -32,7 +32,7 @@ S3 = "http://10.78.0.1:9000"
 
 QUICK_PINGS = """
 from mmsearch.executors import _pool
-_pool.PING_INTERVAL_S, _pool.SILENCE_TIMEOUT_S = 1, 8
+_pool.PING_INTERVAL_S, _pool.SILENCE_TIMEOUT_S = 1, 5
 """
 
 
@@ -234,7 +234,8 @@ def test_ray_frees_its_actors_on_ctrl_c_and_continues_later(cluster, pictures, e
     assert run.returncode == 130
     assert "run the same command again to continue" in message
     wait_until(lambda: cluster.actors() == [])
-    assert cluster.index(tmp_path, pictures)["failed"] == []
+    # Here, as later runs may go anywhere.
+    assert report_of(cluster.start_here(tmp_path, pictures))["failed"] == []
     check_equal(tmp_path, expected)
 
 

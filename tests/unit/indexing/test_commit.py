@@ -122,3 +122,18 @@ def test_shard_sizer_size_is_in_range_and_never_exceeds_what_an_interval_encoded
             assert MIN_SHARD_SIZE <= sizer.size <= MAX_SHARD_SIZE
         if clock.now_s - started_s >= COMMIT_INTERVAL_S:
             assert sizer.size <= max(MIN_SHARD_SIZE, sum(count for _, count in commits))
+
+
+def test_shard_sizer_of_a_cluster_does_not_count_the_time_in_which_models_are_loaded(clock):
+    sizer = ShardSizer(cluster_workers=2)
+    sizer.start_shard(32)
+    sizer.start_shard(32)
+    clock.now_s += 600
+    sizer.commit_shard(32)
+    assert sizer.size == INITIAL_SHARD_SIZE
+    # Both at once: no speed can be told from that.
+    sizer.commit_shard(32)
+    assert sizer.size == 32 * CLUSTER_COMMIT_INTERVAL_S
+    clock.now_s += 4
+    sizer.commit_shard(32)
+    assert sizer.size == (32 + 32) / 4 * CLUSTER_COMMIT_INTERVAL_S
