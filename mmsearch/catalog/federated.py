@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mmsearch.catalog.full_text import FullText, TextSearch
 from mmsearch.catalog.vocabulary import closest_word
+from mmsearch.core.errors import StateError
 from mmsearch.core.federated_ids import FederatedIds, ItemDigests, join_id, split_id
 from mmsearch.core.identity import Identity
 from mmsearch.core.records import (
@@ -98,8 +99,8 @@ class FederatedReader:
 class FederatedSnapshot(TextSearch):
     """Generations of several catalogs as one, read lazily; see `mmsearch.core.catalog.Snapshot`.
 
-    Its members about files, such as `built`, are empty: the vectors of each index are in files of
-    its own, which the snapshots of `members` name.
+    Its members about files, such as `built`, raise `StateError`: the vectors of each index are in
+    files of its own, which the snapshots of `members` name.
 
     Args:
         members: Snapshots of the catalogs.
@@ -220,20 +221,32 @@ class FederatedSnapshot(TextSearch):
 
     # --- files: those of the members ---
 
-    built: BuiltVectorIndex | None = None
-    unindexed_segments: Sequence[Segment] = ()
+    @property
+    def built(self) -> BuiltVectorIndex | None:
+        """Refused: each index has a built index of its own."""
+        raise _no_files_error()
+
+    @property
+    def unindexed_segments(self) -> Sequence[Segment]:
+        """Refused: each index has segments of its own."""
+        raise _no_files_error()
+
+    @property
+    def changed_fields(self) -> Ids | None:
+        """Refused: each index has a built index of its own."""
+        raise _no_files_error()
 
     def stale_rows(self, *, above: int = 0) -> dict[int, Ids]:
-        """Return nothing: each index has segments of its own."""
-        return {}
+        """Refuse: each index has segments of its own."""
+        raise _no_files_error()
 
     def moved_ids(self, covers: int) -> Ids:
-        """Return nothing: each index has a built index of its own."""
-        return NO_IDS
+        """Refuse: each index has a built index of its own."""
+        raise _no_files_error()
 
     def find_segments(self, ids: Sequence[int]) -> dict[int, Segment]:
-        """Return nothing: each index has segments of its own."""
-        return {}
+        """Refuse: each index has segments of its own."""
+        raise _no_files_error()
 
     @cached_property
     def deleted_ids(self) -> Ids:
@@ -283,11 +296,6 @@ class FederatedSnapshot(TextSearch):
             for index, _, own in self.ids.own(np.array(sorted(ids), np.int64))
             for fields_of_item in self.members[index].item_fields(own.tolist())
         ]
-
-    @property
-    def changed_fields(self) -> Ids | None:
-        """None: each member has a collection of its own."""
-        return None
 
     def filter_ids(self, filters: FilterTree) -> Ids:
         """Return the ids of the live items of which one copy passes the filters; ascending."""
@@ -509,6 +517,10 @@ def _by_index(ids: Iterable[int], count: int) -> Iterator[tuple[int, list[int]]]
         index, local = split_id(int(each))
         lists[index].append(local)
     yield from ((index, listed) for index, listed in enumerate(lists) if listed)
+
+
+def _no_files_error() -> StateError:
+    return StateError("Several indexes have no files in common.", "Use those of each index.")
 
 
 def _is_of_file(text: Text) -> bool:

@@ -1,8 +1,6 @@
 """Metadata of pictures: the picture file, what overrides it and what stands in for it."""
 
-import tempfile
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -40,25 +38,29 @@ def identity(catalog):
     catalog.set_identity(IDENTITY)
 
 
-def commit_new(catalog, root, embedded, files, texts=()):
-    """Commit one new picture with the id 1 and files by path."""
+def commit_new(catalog, root, embedded, files, texts=(), number=1):
+    """Commit one new picture with an id and files by path."""
     fields = {name: value for name, value in vars(embedded).items() if name != "texts"}
     picture = Picture(640, 480, "TIFF", **fields, texts=texts)
+    digest = content_of(number)
     catalog.commit_shard(
         ShardCommit(
             root.id,
             1,
-            segment(1, 1),
-            [EncodedPicture(1, digest_of("a"), picture)],
-            [IndexedFile(seen(path), digest_of("a"), **around) for path, around in files.items()],
+            segment(number, 1),
+            [EncodedPicture(number, digest, picture)],
+            [IndexedFile(seen(path), digest, **around) for path, around in files.items()],
         )
     )
 
 
-def commit_files(catalog, root, files=None, removed=()):
-    placed = [
-        IndexedFile(seen(path), digest_of("a"), **around) for path, around in (files or {}).items()
-    ]
+def content_of(number):
+    return digest_of("a" * number)
+
+
+def commit_files(catalog, root, files=None, removed=(), number=1):
+    digest = content_of(number)
+    placed = [IndexedFile(seen(path), digest, **around) for path, around in (files or {}).items()]
     catalog.commit_shard(ShardCommit(root.id, 2, indexed=placed, removed=removed))
 
 
@@ -155,6 +157,15 @@ sides = st.sampled_from([Metadata(), SIDECAR, TAKEOUT, Metadata(rating=1, camera
 around_files = st.fixed_dictionaries({"overrides": sides, "fallbacks": sides})
 
 
+@pytest.fixture(scope="module")
+def shared_catalog(open_new, tmp_path_factory):
+    """A catalog for all examples, each of which has a folder and a picture of its own."""
+    path = tmp_path_factory.mktemp("shared") / "catalog.sqlite"
+    with closing(open_new(path, create=True)) as catalog:
+        catalog.set_identity(IDENTITY)
+        yield catalog
+
+
 @given(
     st.sampled_from([EMBEDDED, Metadata()]),
     st.lists(
@@ -162,26 +173,23 @@ around_files = st.fixed_dictionaries({"overrides": sides, "fallbacks": sides})
         max_size=4,
     ),
 )
-def test_metadata_after_any_commits_is_that_of_present_files(open_new, embedded, commits):
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        closing(open_new(Path(folder) / "catalog.sqlite", create=True)) as catalog,
-    ):
-        catalog.set_identity(IDENTITY)
-        root = catalog.ensure_root(b"/photos")[0]
-        commit_new(catalog, root, embedded, {b"z": {}})
-        present = {}
-        for commit in commits:
-            changed = {path: around for path, around in commit.items() if around is not None}
-            removed = [path for path, around in commit.items() if around is None]
-            commit_files(catalog, root, changed, removed)
-            present = {
-                path: around for path, around in (present | changed).items() if path not in removed
-            }
-            files = [present[path] for path in sorted(present)]
-            candidates = [
-                *(around["overrides"] for around in files),
-                embedded,
-                *(around["fallbacks"] for around in files),
-            ]
-            assert merge_metadata([read(catalog)]) == merge_metadata(candidates)
+def test_metadata_after_any_commits_is_that_of_present_files(shared_catalog, embedded, commits):
+    catalog = shared_catalog
+    number, _ = catalog.next_free_ids()
+    root = catalog.ensure_root(b"/photos-%d" % number)[0]
+    commit_new(catalog, root, embedded, {b"z": {}}, number=number)
+    present = {}
+    for commit in commits:
+        changed = {path: around for path, around in commit.items() if around is not None}
+        removed = [path for path, around in commit.items() if around is None]
+        commit_files(catalog, root, changed, removed, number=number)
+        present = {
+            path: around for path, around in (present | changed).items() if path not in removed
+        }
+        files = [present[path] for path in sorted(present)]
+        candidates = [
+            *(around["overrides"] for around in files),
+            embedded,
+            *(around["fallbacks"] for around in files),
+        ]
+        assert merge_metadata([read(catalog, number)]) == merge_metadata(candidates)

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 import mmsearch as library
-from mmsearch.core.errors import InvalidQueryError, UnknownIndexError, UsageError
+from mmsearch.core.errors import InvalidQueryError, StateError, UnknownIndexError, UsageError
 from mmsearch.core.filters import FILTERS_BY_NAME
 from mmsearch.core.query import SearchRequest, Term
 from tests.integration.test_facets import PICTURES, write_picture
@@ -299,6 +299,20 @@ def test_ids_without_an_index_are_refused(federated, both):
     ):
         with pytest.raises(InvalidQueryError, match="does not say which of the indexes"):
             call()
+
+
+def test_files_of_several_indexes_are_refused(federated):
+    with federated._session.catalog() as catalog, catalog.snapshot() as snapshot:
+        for read in (
+            lambda: snapshot.built,
+            lambda: snapshot.unindexed_segments,
+            lambda: snapshot.changed_fields,
+            snapshot.stale_rows,
+            lambda: snapshot.moved_ids(1),
+            lambda: snapshot.find_segments([1]),
+        ):
+            with pytest.raises(StateError, match="no files in common"):
+                read()
 
 
 def test_names_are_checked(home):
