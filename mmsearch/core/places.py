@@ -109,6 +109,7 @@ class Place:
         region: English name of its region; for a region, its own; empty if unknown.
         population: Number of inhabitants, roughly.
         names: All its names, `name` first.
+        is_landscape: True for regions without borders: islands, lakes, mountains, coasts.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Place:
     region: str
     population: int
     names: tuple[str, ...]
+    is_landscape: bool = False
 
     @property
     def label(self) -> str:
@@ -265,6 +267,7 @@ def place_at(offset: int) -> Place | None:
         region,
         int(population),
         (name, *filter(None, names.split("|"))),
+        is_landscape=kind == "re" and not region_code,
     )
 
 

@@ -45,6 +45,12 @@ _APOSTROPHES = re.compile("(?<=\\w)['\u2019](?=\\w)")
 KM_PER_DEGREE = 111.2
 """Kilometres between two degrees of latitude."""
 
+CIRCLE_BOXES = ((0.924, 0.383), (0.707, 0.707), (0.383, 0.924))
+"""Halves of the widths and heights of boxes that fill most of a circle of radius 1."""
+
+MAX_LANDSCAPE_KM = 150.0
+"""Radius up to which pictures around the centre of a landscape are of it; seas have none."""
+
 
 class LibraryFacts(NamedTuple):
     """Facts of a generation of an index.
@@ -121,8 +127,9 @@ class QueryReader:
         from mmsearch.search.understanding.reader import read_text  # noqa: PLC0415
 
         def is_known(place: Place, near: bool) -> bool:
-            is_around = near and snapshot.has_located(*_box(place))
-            return is_around or snapshot.has_places(place.names)
+            return snapshot.has_places(place.names) or any(
+                snapshot.has_located(*box) for box in _boxes(place, near=near)
+            )
 
         return read_text(
             text,
@@ -216,24 +223,55 @@ def _add_filters(filters: Filters, understood: Understood, places: list[PlaceMat
 
 
 def _in_place(place: Place, *, near: bool) -> Condition:
-    """Return the condition that a picture has a name of a place or, if near, is around it."""
+    """Return the condition that a picture has a name of a place, or is around it.
+
+    The latter counts if ``near`` is True, and for landscapes.
+    """
     named = OneOf("place", tuple(place.names))
-    if not near:
-        return named
-    south, north, west, east = _box(place)
-    bounds: tuple[Condition, ...] = (
-        Compare(FieldName("latitude"), ">=", south),
-        Compare(FieldName("latitude"), "<=", north),
-        Compare(FieldName("longitude"), ">=", west),
-        Compare(FieldName("longitude"), "<=", east),
+    around = tuple(
+        AllOf(
+            (
+                Compare(FieldName("latitude"), ">=", south),
+                Compare(FieldName("latitude"), "<=", north),
+                Compare(FieldName("longitude"), ">=", west),
+                Compare(FieldName("longitude"), "<=", east),
+            )
+        )
+        for south, north, west, east in _boxes(place, near=near)
     )
-    return AnyOf((named, AllOf(bounds)))
+    return AnyOf((named, *around)) if around else named
 
 
-def _box(place: Place) -> tuple[float, float, float, float]:
-    """Return the degrees south, north, west and east of the box around what is near to a place."""
-    height = place.radius_km / KM_PER_DEGREE
-    width = height / max(math.cos(math.radians(place.latitude)), 0.01)
+def _boxes(place: Place, *, near: bool) -> list[tuple[float, float, float, float]]:
+    """Return the boxes of the coordinates that are of a place; see `_box`.
+
+    Those of a landscape lie in its circle: Como is in a corner of the box of Lake Maggiore.
+    """
+    if near:
+        return [_box(place)]
+    if not _is_landscape(place):
+        return []
+    return [_box(place, across, along) for across, along in CIRCLE_BOXES]
+
+
+def _is_landscape(place: Place) -> bool:
+    """Return True for islands, lakes and landscapes: coordinates are named after none of them."""
+    return place.is_landscape and place.radius_km <= MAX_LANDSCAPE_KM
+
+
+def _box(
+    place: Place, across: float = 1.0, along: float = 1.0
+) -> tuple[float, float, float, float]:
+    """Return the degrees south, north, west and east of a box around the centre of a place.
+
+    Args:
+        place: The place.
+        across: Half of the width of the box, in radii of the place.
+        along: Half of its height.
+    """
+    radius = place.radius_km / KM_PER_DEGREE
+    height = along * radius
+    width = across * radius / max(math.cos(math.radians(place.latitude)), 0.01)
     return (
         place.latitude - height,
         place.latitude + height,

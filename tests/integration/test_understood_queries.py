@@ -25,6 +25,9 @@ FACTS = {
     "castle.jpg": ("2021-03-01T09:00", ("Maria Rossi",), AOSTA),
     "boat.jpg": ("2024-07-01T09:00", ("Joanna",), None),
     "horse.jpg": (None, ("Anna",), None),
+    "palm.jpg": ("2022-05-05T12:00", (), (39.57, 2.65)),
+    "sail.jpg": ("2022-05-06T12:00", (), (42.78, 10.27)),
+    "shore.jpg": ("2022-05-07T12:00", (), (45.81, 9.0852)),
 }
 """Date, people and coordinates of each photograph."""
 
@@ -76,6 +79,10 @@ def names(hits):
         ("Anna in Portogallo", ["dog.jpg", "beach.jpg"]),
         ("Lissabon 2019", ["beach.jpg"]),
         ("Valle d'Aosta", ["castle.jpg"]),
+        ("Isola d'Elba", ["sail.jpg"]),
+        ("auf Mallorca", ["palm.jpg"]),
+        ("Majorque 2022", ["palm.jpg"]),
+        ("Lago di Como", ["shore.jpg"]),
         ("Berlin, Germany", ["bridge.jpg"]),
         ("in der Nähe von Lissabon", ["beach.jpg"]),
     ],
@@ -137,6 +144,11 @@ def test_only_positive_terms_are_read(index):
 def test_people_whom_nobody_knows_stay_text(index):
     assert index.search("Sarah").understood is None
     assert index.search("anna karenina").understood is None
+
+
+def test_landscapes_without_pictures_stay_text(index):
+    # Como is near to Lake Maggiore, but not on it.
+    assert index.search("boats Lago Maggiore").understood is None
 
 
 def test_places_without_pictures_stay_text(index):

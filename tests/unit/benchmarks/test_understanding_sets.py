@@ -44,7 +44,8 @@ def test_understanding_sets_share_no_query():
 @pytest.mark.parametrize("name", sorted(understanding.SET_NAMES))
 def test_understanding_sets_have_dates_in_order_and_names_of_the_library(name):
     library = read_library(name)
-    places = {part[k] for part in library["places"] for k in ("city", "region", "country")}
+    kinds = ("city", "region", "country", "landscape")
+    places = {part.get(kind) for part in library["places"] for kind in kinds}
     for row in read_set(name):
         understood = row["understood"]
         ends = [understood["after"] or "0001-01-01", understood["before"] or "9999-01-01"]
