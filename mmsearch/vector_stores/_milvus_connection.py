@@ -94,18 +94,20 @@ class MilvusConnection:
     def read(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Return the result of a method that changes nothing; see `call`.
 
-        A server whose node has just ended answers again from a copy elsewhere, so an error that
-        comes fast is no reason to give up.
+        A server whose node has just ended answers again from a copy elsewhere, so an error is no
+        reason to give up: the call is made again at least once, within the deadline of the context.
         """
         started_at = time.monotonic()
+        is_first = True
         while True:
             try:
                 return self.call(method, *args, **kwargs)
             except (CollectionGoneError, UnauthorizedError):
                 raise
             except ServerError:
-                if time.monotonic() - started_at > _RETRY_S:
+                if not is_first and time.monotonic() - started_at > _RETRY_S:
                     raise
+            is_first = False
             time.sleep(_RETRY_PAUSE_S)
 
     def close(self) -> None:
