@@ -8,6 +8,7 @@ what one and three writers commit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -23,8 +24,16 @@ COMMIT_LOCK = 0
 """Second key of the advisory lock of a transaction; the first is the name of the schema."""
 
 
-def open_postgres_engine(place: PostgresPlace) -> Engine:
-    """Create an engine for writing to the schema of an index, which exists."""
+def open_postgres_engine(
+    place: PostgresPlace, check_locks: Callable[[], None] | None = None
+) -> Engine:
+    """Create an engine for writing to the schema of an index, which exists.
+
+    Args:
+        place: The catalog.
+        check_locks: Raises an error, before a transaction is committed, if the writer has lost its
+            locks since it began.
+    """
     engine = create_engine(
         "postgresql+psycopg://",
         creator=lambda: _connect(place),
@@ -37,6 +46,9 @@ def open_postgres_engine(place: PostgresPlace) -> Engine:
     )
     engine.update_execution_options(**{PLACE_OPTION: place})
     event.listen(engine, "begin", _take_commit_lock)
+    if check_locks is not None:
+        # If they are held now, they were held during the whole transaction.
+        event.listen(engine, "commit", lambda connection: check_locks())
     event.listen(engine, "handle_error", lambda context: _raise_translated(context, place))
     return engine
 

@@ -71,6 +71,10 @@ class _Session:
             time.sleep(_POLL_S)
         return True
 
+    def check(self) -> None:
+        """Raise a `StorageError` if the connection is lost, and so are its locks."""
+        self._db.query("SELECT 1")
+
     def unlock(self, name: bytes, *, shared: bool = False) -> None:
         """Free a lock, also on a connection that is lost."""
         suffix = "_shared" if shared else ""
@@ -161,7 +165,6 @@ class RunLock:
     """
 
     def __init__(self, place: PostgresPlace, name: str, timeout_s: float = 0.0) -> None:
-        self._place = place
         self._name = name
         self._deadline_s = _deadline(timeout_s)
         self._session = session = _Session(place)
@@ -235,21 +238,30 @@ class RunLock:
         finally:
             self._session.unlock(name)
 
-    def _try_lock(self, name: bytes) -> bool:
+    def check(self) -> None:
+        """Check that the locks are held since they were taken.
+
+        Otherwise another run may have been alone meanwhile, and may have removed files of this one.
+
+        Raises:
+            StorageError: The connection is lost, for example because the server was restarted.
+        """
+        with self._lost_if_unreachable():
+            self._session.check()
+
+    @contextmanager
+    def _lost_if_unreachable(self) -> Iterator[None]:
         try:
+            yield
+        except StorageError as error:
+            raise StorageError(
+                f"The connection that holds the locks of index {self._name!r} was lost.",
+                "Run again; all committed data is safe.",
+            ) from error
+
+    def _try_lock(self, name: bytes) -> bool:
+        with self._lost_if_unreachable():
             return self._session.try_lock(name)
-        except StorageError:
-            # The connection is lost, for example because the server was restarted.
-            self._session.close()
-        self._session = _Session(self._place)
-        for own, shared in self._locked:
-            if not self._session.try_lock(own, shared=shared):
-                holder = _join(self._session.holders(own)) or "another process"
-                raise IndexLockedError(
-                    f"The connection was lost, and {self._name!r} is being written by {holder}.",
-                    "Run again; all committed data is safe.",
-                )
-        return self._session.try_lock(name)
 
     def _wait_for_all(self, locks: Sequence[tuple[bytes, bool]], kind: str, uri: bytes) -> None:
         while True:

@@ -55,7 +55,8 @@ class PostgresMaintenance(SqlMaintenance):
 
     def __init__(self, place: PostgresPlace, run: RunLock | None = None) -> None:
         pool = PostgresPool(place, timeout_s=MAINTENANCE_TIMEOUT_S)
-        super().__init__(pool, open_postgres_engine(place))
+        check_locks = None if run is None else run.check
+        super().__init__(pool, open_postgres_engine(place, check_locks))
         self._place = place
         self._added_assets = self._added_texts = 0
         self._run = run

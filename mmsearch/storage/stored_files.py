@@ -47,9 +47,6 @@ UNUSED_S: Final = 7 * 86_400
 DISK_FULL_UNUSED_S: Final = 60
 """The same if the disk is full."""
 
-ORPHAN_GRACE_S: Final = 86_400
-"""Minimum age in seconds of an orphan in a store that several writers use at once."""
-
 CHUNK_BYTES: Final = 1 << 20
 _MAX_OWNER_BYTES: Final = 10_000
 _LOCK_NAME: Final = "lock.fetch"
@@ -280,10 +277,7 @@ def find_orphans(layout: IndexLayout, referenced: Collection[str]) -> list[str]:
 
 
 def remove_orphans(layout: IndexLayout, referenced: Collection[str]) -> list[str]:
-    """Delete the orphans; return their names. Only the holder of the lock may call this.
-
-    If several writers use a store at once, what may be a file of a run that goes on stays there for
-    a day.
+    """Delete the orphans; return their names. Only a writer that has the index alone may call this.
 
     Args:
         layout: The index.
@@ -300,10 +294,7 @@ def remove_orphans(layout: IndexLayout, referenced: Collection[str]) -> list[str
                 removed.append(name)
     if remote is None:
         return removed
-    has_other_writers = read_places(layout).catalog is not None
     for name in sorted(list_stored(layout).keys() - set(referenced)):
-        if has_other_writers and not (remote.age_s(name) or 0.0) > ORPHAN_GRACE_S:
-            continue
         remote.remove(name)
         hit_failpoint(FailPoint.ORPHAN_REMOVED)
         removed.append(name)

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Thread
 
@@ -14,7 +14,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from mmsearch.core.errors import IndexLockedError
+from mmsearch.core.errors import IndexLockedError, StorageError
 from mmsearch.core.records import FOLDER_KIND, RECORDS_KIND, Root
 from mmsearch.factories import catalogs
 from mmsearch.storage.layout import IndexLayout
@@ -169,18 +169,24 @@ def end_connections(place):
         )
 
 
-def test_run_takes_its_locks_again_after_its_connection_was_lost(place, start):
+def test_run_that_lost_its_locks_commits_nothing(place, start):
+    """Another run may have been alone meanwhile, and removed files of this one."""
+    from mmsearch.catalog.postgres_maintenance import open_postgres_writer
+
     run = start(FOLDER_KIND, b"/a")
-    end_connections(place)
-    with run.alone() as is_alone:
-        assert is_alone
-    with pytest.raises(IndexLockedError, match=r"^/a is being indexed"):
-        start(FOLDER_KIND, b"/a")
-    end_connections(place)
-    start(FOLDER_KIND, b"/a")
-    lost = pytest.raises(IndexLockedError, match=r"^The connection was lost, and 'trip' is being")
-    with lost, run.one_at_a_time("publish", lambda: None):
-        pytest.fail("another run has the source now")
+    with closing(open_postgres_writer(place, create=True, run=run)) as catalog:
+        catalog.ensure_root(b"/a")
+        end_connections(place)
+        for attempt in (lambda: catalog.ensure_root(b"/b"), run.check, run.alone().__enter__):
+            with pytest.raises(StorageError) as caught:
+                attempt()
+            assert str(caught.value) == (
+                "The connection that holds the locks of index 'trip' was lost."
+                " Run again; all committed data is safe."
+            )
+        with start(FOLDER_KIND, b"/a").alone() as is_alone:
+            assert is_alone
+        assert [root.path for root in catalog.roots()] == [b"/a"]
 
 
 # --- commands ---

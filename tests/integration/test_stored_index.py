@@ -49,7 +49,6 @@ from mmsearch.storage.stored_files import (
     list_stored,
     open_remote,
     open_store,
-    remove_orphans,
 )
 from mmsearch.storage.stores.remote import RemoteStore
 from tests.integration.test_encode_worker import in_fresh_process
@@ -462,18 +461,6 @@ def test_orphans_of_a_killed_run_are_removed_here_and_in_the_store(layout, toys)
     index_toys(layout, toys)
     assert orphan not in list_stored(layout)
     assert "other.txt" in open_remote(layout).list()
-
-
-def test_orphans_of_a_catalog_with_several_writers_stay_for_a_day(layout, monkeypatch):
-    orphan = "segments/000009-0123456789abcdef.vectors"
-    put(open_remote(layout), orphan, b"x")
-    places = read_places(layout)
-    catalog = "postgresql+psycopg://me@db/pictures"
-    write_places(layout, Places(catalog, places.store, id=places.id))
-    names = list_stored(layout).keys() - {orphan}
-    assert remove_orphans(layout, names) == []
-    monkeypatch.setattr(stored_files, "ORPHAN_GRACE_S", -1)
-    assert remove_orphans(layout, names) == [orphan]
 
 
 def test_older_copy_of_the_catalog_writes_nothing(layout, toys, tmp_path):

@@ -12,7 +12,6 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -185,17 +184,6 @@ class RemoteStore:
             StateError: It cannot be sent.
         """
         self._send(os.fspath(local_path), self._path(name))
-
-    def age_s(self, name: str) -> float | None:
-        """Return the seconds since a file was written; None if the store does not know."""
-        try:
-            modified = self._fs.modified(self._path(name))
-            if modified.tzinfo is None:
-                modified = modified.replace(tzinfo=UTC)
-            return float((datetime.now(UTC) - modified).total_seconds())
-        # Each library has its own errors, and some keep no times.
-        except Exception:  # noqa: BLE001
-            return None
 
     def get(self, name: str) -> BinaryIO:
         """Open a file for reading.
