@@ -98,6 +98,7 @@ LARGE: dict[str, Any] = {
     "ood_1m": ood,
     "build_1m": build,
     "facets_1m": facets,
+    "scale_1m": scale,
     "scale": scale,
     "scale_federated": scale_federated,
 }

@@ -1,4 +1,4 @@
-"""Ten million vectors on a small machine: built block by block and searched from the file."""
+"""A million and ten million vectors on a small machine: built block by block, searched from the file."""
 
 from __future__ import annotations
 
@@ -66,13 +66,14 @@ def _median_ms(index: Any, queries: Vectors, k: int) -> float:
 def page(results: dict[str, Any]) -> str:
     """Return the section of the results as Markdown."""
     tuned = results["tuned"]
+    part = "scale" if results["rows"] == ROWS else "scale_1m"
     return f"""\
 ## {results["rows"]:,} vectors on this machine
 
 Vectors of the kind *{results["kind"]}* (512 columns), streamed into `faiss_fastscan`, which tunes itself on texts, and searched
 from the mapped file. Memory is the peak of the whole process, mapped pages of the file that were in memory
-among it. Times are of a machine that was busy with other work. `scripts/bench --only scale` does it again; it
-takes an hour and 12 GB of disk.
+among it. Times are of a machine that was busy with other work (load {results["machine"]["load"]:.0f} at the end).
+`scripts/bench --only {part}` does it again; it takes {results["file_bytes"] / 1e9:.0f} GB of disk.
 
 | | |
 |---|--:|
