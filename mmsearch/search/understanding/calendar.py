@@ -44,6 +44,7 @@ FIXED_HOLIDAYS: Final = {
     "st_nicholas": (12, 6, 1),
     "immaculate_conception": (12, 8, 1),
     "hispanic_day": (10, 12, 1),
+    "st_joseph": (3, 19, 1),
 }
 """Month, day, and number of days of holidays. New Year's Eve lasts into the new year."""
 
@@ -53,6 +54,7 @@ EASTER_HOLIDAYS: Final = {
     "shrove_tuesday": (-47, 1),
     "ash_wednesday": (-46, 1),
     "palm_sunday": (-7, 1),
+    "holy_week": (-7, 8),
     "maundy_thursday": (-3, 1),
     "good_friday": (-2, 1),
     "easter": (-2, 4),
@@ -73,6 +75,10 @@ WEEKDAY_HOLIDAYS: Final = {
     "memorial_day": (5, 0, -1),
     "labor_day": (9, 0, 1),
     "columbus_day": (10, 0, 2),
+    "mothers_day_es": (5, 6, 1),
+    "mothers_day_de_it": (5, 6, 2),
+    "mothers_day_fr": (5, 6, -1),
+    "fathers_day_fr": (6, 6, 3),
     "thanksgiving": (11, 3, 4),
 }
 """Month, weekday from 0 for Monday, and which one of the month, of holidays; -1 is the last."""
@@ -176,6 +182,9 @@ def holiday_period(year: int, holiday: str) -> Period:
         first, days = fourth - 7 * (3 - ADVENT_SUNDAYS.index(holiday)) * DAY, 1
     else:
         first, days = nth_weekday(year, *WEEKDAY_HOLIDAYS[holiday]), 1
+        if holiday == "mothers_day_fr" and first == easter_sunday(year) + 49 * DAY:
+            # On Pentecost, it is a week later (code de l'action sociale, D215-1).
+            first += 7 * DAY
     return Period(first, first + days * DAY)
 
 

@@ -40,6 +40,12 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
         make_rule(
             "HOLIDAY OF? BARE_YEAR", lambda h, _, y: calendar.holiday_period(y, h), "", "bare_year"
         ),
+        make_rule(
+            "HOLIDAY OCCASION YEAR",
+            lambda h, _, y: calendar.holiday_period(y, h),
+            "",
+            "feast_before_occasion",
+        ),
         make_rule("HOLIDAY DAYTIME OF? YEAR", lambda h, _, __, y: calendar.holiday_period(y, h)),
         make_rule(
             "DAY_BEFORE HOLIDAY OF? YEAR",
@@ -115,7 +121,12 @@ def get_rules(today: date) -> Mapping[str, Sequence[Rule]]:
                 f"RELATIVE_YEAR ,? AT? {kind}",
                 lambda year, _, value, make=make: _begun(today, make(year, value)),
             ),
-            make_rule(f"YEAR ,? AT {kind}", lambda year, _, value, make=make: make(year, value)),
+            make_rule(
+                f"YEAR ,? AT {kind}",
+                lambda year, _, value, make=make: make(year, value),
+                "",
+                "year_at",
+            ),
         ]
     for kind in ("UNIT", "SEASON", "MONTH", "WEEKDAY", "HOLIDAY"):
         name = "last_unit" if kind == "UNIT" else ""

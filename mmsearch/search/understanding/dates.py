@@ -33,6 +33,7 @@ from mmsearch.search.understanding.word_lists import (
     MEDIA,
     NUMBERED_THINGS,
     OBJECTS,
+    OCCASIONS,
     OF_WORDS,
     PAST_PARTICIPLES,
     PREPOSITIONS,
@@ -45,6 +46,8 @@ from mmsearch.search.understanding.word_lists import (
     YEAR_LINKS,
 )
 from mmsearch.search.understanding.words import Word
+
+ENGLISH_SEASONS: Final = frozenset(("spring", "summer", "autumn", "fall", "winter"))
 
 SHORT_DECADE: Final = len("'80s")
 """Largest length of a decade without its century."""
@@ -97,8 +100,12 @@ class DateReader:
             if best is None:
                 start += 1
             else:
-                found.append(DateMatch(start, best.end, best.value))
-                start = best.end
+                end = best.end
+                if best.name == "feast_before_occasion":
+                    # The occasion is what the picture shows, and the year is read on its own.
+                    end -= 2
+                found.append(DateMatch(start, end, best.value))
+                start = end
         return found
 
     def find_years(self, taken: Collection[int]) -> list[DateMatch]:
@@ -156,6 +163,8 @@ class DateReader:
         before = self._folded(start - 1)
         if before not in ("de", "d'", "di"):
             return before not in SEASONS_OF_THINGS
+        if self._folded(start - 2) in OCCASIONS:
+            return True
         if any(word.folded in EVES for word in self._words[start : match.end]):
             return True
         return start < 2 or _is_media_word(self._folded(start - 2))
@@ -197,7 +206,19 @@ class DateReader:
 
     def _is_part_of_year(self, start: int, match: Match) -> bool:
         # Mi 2020: mine, in Spanish. Meta 2019: the finish.
-        return self._words[start].text.lower() not in ("mi", "meta")
+        # End of 2000 miles.
+        is_amount = self._folded(match.end) in UNITS
+        return not is_amount and self._words[start].text.lower() not in ("mi", "meta")
+
+    def _is_year_at(self, start: int, match: Match) -> bool:
+        """Return False for *2019 in summer dresses*; with other prepositions it is a season."""
+        season, before = self._words[match.end - 1].folded, self._folded(match.end - 2)
+        after = self._folded(match.end)
+        is_noun = after[:1].isalpha() and not _is_small_word(after)
+        return not (season in ENGLISH_SEASONS and before == "in" and is_noun)
+
+    def _is_feast_before_occasion(self, start: int, match: Match) -> bool:
+        return self._folded(match.end - 1).isdigit()
 
     def _is_day(self, start: int, match: Match) -> bool:
         before = [self._folded(start - offset) for offset in range(1, 4)]
@@ -313,6 +334,8 @@ class DateReader:
         "bare_year": _is_bare_year,
         "part_of_month": _is_part_of_month,
         "part_of_year": _is_part_of_year,
+        "year_at": _is_year_at,
+        "feast_before_occasion": _is_feast_before_occasion,
         "today": _is_today,
         "hier": _is_hier,
         "in_decade": _is_in_decade,

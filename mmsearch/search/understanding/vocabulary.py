@@ -180,11 +180,17 @@ _WORDS: dict[str, dict[str, dict[str, str]]] = {
                         " la saint valentin, st valentin, la st valentin, st - valentin,"
                         " la st - valentin", "es": "san valentin, dia de san valentin",
                         "it": "san valentino, festa degli innamorati"},
-        "easter": {"en": "easter, holy week, easter weekend",
-                   "de": "ostern, osterfest, karwoche, osterwochenende, osterfeiertage",
-                   "fr": "paques, semaine sainte, week - end de paques, weekend de paques",
-                   "es": "pascua, pascuas, semana santa",
-                   "it": "pasqua, settimana santa"},
+        "easter": {"en": "easter, easter weekend",
+                   "de": "ostern, osterfest, osterwochenende, osterfeiertage",
+                   "fr": "paques, week - end de paques, weekend de paques",
+                   "es": "pascua, pascuas", "it": "pasqua"},
+        "holy_week": {"en": "holy week", "de": "karwoche", "fr": "semaine sainte",
+                      "es": "semana santa", "it": "settimana santa"},
+        "mothers_day_de_it": {"de": "muttertag", "it": "festa della mamma"},
+        "mothers_day_fr": {"fr": "fete des meres, la fete des meres"},
+        "mothers_day_es": {"es": "dia de la madre"},
+        "fathers_day_fr": {"fr": "fete des peres, la fete des peres"},
+        "st_joseph": {"it": "festa del papa", "es": "dia del padre"},
         "easter_sunday": {"en": "easter sunday", "de": "ostersonntag",
                           "fr": "dimanche de paques", "es": "domingo de pascua",
                           "it": "domenica di pasqua"},
@@ -254,7 +260,7 @@ _WORDS: dict[str, dict[str, dict[str, str]]] = {
         "holy_saturday": {"en": "holy saturday, easter saturday", "de": "karsamstag, ostersamstag",
                           "fr": "samedi saint", "es": "sabado santo", "it": "sabato santo"},
         "ascension": {"en": "ascension day", "de": "christi himmelfahrt, himmelfahrt,"
-                      " himmelfahrtstag", "fr": "ascension, l' ascension, jeudi de"
+                      " himmelfahrtstag, vatertag", "fr": "ascension, l' ascension, jeudi de"
                       " l' ascension", "it": "ascensione"},
         "whit_sunday": {"en": "whit sunday", "de": "pfingstsonntag"},
         "whit_monday": {"en": "whit monday", "de": "pfingstmontag", "fr": "lundi de pentecote",
@@ -399,6 +405,9 @@ _WORDS: dict[str, dict[str, dict[str, str]]] = {
     "DAYTIME": {"": {"en": "morning, evening, night, afternoon", "de": "morgen, abend, nacht",
                      "fr": "matin, soir, au matin, au soir", "it": "mattina, sera, notte",
                      "es": "por la manana, por la noche"}},
+    # Feasts before them are days, as in Christmas dinner 2018; a Christmas tree stands for weeks.
+    "OCCASION": {"": {"en": "dinner, lunch, breakfast, brunch, meal, party, mass, walk, hike,"
+                      " gathering, celebration, celebrations, feast, picnic, parade, fireworks"}},
     "TODAY": {"": {"en": "today", "de": "heute", "fr": "aujourd'hui, jour pour jour",
                    "es": "hoy", "it": "oggi"}},
     "ABOUT": {"": {

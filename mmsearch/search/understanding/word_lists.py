@@ -32,6 +32,7 @@ NUMBERED_THINGS: Final = _words("""
 
 VERSIONS: Final = _words("""
     version versione ios android python java php firmware release kernel update ubuntu debian macos
+    screw screws bolt bolts nut schraube schrauben vis boulon tornillo tornillos vite viti bullone
     order bestellung commande pedido ordine invoice rechnung facture factura fattura id serial tel
     phone telefon ticket
 """)
@@ -39,6 +40,8 @@ VERSIONS: Final = _words("""
 
 UNITS: Final = _words("""
     mm cm m km kg g l ml cl inch inches zoll pouces pulgadas pollici v volt w watt x cups
+    mile miles meilen milles millas miglia metres meters meter metros metri kilometer kilometers
+    kilometres kilometros chilometri steps schritte schritten pas pasos passi
 """)
 """Folded units after digits that may be a day."""
 
@@ -136,6 +139,12 @@ EVES: Final = _words("""
     halloween eve santo saint ramos rameaux palme ceniza ceneri cendres gras grasso juan
 """)
 """Folded names of holidays of one night, which are the date in *uvas de nochevieja 2021*, too."""
+
+OCCASIONS: Final = _words("""
+    repas diner dejeuner messe cena comida almuerzo desayuno misa fiesta pranzo cenone colazione
+    messa festa soiree brunch fete
+""")
+"""Folded words before a feast that are on its days: *cena de Navidad 2019*."""
 
 SEASONS_OF_THINGS: Final = _words("""
     hot mineral thermal natural coil free rain snow water night indian prague arab box real housing

@@ -234,6 +234,15 @@ def test_days_and_years_in_other_forms(query, days):
         ("vierter Advent 2022", "2022-12-18"),
         ("Walpurgisnacht 2024", "2024-04-30"),
         ("festa della Repubblica 2024", "2024-06-02"),
+        ("Muttertag 2019", "2019-05-12"),
+        ("Vatertag 2019", "2019-05-30"),
+        ("fête des mères 2019", "2019-05-26"),
+        ("fête des mères 2020", "2020-06-07"),
+        ("fête des pères 2019", "2019-06-16"),
+        ("día de la madre 2019", "2019-05-05"),
+        ("día del padre 2019", "2019-03-19"),
+        ("festa della mamma 2019", "2019-05-12"),
+        ("festa del papà 2019", "2019-03-19"),
     ],
 )
 def test_feasts_of_one_day(query, day):
@@ -363,6 +372,21 @@ def test_misspelt_names_beside_a_year_or_last(query, days, text):
         ("meta 2019", "2019-01-01/2020-01-01", "meta"),
         ("train 2019", "2019-01-01/2020-01-01", "train"),
         ("rentrée 2019 cartable", "2019-01-01/2020-01-01", "rentrée cartable"),
+        ("boxing day walk 2019", "2019-12-26/2019-12-27", "walk"),
+        ("christmas dinner 2018 at grandma's", "2018-12-24/2018-12-27", "dinner at grandma's"),
+        ("christmas tree 2018", "2018-01-01/2019-01-01", "christmas tree"),
+        ("la cena de navidad 2019", "2019-12-24/2019-12-27", "la cena"),
+        ("repas de Noël 2019", "2019-12-24/2019-12-27", "repas"),
+        ("pranzo di Natale 2019", "2019-12-24/2019-12-27", "pranzo"),
+        ("albero di Natale 2019", "2019-01-01/2020-01-01", "albero di Natale"),
+        ("2019 in summer dresses", "2019-01-01/2020-01-01", "in summer dresses"),
+        ("2019 in summer", "2019-06-01/2019-09-01", ""),
+        ("2019 im Sommer Wandern", "2019-06-01/2019-09-01", "Wandern"),
+        ("procesión semana santa 2022", "2022-04-10/2022-04-18", "procesión"),
+        ("Karwoche 2022 Prozession", "2022-04-10/2022-04-18", "Prozession"),
+        ("semaine sainte 2022 à Rome", "2022-04-10/2022-04-18", "à Rome"),
+        ("settimana santa 2022 processione", "2022-04-10/2022-04-18", "processione"),
+        ("mother's day 2019", "2019-01-01/2020-01-01", "mother's day"),
         ("Herbstferien 2022 Drachen", "2022-01-01/2023-01-01", "Herbstferien Drachen"),
         ("mi 2020 en fotos", "2020-01-01/2021-01-01", ""),
     ],
@@ -414,6 +438,10 @@ def test_words_around_a_date(query, days, text):
     summers
     2 summers
     12.5.20 mm
+    screw 3.5.12
+    Schraube 3.5.12
+    end of 2000 miles
+    fin de 2000 milles
     """.strip().split("\n    "),
 )
 def test_what_may_be_something_else_stays_text(query):
