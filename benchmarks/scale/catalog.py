@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.resources import files
 from pathlib import Path
 from statistics import median
@@ -103,6 +103,7 @@ def _measure_commits(place: str, method: str, writers: int, server: Path) -> dic
         process.communicate()
     pictures = writers * PICTURES
     return {
+        "bytes": _count_bytes(place) / pictures,
         "pictures_per_s": pictures / wall_s,
         "client_us": sum(times) / pictures * 1e6,
         "server_us": server_s / pictures * 1e6,
@@ -117,11 +118,36 @@ def _stream(stream: Any) -> Any:
 
 def _server_time_s(server: Path) -> float:
     """Return the processor time of the server, also of its processes that have ended."""
-    total = 0.0
-    for process in processes_of(server):
-        content = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-        total += sum(map(int, content.rpartition(") ")[2].split()[11:15])) * _TICK_S
-    return total
+    # Those of connections have no environment by which to find them, but a parent that has.
+    children: dict[int, list[int]] = {}
+    times: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(") ")[2].split()
+            process = int(stat.parent.name)
+            children.setdefault(int(fields[1]), []).append(process)
+            times[process] = sum(map(int, fields[11:15]))
+    found, waiting = set[int](), processes_of(server)
+    while waiting:
+        process = waiting.pop()
+        if process not in found:
+            found.add(process)
+            waiting += children.get(process, [])
+    return sum(times.get(process, 0) for process in found) * _TICK_S
+
+
+def _count_bytes(place: str) -> int:
+    """Return the size of a catalog with its indexes."""
+    if "://" not in place:
+        return Path(place, "catalog.sqlite").stat().st_size
+    from mmsearch.catalog.postgres import connect, parse_url  # noqa: PLC0415
+
+    with connect(parse_url(place, Path("benchmark/catalog.sqlite"))) as connection:
+        rows = connection.execute(
+            "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r'"
+            " AND relnamespace = CAST(CAST(current_schema() AS TEXT) AS regnamespace)"
+        ).fetchall()
+    return int(rows[0][0])
 
 
 def _open(place: str, *, create: bool = False) -> CatalogWriter:
@@ -158,6 +184,8 @@ def _write(place: str, method: str, writer: int) -> None:
         for shard in shards:
             getattr(catalog, method)(shard)
         print(time.process_time() - started_s, flush=True)
+        # The server's process of an open connection can be asked for its time.
+        sys.stdin.read()
 
 
 def _make_shards(catalog: CatalogWriter, root_id: int, writer: int) -> Iterator[ShardCommit]:
@@ -228,7 +256,8 @@ def page(results: dict[str, Any]) -> str:
         server = f"{values['server_us']:.0f}" if kind == "PostgreSQL" else ""
         lines.append(
             f"| {kind} | {writers} | `{method}` | {values['pictures_per_s']:,.0f}"
-            f" ({min(rates):,.0f} to {max(rates):,.0f}) | {values['client_us']:.0f} | {server} |"
+            f" ({min(rates):,.0f} to {max(rates):,.0f}) | {values['client_us']:.0f} | {server}"
+            f" | {values['bytes']:,.0f} |"
         )
     others = []
     for kind, (middle_ms, slow_ms) in results["reads"].items():
@@ -246,11 +275,11 @@ def page(results: dict[str, Any]) -> str:
 
 Commits of {PICTURES:,} new pictures a writer, each with a caption of ten words and three keywords, in shards of {PER_SHARD}, on
 {results["machine"]["processors"]} processors; the server on the same host, with 64 MB of shared buffers. Medians of {ROUNDS} runs, with the lowest and the
-highest; processor time is that of a picture. `commit_new` is what imports call, `commit_shard` what indexing calls.
+highest; processor time and bytes, with indexes, are those of a picture. `commit_new` is what imports call, `commit_shard` what indexing calls.
 Load of the machine: {results["load"]:.0f}.
 
-| catalog | writers | method | pictures/s | writer, µs | server, µs |
-|---|--:|---|--:|--:|--:|
+| catalog | writers | method | pictures/s | writer, µs | server, µs | bytes |
+|---|--:|---|--:|--:|--:|--:|
 {table}
 
 A snapshot that reads 20 pictures, median (95th percentile) of {READS}, and imports of {VECTORS:,} vectors of 384

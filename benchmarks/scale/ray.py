@@ -25,7 +25,7 @@ from benchmarks.speed.compare import machine
 from mmsearch.core.results import Progress
 from mmsearch.core.settings import load_settings
 
-FILES, ROUNDS = 1_000, 3
+FILES, ROUNDS = 3_000, 2
 MODES = {"local": 0, "1 actor": 1, "2 actors": 2}
 """Name of each way to index, and its number of actors; 0 for the local executor."""
 
