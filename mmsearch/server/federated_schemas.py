@@ -36,7 +36,7 @@ FederatedLikeList = Annotated[
     Field(
         max_length=CLICKS_LIMIT,
         description="Pictures that hits should look like, each as name of its index, colon, id.",
-        examples=[["holiday:12"]],
+        examples=[["default:12"]],
     ),
 ]
 FederatedUnlikeList = Annotated[
@@ -44,7 +44,7 @@ FederatedUnlikeList = Annotated[
     Field(
         max_length=CLICKS_LIMIT,
         description="Hits that are wrong, each as name of its index, colon, id.",
-        examples=[["holiday:13"]],
+        examples=[["default:13"]],
     ),
 ]
 

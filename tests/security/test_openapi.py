@@ -122,16 +122,23 @@ def examples_of(schema):
             yield {name: example}
 
 
+SCHEMAS = DOCUMENT["components"]["schemas"]
+OF_INDEX = "/v1/indexes/default"
 EXAMPLES = [
-    *(("search", body) for body in examples_of(DOCUMENT["components"]["schemas"]["SearchBody"])),
-    *(("facets", body) for body in examples_of(DOCUMENT["components"]["schemas"]["FacetsBody"])),
+    *((f"{OF_INDEX}/search", body) for body in examples_of(SCHEMAS["SearchBody"])),
+    *((f"{OF_INDEX}/facets", body) for body in examples_of(SCHEMAS["FacetsBody"])),
     *(
-        ("search", {"query": "a windmill", "filters": filters})
-        for filters in examples_of(DOCUMENT["components"]["schemas"]["FilterBody"])
+        (f"{OF_INDEX}/search", {"query": "a windmill", "filters": filters})
+        for filters in examples_of(SCHEMAS["FilterBody"])
     ),
+    *((f"{OF_INDEX}/embeddings/texts", body) for body in examples_of(SCHEMAS["TextsBody"])),
     *(
-        ("embeddings/texts", body)
-        for body in examples_of(DOCUMENT["components"]["schemas"]["TextsBody"])
+        (path, {"query": "a windmill"} | body)
+        for path, schema in (
+            ("/v1/search", "FederatedSearchBody"),
+            ("/v1/facets", "FederatedFacetsBody"),
+        )
+        for body in examples_of(SCHEMAS[schema])
     ),
 ]
 IN_URLS = [
@@ -140,22 +147,25 @@ IN_URLS = [
     for parameter in item.get("get", {}).get("parameters", [])
     for example in parameter.get("schema", {}).get("examples", [])
 ]
-IN_FORMS = list(examples_of(DOCUMENT["components"]["schemas"]["Body_search_by_picture"]))
+IN_FORMS = [
+    *((f"{OF_INDEX}/search", form) for form in examples_of(SCHEMAS["Body_search_by_picture"])),
+    *(("/v1/search", form) for form in examples_of(SCHEMAS["Body_search_indexes_by_picture"])),
+]
 
 
 def test_openapi_examples_are_all_collected():
     shown = json.dumps(DOCUMENT).count('"examples"')
     in_urls = len(IN_URLS)
-    # Three schemas of bodies for searches and counts have examples; those of their filters, of
-    # texts to encode and of two forms are at members. Those of texts and metadata of pictures are
-    # in each of the six schemas of a record or a patch.
-    assert shown == in_urls + 3 + 7 + 1 + 3 + 12
-    assert (len(EXAMPLES), in_urls, len(IN_FORMS)) == (12, 23, 1)
+    # Four schemas of bodies for searches and counts have examples; those of their filters, of
+    # texts to encode, of pictures in several indexes and of four forms are at members. Those of
+    # texts and metadata of pictures are in each of the six schemas of a record or a patch.
+    assert shown == in_urls + 4 + 7 + 1 + 4 + 10 + 12
+    assert (len(EXAMPLES), in_urls, len(IN_FORMS)) == (20, 35, 4)
 
 
 @pytest.mark.parametrize(("path", "body"), EXAMPLES)
 def test_openapi_body_examples_get_200(client, path, body):
-    answer = client.post(f"/v1/indexes/default/{path}", json=body)
+    answer = client.post(path, json=body)
     assert answer.status_code == 200, answer.text
 
 
@@ -165,12 +175,10 @@ def test_openapi_parameter_examples_get_200(client, path, name, example):
     assert answer.status_code == 200, answer.text
 
 
-@pytest.mark.parametrize("form", IN_FORMS)
-def test_openapi_form_examples_get_200(client, photos, form):
+@pytest.mark.parametrize(("path", "form"), IN_FORMS)
+def test_openapi_form_examples_get_200(client, photos, path, form):
     picture = min((photos / "photos").glob("*.jpg")).read_bytes()
-    answer = client.post(
-        "/v1/indexes/default/search/picture", files={"picture": ("a.jpg", picture)}, data=form
-    )
+    answer = client.post(f"{path}/picture", files={"picture": ("a.jpg", picture)}, data=form)
     assert answer.status_code == 200, answer.text
 
 
