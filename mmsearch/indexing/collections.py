@@ -32,7 +32,7 @@ MAX_WAITING_ROWS = 1_000
 """Number of new or changed items that may wait beside a collection of any size: to build one takes
 a server far longer than a file."""
 
-_FIELDS_PAGE = 5_000
+FIELDS_PAGE = 5_000
 """Number of items whose fields are read at a time."""
 
 _MISSING_VALUES: dict[str, FieldValue] = {
@@ -113,10 +113,10 @@ class CollectionBuilder:
         self, fused: Iterable[tuple[Ids, Vectors]], check_stop: Callable[[], None]
     ) -> Iterator[VectorBlock]:
         for ids, vectors in fused:
-            for start in range(0, len(ids), _FIELDS_PAGE):
+            for start in range(0, len(ids), FIELDS_PAGE):
                 check_stop()
-                page = ids[start : start + _FIELDS_PAGE]
-                rows = vectors[start : start + _FIELDS_PAGE]
+                page = ids[start : start + FIELDS_PAGE]
+                rows = vectors[start : start + FIELDS_PAGE]
                 yield VectorBlock(page, rows, *self._read_fields(page))
 
     def _read_fields(self, ids: Ids) -> tuple[list[ItemFields], NDArray[np.int64]]:

@@ -24,7 +24,7 @@ from mmsearch.indexing.spaces import COPY_PAGE_SIZE, activate_space, copy_page, 
 from mmsearch.storage.derived import write_derived
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.legacy import LEGACY_SUFFIX
-from mmsearch.storage.stored_files import remove_orphans, stored_bytes
+from mmsearch.storage.stored_files import stored_bytes
 
 DERIVED_PAGE_SIZE = 500
 """Number of contents whose derived texts are copied at once."""
@@ -68,7 +68,7 @@ def compact(
             ),
         )
     segments_before, bytes_before = catalog.segments(), stored_bytes(layout)
-    remove_orphans(layout, catalog.referenced_files())
+    remove_unused_files(layout, catalog)
     with catalog.snapshot() as snapshot:
         num_live = snapshot.items_with_pixels
     num_deleted = sum(segment.rows for segment in segments_before) - num_live
@@ -119,7 +119,7 @@ def remove_derived(layout: IndexLayout, catalog: CatalogWriter, enricher: str) -
     file = write_derived(layout, derived.next_number(), others)
     count = derived.remove(enricher, file if file.rows else None)
     # A repair would read texts again from a file that is left.
-    remove_orphans(layout, catalog.referenced_files())
+    remove_unused_files(layout, catalog)
     return count
 
 

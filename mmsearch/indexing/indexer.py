@@ -50,7 +50,7 @@ from mmsearch.indexing.spaces import (
 from mmsearch.indexing.texts import TextCollector, TextEncoder
 from mmsearch.modalities._contents import Recall
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.stored_files import open_store, remove_orphans
+from mmsearch.storage.stored_files import open_store
 
 if TYPE_CHECKING:
     from mmsearch.indexing.source_run import SourceRun
@@ -338,7 +338,7 @@ class Indexer:
                     "Add --reencode",
                 ),
             )
-        remove_orphans(self.layout, self.catalog.referenced_files())
+        remove_unused_files(self.layout, self.catalog)
         identity = replace(
             current_identity, fusion=fusion.spec, vector_index=vector_index, goals=goals
         )
@@ -386,7 +386,7 @@ class Indexer:
         """
         started_at = time.monotonic()
         current_identity = require_identity(self.catalog)
-        remove_orphans(self.layout, self.catalog.referenced_files())
+        remove_unused_files(self.layout, self.catalog)
         derived_encoder = self._as_derived_encoder()
         if (
             derived_encoder

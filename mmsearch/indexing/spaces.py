@@ -33,6 +33,7 @@ from mmsearch.indexing.encode import (
     ShardEncoder,
     reencode_task,
 )
+from mmsearch.indexing.orphans import remove_unused_files
 from mmsearch.indexing.texts import TextEncoder
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.storage.segments import (
@@ -42,7 +43,6 @@ from mmsearch.storage.segments import (
     read_segment,
     write_segment,
 )
-from mmsearch.storage.stored_files import remove_orphans
 
 TEXT_PAGE_SIZE = 512
 """Number of pictures whose texts are encoded between two commits."""
@@ -242,7 +242,7 @@ def activate_space(
     if segments:
         built = builder.build(segments, fusion, identity, catalog.stale_rows())
     catalog.activate_space(built, identity, unreadable)
-    remove_orphans(layout, catalog.referenced_files())
+    remove_unused_files(layout, catalog)
 
 
 def gather_vectors(

@@ -13,15 +13,13 @@ from mmsearch.core.errors import DamagedFileError, ServerError, UnauthorizedErro
 from mmsearch.core.records import BuiltVectorIndex
 from mmsearch.core.types import Ids, Ranking, Vectors
 from mmsearch.factories.search_servers import open_search_server
+from mmsearch.indexing.collections import FIELDS_PAGE
 from mmsearch.storage.layout import IndexLayout
 from mmsearch.vector_stores._pointer import read_pointer
 
 if TYPE_CHECKING:
     from mmsearch.core.catalog import CatalogReader
     from mmsearch.core.vector_servers import VectorCollection
-
-_FIELDS_PAGE = 5_000
-"""Number of items whose fields are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +85,14 @@ def find_changed_fields(catalog: CatalogReader, index: CollectionIndex) -> Ids:
             return found[0]
         is_known = np.isin(index.ids, np.union1d(changed, snapshot.deleted_ids))
         ids, digests = index.ids[~is_known], index.digests[~is_known]
-        for start in range(0, len(ids), _FIELDS_PAGE):
-            page, stored = ids[start:][:_FIELDS_PAGE], digests[start:][:_FIELDS_PAGE]
+        for start in range(0, len(ids), FIELDS_PAGE):
+            page, stored = ids[start:][:FIELDS_PAGE], digests[start:][:FIELDS_PAGE]
             present = {item.id: item.digest for item in snapshot.item_fields(page.tolist())}
             # Rows without an item are found by their ids.
-            current = [
+            present_or_own = [
                 present.get(number, own)
                 for number, own in zip(page.tolist(), stored.tolist(), strict=True)
             ]
-            found.append(page[(np.array(current, np.int64) != stored) | (np.array(current) == 0)])
+            current = np.array(present_or_own, np.int64)
+            found.append(page[(current != stored) | (current == 0)])
     return np.concatenate(found)

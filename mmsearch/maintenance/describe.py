@@ -59,9 +59,9 @@ from mmsearch.indexing.enrich import (
     enrich,
     read_pixels,
 )
+from mmsearch.indexing.orphans import remove_unused_files
 from mmsearch.indexing.sound_tracks import SOUND_PAGE_SIZE, SoundReaderFactory, read_sounds
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.stored_files import remove_orphans
 
 DEFAULT_ENRICHER = TextSource.TAGS
 
@@ -118,7 +118,7 @@ def describe(
             work.prepare(one, one.within(*folders) if folders else one.scope, retry_failed)
             for one in wanted
         ]
-        remove_orphans(layout, catalog.referenced_files())
+        remove_unused_files(layout, catalog)
         return [work.run(job, progress) for job in jobs]
 
 

@@ -48,11 +48,11 @@ from mmsearch.factories.plugins import (
     parse_text_sources,
 )
 from mmsearch.indexing.build import check_vector_index_name
+from mmsearch.indexing.orphans import remove_unused_files
 from mmsearch.maintenance.derived import import_texts
 from mmsearch.maintenance.import_pictures import PictureImporter, import_kept
 from mmsearch.maintenance.repair import rebuild_if_stale
 from mmsearch.storage.layout import IndexLayout
-from mmsearch.storage.stored_files import remove_orphans
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def import_embeddings(
         identity.encoder, request, manifest, reader, load_encoder, is_new=current is None
     )
     with catalogs.open_write(layout, wait_s, create=True) as catalog:
-        remove_orphans(layout, catalog.referenced_files())
+        remove_unused_files(layout, catalog)
         # Another process may have made or changed the index meanwhile.
         stored = catalog.identity()
         if stored is None:

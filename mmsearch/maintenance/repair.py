@@ -54,6 +54,7 @@ from mmsearch.factories.plugins import (
 from mmsearch.factories.sources import open_source
 from mmsearch.indexing.build import IndexBuilder, is_due
 from mmsearch.indexing.compaction import merge_derived
+from mmsearch.indexing.orphans import remove_unused_files
 from mmsearch.indexing.spaces import SpaceUpdate
 from mmsearch.maintenance.check import (
     check_built_index,
@@ -69,7 +70,7 @@ from mmsearch.maintenance.stored import repair_stored
 from mmsearch.storage.atomic import TEMPORARY_SUFFIX, verify_file
 from mmsearch.storage.layout import IndexLayout, remove_folder, segment_number
 from mmsearch.storage.segments import SegmentMetadata, recover_segment
-from mmsearch.storage.stored_files import check_owner, claim_store, fetch_all, remove_orphans
+from mmsearch.storage.stored_files import check_owner, claim_store, fetch_all
 
 REBUILD_FOLDER = "rebuilding"
 
@@ -97,7 +98,7 @@ def repair(
                 repair_run.segments(catalog)
                 repair_run.derived(catalog)
                 repair_run.built(catalog)
-                remove_orphans(layout, catalog.referenced_files())
+                remove_unused_files(layout, catalog)
                 with catalog.snapshot() as snapshot:
                     claim_store(layout, snapshot.generation)
                 describe_folders(layout, catalog, settings, on_message, repair_run.scans, progress)

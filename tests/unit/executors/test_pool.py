@@ -21,6 +21,7 @@ from mmsearch.executors._pool import (
     WorkerLostError,
     WorkerRestartedError,
 )
+from tests.stopped_clock import stop_clock
 
 LOST = WorkerLostError("the actor died")
 
@@ -260,21 +261,9 @@ def test_pool_reports_each_death():
     assert set(deaths) == {0, 1}
 
 
-class Clock:
-    """A clock that the waits of the workers move on."""
-
-    def __init__(self):
-        self.now_s = 1000.0
-
-    def monotonic(self):
-        return self.now_s
-
-
 @pytest.fixture
 def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(_pool, "time", clock)
-    return clock
+    return stop_clock(monkeypatch, _pool)
 
 
 class TimedWorkers:

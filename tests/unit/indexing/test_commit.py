@@ -12,23 +12,12 @@ from mmsearch.indexing.commit import (
     WORKER_SHARD_S,
     ShardSizer,
 )
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self):
-        self.now_s = 1000.0
-
-    def monotonic(self):
-        return self.now_s
+from tests.stopped_clock import StoppedClock, stop_clock
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(commit, "time", clock)
-    return clock
+    return stop_clock(monkeypatch, commit)
 
 
 def run_shards(clock, workers, contents_per_s, shards, sizer):
@@ -110,7 +99,7 @@ def test_shard_sizer_follows_a_change_of_speed_within_two_intervals(clock):
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(1, 100_000)), min_size=1, max_size=30))
 def test_shard_sizer_size_is_in_range_and_never_exceeds_what_an_interval_encoded(commits):
-    clock = Clock()
+    clock = StoppedClock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commit, "time", clock)
         sizer = ShardSizer()
